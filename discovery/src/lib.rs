@@ -1,0 +1,6 @@
+//! Where the topology comes from: a registry (ZooKeeper or embedded) and watched files.
+//!
+//! This crate decides what the sources' bytes mean, what happens when they are wrong or out of reach,
+//! and how a change becomes the next [`topology::Snapshot`]. It does not know what a request is.
+
+pub mod registry;

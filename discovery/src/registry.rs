@@ -1,0 +1,164 @@
+//! A registry: a small tree of keys and values that many processes share.
+//!
+//! The trait offers what every implementation can promise: the whole state as it is now (a watcher may
+//! miss states in between, never the last one), writes against an expected version, and keys that go
+//! away with the session that made them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use imbl::OrdMap;
+use tokio::sync::watch;
+
+/// ZooKeeper refuses a node above 1 MiB (`jute.maxbuffer`); a value of ours never comes near it.
+pub const MAX_VALUE_BYTES: usize = 512 << 10;
+const MAX_KEY_BYTES: usize = 1024;
+
+/// A path below the registry's prefix, such as `service/address/shop/v1/c1`: non-empty segments
+/// between slashes, no leading or trailing one.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// # Errors
+    /// [`RegistryError::BadKey`] for an empty, over-long or relative path, or one with control characters.
+    pub fn parse(path: &str) -> Result<Self, RegistryError> {
+        let well_formed = path.len() <= MAX_KEY_BYTES
+            && !path.chars().any(char::is_control)
+            && path.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+        if well_formed {
+            Ok(Self(Arc::from(path)))
+        } else {
+            Err(RegistryError::BadKey(path.chars().take(256).collect()))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+}
+
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", &*self.0)
+    }
+}
+
+/// A value and what the registry knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub value: Bytes,
+    /// Changes with every write of this key; what [`Expect::Version`] compares.
+    pub version: u64,
+    /// The registry's revision when the key was created.
+    pub created: u64,
+    /// Goes away with the session that made it.
+    pub ephemeral: bool,
+}
+
+/// All keys with values at one moment. Cloning shares everything.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub link: Link,
+    /// Grows with every change seen: ZooKeeper's zxid, or the embedded registry's own count. 0 before
+    /// the first complete read.
+    pub revision: u64,
+    /// Complete, but as old as the link's loss while the link is down.
+    pub entries: OrdMap<Key, Entry>,
+}
+
+/// Whether the registry answers.
+#[derive(Debug, Clone)]
+pub enum Link {
+    /// Not yet, since start.
+    Connecting,
+    Connected {
+        since: Instant,
+    },
+    /// `entries` stand as they were; reconnecting goes on.
+    Lost {
+        since: Instant,
+        why: Arc<str>,
+    },
+}
+
+impl Link {
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+}
+
+/// What a write requires of the key as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    Any,
+    Absent,
+    Version(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    Persistent,
+    /// Until the session of the handle that writes it ends.
+    Session,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("{0:?} is no registry key: use segments between single slashes, without a leading one")]
+    BadKey(String),
+    #[error("a value of {given} bytes is above the limit of {MAX_VALUE_BYTES}")]
+    TooLarge { given: usize },
+    #[error("{key} is not as expected ({expected:?})")]
+    Conflict { key: Key, expected: Expect },
+    #[error("cannot {doing}{}", if *.may_have_happened { "; it may have happened all the same" } else { "" })]
+    Failed {
+        doing: String,
+        /// The request was sent and no answer came: the write may be in force.
+        may_have_happened: bool,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// One handle is one session. Dropping the last handle ends it, and its [`Lifetime::Session`] keys go.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// The state as last known, updated without being asked. Never waits for the registry.
+    fn watch(&self) -> watch::Receiver<State>;
+
+    /// Reads through to the registry: sees every write that was acknowledged before the call.
+    async fn read(&self, key: &Key) -> Result<Option<Entry>, RegistryError>;
+
+    /// Creates or replaces `key`, with the keys above it where the registry needs them, and returns its
+    /// new version. Durable when it returns.
+    async fn write(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: Expect,
+        lifetime: Lifetime,
+    ) -> Result<u64, RegistryError>;
+
+    /// Removes `key`. Removing what is absent succeeds under [`Expect::Any`].
+    async fn delete(&self, key: &Key, expect: Expect) -> Result<(), RegistryError>;
+}

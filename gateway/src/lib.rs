@@ -1,0 +1,1 @@
+//! How a request travels, and the composition root: the sluice binary.

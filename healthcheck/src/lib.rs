@@ -1,0 +1,1 @@
+//! Can an endpoint take traffic: probes, verdicts, schedule.

@@ -1,0 +1,1 @@
+//! End-to-end: drives the built binary against real registries and clients.

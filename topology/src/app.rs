@@ -1,0 +1,100 @@
+//! An app: what its owner asked for, and the endpoints that run it.
+
+use std::sync::Arc;
+
+use crate::{AppId, Endpoint, HealthSettings, HostPattern, InstanceKey, PathMatch, VersionId};
+
+/// How requests are spread over the endpoints of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// In turn, by weight, without bursts.
+    #[default]
+    RoundRobin,
+}
+
+/// What an app's owner asked for. An app without one has [`AppSpec::implied`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppSpec {
+    /// Empty: the app answers at `{appId}.{base_domain}`.
+    pub hosts: Vec<HostPattern>,
+    /// Never empty.
+    pub paths: Vec<PathMatch>,
+    /// Names of the HTTP listeners that serve it; `None`: all of them.
+    pub listeners: Option<Vec<Arc<str>>>,
+    pub split: Option<Split>,
+    pub balance: Balance,
+    /// `None`: endpoints that registered themselves are probed with the defaults, others not at all.
+    pub health: Option<HealthSettings>,
+    /// `[health] enabled = false`: nobody is probed.
+    pub probing: bool,
+}
+
+impl AppSpec {
+    /// What holds for an app that is known only by its registered addresses.
+    pub fn implied() -> Self {
+        Self {
+            hosts: Vec::new(),
+            paths: vec![PathMatch::all()],
+            listeners: None,
+            split: None,
+            balance: Balance::default(),
+            health: None,
+            probing: true,
+        }
+    }
+}
+
+/// Shares of an app's traffic by version, whatever the number of their endpoints. A version that is
+/// not named gets nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    shares: Vec<(VersionId, u16)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SplitError {
+    #[error("a split must give at least one version a share above 0")]
+    NothingShared,
+    #[error("version {0} is named twice")]
+    Repeated(VersionId),
+}
+
+impl Split {
+    /// # Errors
+    /// [`SplitError`] when nobody would get traffic or a version is named twice.
+    pub fn new(mut shares: Vec<(VersionId, u16)>) -> Result<Self, SplitError> {
+        shares.sort();
+        if let Some(pair) = shares.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(SplitError::Repeated(pair[0].0.clone()));
+        }
+        if shares.iter().all(|(_, share)| *share == 0) {
+            return Err(SplitError::NothingShared);
+        }
+        Ok(Self { shares })
+    }
+
+    /// Ordered by version.
+    pub fn shares(&self) -> &[(VersionId, u16)] {
+        &self.shares
+    }
+}
+
+/// An app with everything that is known of it at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    pub id: AppId,
+    pub spec: Arc<AppSpec>,
+    /// Ordered by key, each key once.
+    pub endpoints: Vec<Endpoint>,
+    /// When the app first claimed its hosts: the registry's creation revision of its first key, 0 for
+    /// files. Of two apps that claim the same host and path, the earlier keeps it; between equals the
+    /// smaller id.
+    pub claimed: u64,
+}
+
+impl App {
+    pub fn endpoint(&self, key: &InstanceKey) -> Option<&Endpoint> {
+        let found = self.endpoints.binary_search_by(|endpoint| endpoint.key.cmp(key)).ok()?;
+        Some(&self.endpoints[found])
+    }
+}

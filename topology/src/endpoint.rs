@@ -1,0 +1,48 @@
+//! One address of one instance.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::{InstanceId, VersionId};
+
+/// What identifies an endpoint within its app across changes of its address and weight.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceKey {
+    pub version: VersionId,
+    pub instance: InstanceId,
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1 in clear text.
+    #[default]
+    Http1,
+    /// Bytes: only TCP listeners route to it.
+    Tcp,
+}
+
+/// Who told us of an endpoint. Registered instances promise to answer `/_ping`; an address that an
+/// operator wrote in a file promises nothing, so it is probed only where its app says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Registry,
+    File,
+}
+
+/// One address, its weight and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub key: InstanceKey,
+    pub address: SocketAddr,
+    /// Share of its version's traffic relative to the others; 0 takes none.
+    pub weight: u16,
+    pub protocol: Protocol,
+    pub zone: Option<Arc<str>>,
+    pub origin: Origin,
+}
+
+impl Endpoint {
+    /// A value without a weight counts as one share.
+    pub const DEFAULT_WEIGHT: u16 = 1;
+}

@@ -1,0 +1,21 @@
+//! What exists: apps, their versions, the instances that run them, and where those listen.
+//!
+//! This crate holds values. It decides what a valid name, host pattern, path or weight is, and
+//! refuses to know where a value came from on the wire, whether an endpoint is healthy, or how a
+//! request finds it.
+
+mod app;
+mod endpoint;
+mod health;
+mod host;
+mod id;
+mod path;
+mod snapshot;
+
+pub use app::{App, AppSpec, Balance, Split, SplitError};
+pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
+pub use health::{HealthSettings, OnFailure};
+pub use host::{BadHost, HostPattern, normalize_host};
+pub use id::{AppId, BadId, InstanceId, VersionId};
+pub use path::{BadPath, PathMatch};
+pub use snapshot::{Rejection, Revision, Snapshot};

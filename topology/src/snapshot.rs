@@ -1,0 +1,29 @@
+//! The whole topology at one moment.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::{App, AppId};
+
+/// A number that grows with every change that a source applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Revision(pub u64);
+
+/// A piece of a source that could not be used. What it replaces, if anything, stays in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The app that it would have changed, when that much is known.
+    pub app: Option<AppId>,
+    /// All that is wrong with it, each mistake with its place.
+    pub reason: Arc<str>,
+}
+
+/// Immutable, and cheap to clone and to compare with its predecessor: both share what did not change.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub revision: Revision,
+    pub apps: OrdMap<AppId, Arc<App>>,
+    /// By where they stand: a registry key or a file's path.
+    pub rejections: OrdMap<Arc<str>, Rejection>,
+}

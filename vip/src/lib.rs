@@ -1,0 +1,1 @@
+//! What a virtual IP needs to know of its gateway: whether it serves.
