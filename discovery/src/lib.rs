@@ -3,4 +3,11 @@
 //! This crate decides what the sources' bytes mean, what happens when they are wrong or out of reach,
 //! and how a change becomes the next [`topology::Snapshot`]. It does not know what a request is.
 
+pub mod assemble;
+pub mod document;
+pub mod file;
+pub mod layout;
+pub mod embedded;
 pub mod registry;
+pub mod zookeeper;
+pub mod spec;

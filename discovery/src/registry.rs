@@ -5,6 +5,7 @@
 //! away with the session that made them.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,10 +25,13 @@ pub struct Key(Arc<str>);
 
 impl Key {
     /// # Errors
-    /// [`RegistryError::BadKey`] for an empty, over-long or relative path, or one with control characters.
+    /// [`RegistryError::BadKey`] for an empty, over-long or relative path, or one with control characters
+    /// or others that ZooKeeper's `PathUtils.validatePath` refuses.
     pub fn parse(path: &str) -> Result<Self, RegistryError> {
+        let unprintable =
+            |c: char| c.is_control() || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}');
         let well_formed = path.len() <= MAX_KEY_BYTES
-            && !path.chars().any(char::is_control)
+            && !path.chars().any(unprintable)
             && path.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
         if well_formed {
             Ok(Self(Arc::from(path)))
@@ -66,6 +70,9 @@ impl fmt::Debug for Key {
 /// A value and what the registry knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// Empty only for a key that exists and whose value cannot be used: an ephemeral node that its
+    /// maker left empty, a value above [`MAX_VALUE_BYTES`], a node that we may not read. Readers treat
+    /// that as they treat any other bad value.
     pub value: Bytes,
     /// Changes with every write of this key; what [`Expect::Version`] compares.
     pub version: u64,
@@ -128,6 +135,11 @@ pub enum RegistryError {
     BadKey(String),
     #[error("a value of {given} bytes is above the limit of {MAX_VALUE_BYTES}")]
     TooLarge { given: usize },
+    /// ZooKeeper's parent nodes are nodes without a value, so a key without one would be no key.
+    #[error("{key} needs a value")]
+    Empty { key: Key },
+    #[error("the registry in {} is open in another process", .dir.display())]
+    InUse { dir: PathBuf },
     #[error("{key} is not as expected ({expected:?})")]
     Conflict { key: Key, expected: Expect },
     #[error("cannot {doing}{}", if *.may_have_happened { "; it may have happened all the same" } else { "" })]
@@ -138,6 +150,28 @@ pub enum RegistryError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// What every implementation refuses before it asks the registry.
+pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), RegistryError> {
+    if value.is_empty() {
+        return Err(RegistryError::Empty { key: key.clone() });
+    }
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(RegistryError::TooLarge { given: value.len() });
+    }
+    Ok(())
+}
+
+impl Expect {
+    /// Whether a key that is `present` at that version, or absent, is as expected.
+    pub(crate) fn admits(self, present: Option<u64>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => present.is_none(),
+            Self::Version(version) => present == Some(version),
+        }
+    }
 }
 
 /// One handle is one session. Dropping the last handle ends it, and its [`Lifetime::Session`] keys go.

@@ -1,1 +1,19 @@
-//! How a request travels, and the composition root: the sluice binary.
+//! How a request travels, and the composition root: the `sluice` binary.
+//!
+//! Start with [`proxy`] for the life of a request and with [`control`] for the life of a change;
+//! [`app`] wires them together.
+
+pub mod access_log;
+pub mod admin;
+pub mod app;
+pub mod balance;
+pub mod config;
+pub mod control;
+pub mod listener;
+pub mod message;
+pub mod metrics;
+pub mod proxy;
+pub mod reason;
+mod shutdown;
+pub mod table;
+pub mod worker;

@@ -1,1 +1,165 @@
-fn main() {}
+//! `sluice`: the command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use gateway::app::Gateway;
+use gateway::config;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The general allocator costs a tenth of a request more.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, about = "A programmable edge gateway and load balancer")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start what the configuration file names, until SIGTERM or Ctrl-C
+    Run {
+        /// The start-up configuration
+        #[arg(long, value_name = "FILE", default_value = "conf/sluice.toml")]
+        config: PathBuf,
+    },
+    /// Read a configuration and everything it names, and report every mistake
+    Check {
+        /// The start-up configuration
+        #[arg(long, value_name = "FILE", default_value = "conf/sluice.toml")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Check { config } => check(&config),
+        Command::Run { config } => run(&config),
+    }
+}
+
+fn check(path: &std::path::Path) -> ExitCode {
+    match config::check(path) {
+        Ok(config) => {
+            println!("{}: valid ({} listeners)", path.display(), config.gateway.listeners.len());
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(path: &std::path::Path) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::FAILURE;
+        }
+    };
+    start_logging();
+    match block_on(serve(path.to_owned(), config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread carries the control plane.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the control plane's runtime")?.block_on(work)
+}
+
+async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let started = config.clone();
+    let gateway = Gateway::start(config).await?;
+    for (listener, address) in &gateway.addresses {
+        tracing::info!(%listener, %address, "listening");
+    }
+    if let Some(address) = gateway.admin_address {
+        tracing::info!(%address, "admin listening");
+    }
+    while signals.next().await == Asked::Reload {
+        reload(&gateway, &path, &started);
+    }
+    tracing::info!("draining; a second signal ends at once");
+    gateway.shut_down(signals.stop()).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Apps, certificates and the access log's file are taken up while running. The start-up file is read
+/// as well, to say what a restart would change.
+fn reload(gateway: &Gateway, path: &std::path::Path, started: &config::Config) {
+    gateway.reload();
+    match config::load(path) {
+        Ok(config) if config == *started => tracing::info!("files read again"),
+        Ok(_) => tracing::warn!("{} has changed: that takes a restart", path.display()),
+        Err(mistakes) => tracing::error!("{} would not start again:\n{mistakes}", path.display()),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            reload: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.reload.recv() => Asked::Reload,
+            () = Self::either(&mut self.terminate, &mut self.interrupt) => Asked::Stop,
+        }
+    }
+
+    async fn stop(&mut self) {
+        Self::either(&mut self.terminate, &mut self.interrupt).await;
+    }
+
+    async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
+
+/// To standard error; standard output may be the access log. `SLUICE_LOG` takes filters such as
+/// `debug` or `info,discovery=debug`.
+fn start_logging() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .json()
+        .flatten_event(true)
+        .init();
+}

@@ -1,1 +1,21 @@
-//! Can an endpoint take traffic: probes, verdicts, schedule.
+//! Can an endpoint take traffic?
+//!
+//! This crate decides when an endpoint is probed ([`Checker`]), what a probe's answer means
+//! ([`ProbeError`]) and how many answers in a row change its state (`verdict`). The result lands in a
+//! [`HealthCell`] that requests read with one atomic load. It refuses to know where endpoints come
+//! from, how requests are balanced over them, and how figures are rendered.
+
+mod cell;
+mod pace;
+mod probe;
+mod schedule;
+mod stats;
+#[cfg(test)]
+mod test_server;
+mod verdict;
+
+pub use cell::{HealthCell, HealthReport, LastError};
+pub use probe::{ProbeError, ProbeResult};
+pub use schedule::{Checker, OnTransition, ProbeTarget};
+pub use stats::ProbeStats;
+pub use verdict::{State, Transition};

@@ -1,1 +1,49 @@
-//! End-to-end: drives the built binary against real registries and clients.
+//! End-to-end harness: starts the built `sluice` binary, endpoints that misbehave on request, and
+//! clients that read every byte strictly.
+//!
+//! It knows Sluice only as its users do: configuration files, sockets, signals and admin answers. The
+//! binary is `SLUICE_BIN`, or the one that `cargo build` left beside the test executables.
+//!
+//! Everything here panics with what it saw where a test could only do the same.
+
+mod app;
+mod client;
+mod command;
+mod config;
+mod cut;
+mod endpoint;
+mod eventually;
+mod gateway;
+mod kazoo;
+mod load;
+mod message;
+mod metrics;
+mod ports;
+mod raw_endpoint;
+mod server;
+mod wire;
+mod zookeeper;
+
+pub use app::App;
+pub use client::RawClient;
+pub use command::{Finished, finish};
+pub use config::Config;
+pub use cut::CuttableProxy;
+pub use endpoint::{Endpoint, Reply};
+pub use eventually::{eventually, settled, yields};
+pub use gateway::{Gateway, sluice};
+pub use kazoo::{AnsweredAt, Kazoo, KazooError, KazooNode};
+pub use load::{Load, LoadReport};
+pub use message::{Fields, Framing, Request, Response, ResponseHead};
+pub use metrics::Metrics;
+pub use ports::{Reservation, unused_port};
+pub use raw_endpoint::{RawEndpoint, contains, read_head};
+pub use server::Server;
+pub use wire::Wire;
+pub use zookeeper::ZooKeeperServer;
+
+use std::time::Duration;
+
+/// How long anything may take before a test calls it stuck. Generous: an unoptimised gateway shares two
+/// cores with every other test.
+pub const DEADLINE: Duration = Duration::from_secs(15);

@@ -23,6 +23,9 @@ pub struct Rejection {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub revision: Revision,
+    /// The registry's own revision up to which its changes are in here: what one compares between
+    /// gateways, since [`Snapshot::revision`] counts from each one's start.
+    pub registry_revision: u64,
     pub apps: OrdMap<AppId, Arc<App>>,
     /// By where they stand: a registry key or a file's path.
     pub rejections: OrdMap<Arc<str>, Rejection>,

@@ -1,1 +1,8 @@
-//! What a virtual IP needs to know of its gateway: whether it serves.
+//! What the owner of a virtual IP must know of its gateway: whether it serves.
+//!
+//! This crate decides in which order a gateway may say so, and that a gateway which is gone no longer
+//! serves. It refuses to know what serving takes: listeners, tables and drains are the gateway's.
+
+mod serving;
+
+pub use serving::{Serving, ServingSwitch, ServingWatch};

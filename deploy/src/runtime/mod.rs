@@ -1,0 +1,3 @@
+//! What runs instances.
+
+pub mod process;

@@ -1,0 +1,211 @@
+//! One step from a snapshot to the next. No I/O, no time.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use topology::{App, AppId, InstanceKey, Rejection, Revision, Snapshot};
+
+use super::registered::RegisteredApp;
+use crate::file::{FileApp, FileState};
+use crate::layout::{Misplaced, Place, app_key, parse_address_value};
+use crate::registry::{Entry, Key, State};
+use crate::spec::{Interner, parse_app_value};
+
+/// Whether the apps or rejections of a snapshot differ from its predecessor's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Unchanged,
+    Changed,
+}
+
+/// The sources as last seen, and the snapshot that follows from them.
+#[derive(Debug, Default)]
+pub(super) struct Assembler {
+    entries: OrdMap<Key, Entry>,
+    files: FileState,
+    registered: HashMap<AppId, RegisteredApp>,
+    snapshot: Snapshot,
+    interner: Interner,
+    /// Apps of which a source says something new, during [`Assembler::apply`].
+    touched: BTreeSet<AppId>,
+    changed: bool,
+}
+
+impl Assembler {
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Takes in what the sources say now.
+    pub(super) fn apply(&mut self, state: &State, files: &FileState) -> Outcome {
+        self.changed = false;
+        self.snapshot.registry_revision = state.revision;
+        let entries = std::mem::replace(&mut self.entries, state.entries.clone());
+        for change in entries.diff(&state.entries) {
+            self.follow_key(&change);
+        }
+        let before = std::mem::replace(&mut self.files, files.clone());
+        for change in before.apps.diff(&files.apps) {
+            let (DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } | DiffItem::Remove(id, _)) =
+                change;
+            self.touched.insert(id.clone());
+        }
+        for change in before.rejections.diff(&files.rejections) {
+            match change {
+                DiffItem::Add(path, new) | DiffItem::Update { new: (path, new), .. } => {
+                    self.put_rejection(path, Some(new.clone()));
+                }
+                DiffItem::Remove(path, _) => self.put_rejection(path, None),
+            }
+        }
+        std::mem::take(&mut self.touched).iter().for_each(|id| self.rebuild(id));
+        if !self.changed {
+            return Outcome::Unchanged;
+        }
+        self.snapshot.revision = Revision(self.snapshot.revision.0 + 1);
+        Outcome::Changed
+    }
+
+    fn follow_key(&mut self, change: &DiffItem<'_, '_, Key, Entry>) {
+        match *change {
+            DiffItem::Add(key, entry) => self.put_key(key, entry),
+            DiffItem::Update { old: (_, old), new: (key, new) } => {
+                // Removed and made again since: what was there before is nobody's last good value.
+                if old.created != new.created {
+                    self.forget_key(key);
+                }
+                self.put_key(key, new);
+            }
+            DiffItem::Remove(key, _) => {
+                self.forget_key(key);
+                self.put_rejection(key.as_str(), None);
+            }
+        }
+    }
+
+    fn put_key(&mut self, key: &Key, entry: &Entry) {
+        match Place::of(key) {
+            Ok(Place::Address { app, key: instance }) => self.put_address(key, app, instance, entry),
+            Ok(Place::Spec(app)) => self.put_spec(key, app, entry),
+            Ok(Place::Other) => {}
+            Err(Misplaced { app, reason }) => {
+                let reason = format!("{key}: {reason}").into();
+                self.put_rejection(key.as_str(), Some(Rejection { app, reason }));
+            }
+        }
+    }
+
+    fn put_address(&mut self, key: &Key, app: AppId, instance: InstanceKey, entry: &Entry) {
+        match parse_address_value(key.as_str(), instance, &entry.value) {
+            Ok(mut endpoint) => {
+                self.interner.share_endpoint(&mut endpoint);
+                self.put_rejection(key.as_str(), None);
+                self.touched.insert(app.clone());
+                self.registered.entry(app).or_default().put_endpoint(endpoint, entry.created);
+            }
+            Err(mistakes) => {
+                let rejection = Rejection { app: Some(app), reason: mistakes.to_string().into() };
+                self.put_rejection(key.as_str(), Some(rejection));
+            }
+        }
+    }
+
+    fn put_spec(&mut self, key: &Key, app: AppId, entry: &Entry) {
+        let read = parse_app_value(key.as_str(), &entry.value, &app);
+        self.touched.insert(app.clone());
+        let registered = self.registered.entry(app).or_default();
+        match read {
+            Ok(mut spec) => {
+                self.interner.share_spec(&mut spec);
+                registered.spec = Some((Arc::new(spec), entry.created));
+                registered.spec_fault = None;
+            }
+            Err(mistakes) => registered.spec_fault = Some(mistakes.to_string().into()),
+        }
+    }
+
+    /// Drops the last good value of `key`.
+    fn forget_key(&mut self, key: &Key) {
+        let (app, instance) = match Place::of(key) {
+            Ok(Place::Address { app, key: instance }) => (app, Some(instance)),
+            Ok(Place::Spec(app)) => (app, None),
+            Ok(Place::Other) | Err(_) => return,
+        };
+        if let Some(registered) = self.registered.get_mut(&app) {
+            match instance {
+                Some(instance) => registered.remove_endpoint(&instance),
+                None => (registered.spec, registered.spec_fault) = (None, None),
+            }
+        }
+        self.touched.insert(app);
+    }
+
+    fn rebuild(&mut self, id: &AppId) {
+        if self.registered.get(id).is_some_and(RegisteredApp::is_empty) {
+            self.registered.remove(id);
+        }
+        let fault = self.spec_rejection(id);
+        self.put_rejection(app_key(id).as_str(), fault);
+        match self.combine(id) {
+            Some(app) if self.snapshot.apps.get(id) == Some(&app) => {}
+            Some(app) => {
+                self.snapshot.apps.insert(id.clone(), app);
+                self.changed = true;
+            }
+            None => self.changed |= self.snapshot.apps.remove(id).is_some(),
+        }
+    }
+
+    fn combine(&mut self, id: &AppId) -> Option<Arc<App>> {
+        let file = self.files.apps.get(id).map(|found| &found.app);
+        let Some(registered) = self.registered.get(id).filter(|registered| !registered.is_unknown()) else {
+            return file.cloned();
+        };
+        let app = match file {
+            Some(file) => App { endpoints: registered.endpoints_with(&file.endpoints), ..App::clone(file) },
+            None => App {
+                id: id.clone(),
+                spec: match &registered.spec {
+                    Some((spec, _)) => Arc::clone(spec),
+                    None => self.interner.implied_spec(),
+                },
+                endpoints: registered.endpoints_with(&[]),
+                claimed: registered.claimed(),
+            },
+        };
+        Some(Arc::new(app))
+    }
+
+    /// What there is to say of the registry's spec: that it is bad, or that a file's holds instead.
+    fn spec_rejection(&self, id: &AppId) -> Option<Rejection> {
+        let registered = self.registered.get(id)?;
+        let shadowed = |FileApp { path, .. }: &FileApp| -> Arc<str> {
+            format!("{}: the spec in {path} holds instead; keep one of the two", app_key(id)).into()
+        };
+        let reason = registered
+            .spec_fault
+            .clone()
+            .or_else(|| registered.spec.as_ref().and_then(|_| self.files.apps.get(id)).map(shadowed))?;
+        Some(Rejection { app: Some(id.clone()), reason })
+    }
+
+    fn put_rejection(&mut self, place: &str, rejection: Option<Rejection>) {
+        if self.snapshot.rejections.get(place) == rejection.as_ref() {
+            return;
+        }
+        self.changed = true;
+        match rejection {
+            Some(rejection) => {
+                let app = rejection.app.as_ref().map(AppId::as_str);
+                tracing::warn!(app, reason = &*rejection.reason, "rejected; what was good before stays");
+                self.snapshot.rejections.insert(Arc::from(place), rejection);
+            }
+            None => {
+                tracing::info!(place, "no longer rejected");
+                self.snapshot.rejections.remove(place);
+            }
+        }
+    }
+}

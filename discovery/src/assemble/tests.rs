@@ -1,0 +1,201 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::*;
+use crate::file::FilePattern;
+use crate::registry::{Entry, Expect, Key, Lifetime, Link, RegistryError};
+
+/// A registry whose state the test sets.
+struct Scripted(watch::Sender<State>);
+
+impl Scripted {
+    fn new() -> Self {
+        let state = State { link: Link::Connecting, revision: 0, entries: imbl::OrdMap::new() };
+        Self(watch::channel(state).0)
+    }
+
+    fn put(&self, key: &str, value: &str) {
+        self.0.send_modify(|state| {
+            state.revision += 1;
+            let key = Key::parse(key).unwrap();
+            let created = state.entries.get(&key).map_or(state.revision, |entry| entry.created);
+            let value = Bytes::copy_from_slice(value.as_bytes());
+            let entry = Entry { value, version: state.revision, created, ephemeral: false };
+            state.entries.insert(key, entry);
+        });
+    }
+
+    fn delete(&self, key: &str) {
+        self.0.send_modify(|state| {
+            state.revision += 1;
+            state.entries.remove(key);
+        });
+    }
+}
+
+#[async_trait]
+impl Registry for Scripted {
+    fn watch(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
+    }
+
+    async fn read(&self, _: &Key) -> Result<Option<Entry>, RegistryError> {
+        unreachable!("assembling reads nothing by itself")
+    }
+
+    async fn write(&self, _: &Key, _: Bytes, _: Expect, _: Lifetime) -> Result<u64, RegistryError> {
+        unreachable!("assembling writes nothing")
+    }
+
+    async fn delete(&self, _: &Key, _: Expect) -> Result<(), RegistryError> {
+        unreachable!("assembling writes nothing")
+    }
+}
+
+struct Running {
+    registry: Arc<Scripted>,
+    folder: tempfile::TempDir,
+    snapshots: watch::Receiver<Snapshot>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+async fn start() -> Running {
+    let registry = Arc::new(Scripted::new());
+    let folder = tempfile::tempdir().unwrap();
+    let pattern = FilePattern::parse(folder.path(), "*.toml").unwrap();
+    let files = FileSource::start(vec![pattern]).await.unwrap();
+    let cancel = CancellationToken::new();
+    let (snapshots, task) = Discovery::start(registry.clone(), files, cancel.clone());
+    Running { registry, folder, snapshots, cancel, task }
+}
+
+impl Running {
+    async fn until(&mut self, wanted: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+        let found = tokio::time::timeout(Duration::from_secs(10), self.snapshots.wait_for(wanted));
+        found.await.expect("in time").unwrap().clone()
+    }
+
+    fn save(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+}
+
+fn addresses(snapshot: &Snapshot, app: &str) -> Vec<String> {
+    let app = snapshot.apps.get(app).unwrap();
+    app.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
+}
+
+fn reason(snapshot: &Snapshot, place: &str) -> String {
+    snapshot.rejections.get(place).unwrap().reason.to_string()
+}
+
+const C1: &str = "service/address/shop/v1/c1";
+
+#[tokio::test]
+async fn an_address_alone_makes_an_app() {
+    let mut running = start().await;
+    running.registry.put(C1, "10.0.0.1:80");
+    let snapshot = running.until(|snapshot| snapshot.apps.contains_key("shop")).await;
+    assert_eq!(addresses(&snapshot, "shop"), ["10.0.0.1:80"]);
+    let app = snapshot.apps.get("shop").unwrap();
+    assert_eq!((*app.spec).clone(), topology::AppSpec::implied());
+    assert_eq!((app.claimed, snapshot.registry_revision), (1, 1));
+    running.registry.delete(C1);
+    running.until(|snapshot| snapshot.apps.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_bad_value_keeps_the_last_good_one_and_says_so() {
+    let mut running = start().await;
+    running.registry.put(C1, "10.0.0.1:80");
+    running.registry.put("app/shop", r#"{"hosts": ["a.de"]}"#);
+    running.registry.put(C1, "nonsense");
+    running.registry.put("service/address/shop/v1/c2", "nonsense");
+    running.registry.put("app/shop", "{");
+    let snapshot = running.until(|snapshot| snapshot.rejections.len() == 3).await;
+    // The scripted writes may have been seen as one: then there was no good value before.
+    assert!(reason(&snapshot, C1).starts_with("service/address/shop/v1/c1: \"nonsense\" is no address"));
+    for (key, value) in [(C1, "10.0.0.1:80"), ("app/shop", r#"{"hosts": ["a.de"]}"#)] {
+        running.registry.put(key, value);
+    }
+    running.until(|snapshot| snapshot.rejections.len() == 1).await;
+    running.registry.put(C1, "");
+    running.registry.put("app/shop", r#"{"hostz": []}"#);
+    let snapshot = running.until(|snapshot| snapshot.rejections.len() == 3).await;
+    assert_eq!(addresses(&snapshot, "shop"), ["10.0.0.1:80"]);
+    assert_eq!(snapshot.apps.get("shop").unwrap().spec.hosts.len(), 1);
+    assert_eq!(reason(&snapshot, "app/shop"), "app/shop: hostz: unknown key; did you mean \"hosts\"?");
+    running.registry.delete(C1);
+    running.registry.delete("app/shop");
+    let snapshot = running.until(|snapshot| snapshot.rejections.len() == 1).await;
+    assert!(snapshot.apps.is_empty(), "{:?}", snapshot.apps);
+}
+
+#[tokio::test]
+async fn a_file_wins_over_the_registry_and_endpoints_unite() {
+    let mut running = start().await;
+    running.registry.put(C1, "10.0.0.1:80");
+    running.registry.put("service/address/shop/v1/c2", "10.0.0.2:80");
+    running.registry.put("app/shop", r#"{"hosts": ["registry.de"]}"#);
+    running.save(
+        "shop.toml",
+        "id = \"shop\"\nhosts = [\"file.de\"]\n[[endpoint]]\nversion = \"v1\"\ninstance = \"c1\"\naddress = \"127.0.0.1:1\"\n[[endpoint]]\nversion = \"v1\"\ninstance = \"c3\"\naddress = \"127.0.0.1:3\"\n",
+    );
+    let snapshot = running.until(|snapshot| {
+        snapshot.rejections.len() == 1
+            && snapshot.apps.get("shop").is_some_and(|app| app.endpoints.len() == 3)
+    });
+    let snapshot = snapshot.await;
+    assert_eq!(addresses(&snapshot, "shop"), ["127.0.0.1:1", "10.0.0.2:80", "127.0.0.1:3"]);
+    let app = snapshot.apps.get("shop").unwrap();
+    assert_eq!((app.spec.hosts[0].to_string(), app.claimed), ("file.de".to_owned(), 0));
+    let path = running.folder.path().join("shop.toml");
+    let wanted = format!("app/shop: the spec in {} holds instead; keep one of the two", path.display());
+    assert_eq!(reason(&snapshot, "app/shop"), wanted);
+    std::fs::remove_file(path).unwrap();
+    let snapshot = running.until(|snapshot| snapshot.rejections.is_empty()).await;
+    assert_eq!(addresses(&snapshot, "shop"), ["10.0.0.1:80", "10.0.0.2:80"]);
+    assert_eq!(snapshot.apps.get("shop").unwrap().claimed, 3);
+}
+
+#[tokio::test]
+async fn what_changes_nothing_wakes_nobody_but_its_revision_shows() {
+    let mut running = start().await;
+    running.registry.put(C1, "10.0.0.1:80");
+    let before = running.until(|snapshot| !snapshot.apps.is_empty()).await;
+    running.snapshots.mark_unchanged();
+    running.registry.put("vip/10.0.0.9", "x");
+    running.registry.put(C1, " 10.0.0.1:80 ");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while running.snapshots.borrow().registry_revision < 3 {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.snapshots.has_changed().unwrap());
+    assert_eq!(running.snapshots.borrow().revision, before.revision);
+    assert!(running.snapshots.borrow().apps.ptr_eq(&before.apps));
+}
+
+#[tokio::test]
+async fn misplaced_keys_harm_nobody_else() {
+    let mut running = start().await;
+    running.registry.put("service/address/shop/v1/c1/extra", "10.0.0.1:80");
+    running.registry.put("app/.hidden", "{}");
+    running.registry.put("service/address/shop", "10.0.0.7");
+    running.registry.put(C1, "10.0.0.1:80");
+    let snapshot = running.until(|snapshot| !snapshot.apps.is_empty()).await;
+    let places: Vec<_> = snapshot.rejections.keys().map(|place| place.to_string()).collect();
+    assert_eq!(places, ["app/.hidden", "service/address/shop/v1/c1/extra"]);
+    assert_eq!(addresses(&snapshot, "shop"), ["10.0.0.1:80"]);
+}
+
+#[tokio::test]
+async fn cancelling_ends_everything() {
+    let running = start().await;
+    running.cancel.cancel();
+    tokio::time::timeout(Duration::from_secs(10), running.task).await.unwrap().unwrap();
+    assert_eq!(running.snapshots.has_changed().ok(), None, "nobody publishes any more");
+}

@@ -1,0 +1,257 @@
+//! Reading a table key by key.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::mistake::Log;
+use super::nearest::suggestion;
+use super::node::{self, Field, Node, Value};
+use super::{parse_duration, show_duration};
+
+/// A table of a [`super::Document`]. Every getter returns `None` for an absent key and for one that it
+/// reported as a mistake, and remembers that the key is known; [`Table::finish`] reports the others.
+pub struct Table<'d> {
+    fields: &'d [Field],
+    /// Where it starts.
+    line: Option<u32>,
+    /// Dotted; empty for the root.
+    path: String,
+    log: &'d Log,
+    known: RefCell<Vec<&'d str>>,
+}
+
+impl<'d> Table<'d> {
+    pub(super) fn root(fields: &'d [Field], log: &'d Log) -> Self {
+        Self { fields, line: None, path: String::new(), log, known: RefCell::default() }
+    }
+
+    /// Whether the key is there, right or wrong.
+    pub fn has(&self, key: &'d str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Lets keys pass unread: whether they belong here cannot be told.
+    pub fn ignore(&self, keys: &[&'d str]) {
+        self.known.borrow_mut().extend(keys);
+    }
+
+    /// All keys that are there, for tables whose keys are the writer's own.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &'d str> + use<'d> {
+        self.fields.iter().map(|field| field.name.as_str())
+    }
+
+    /// A string.
+    pub fn text(&self, key: &'d str) -> Option<&'d str> {
+        self.typed(key, "a string", as_text)
+    }
+
+    /// A string that `parse` understands; what `parse` says is the mistake otherwise.
+    pub fn parsed<T, E: Display>(
+        &self,
+        key: &'d str,
+        parse: impl FnOnce(&'d str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.text(key)?;
+        parse(text).map_err(|message| self.mistake(key, message.to_string())).ok()
+    }
+
+    /// One of some words.
+    pub fn choice<T: Copy>(&self, key: &'d str, words: &[(&'static str, T)]) -> Option<T> {
+        self.parsed(key, |given| pick(given, words))
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self, key: &'d str) -> Option<bool> {
+        self.typed(key, "true or false", |value| match value {
+            Value::Bool(value) => Some(*value),
+            _ => None,
+        })
+    }
+
+    /// A whole number within `range`.
+    pub fn integer<N>(&self, key: &'d str, range: RangeInclusive<N>) -> Option<N>
+    where
+        N: Copy + Display + PartialOrd + TryFrom<i64>,
+    {
+        let wanted = format!("an integer from {} to {}", range.start(), range.end());
+        self.typed(key, &wanted, |value| match value {
+            Value::Integer(number) => N::try_from(*number).ok().filter(|number| range.contains(number)),
+            _ => None,
+        })
+    }
+
+    /// A duration such as `"5s"` within `range`.
+    pub fn duration(&self, key: &'d str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let text = self.typed(key, "a duration such as \"300ms\" or \"5s\"", as_text)?;
+        let checked = parse_duration(text).and_then(|duration| {
+            let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+            let out = || format!("{text:?} is out of range; write {least} to {most}");
+            range.contains(&duration).then_some(duration).ok_or_else(out)
+        });
+        checked.map_err(|message| self.mistake(key, message)).ok()
+    }
+
+    /// A list of at most `most` strings that `parse` understands. Those that it does not are reported and
+    /// left out.
+    pub fn list<T, E: Display>(
+        &self,
+        key: &'d str,
+        most: usize,
+        mut parse: impl FnMut(&'d str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let items = self.items(key, "a list of strings", most)?;
+        let mut values = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let parsed = match as_text(&item.value) {
+                Some(text) => parse(text).map_err(|message| message.to_string()),
+                None => Err(format!("must be a string, not {}", item.value)),
+            };
+            match parsed {
+                Ok(value) => values.push(value),
+                Err(message) => self.log.add(item.line, format!("{}[{at}]", self.path_to(key)), message),
+            }
+        }
+        Some(values)
+    }
+
+    /// A table below this one.
+    pub fn table(&self, key: &'d str) -> Option<Table<'d>> {
+        let fields = self.typed(key, "a table", as_table)?;
+        let line = self.find(key).and_then(|field| field.node.line.or(field.line));
+        Some(self.below(fields, line, self.path_to(key)))
+    }
+
+    /// At most `most` tables in a list, such as `[[endpoint]]` sections; none when the key is absent.
+    pub fn tables(&self, key: &'d str, most: usize) -> Vec<Table<'d>> {
+        let items = self.items(key, "a list of tables", most).unwrap_or_default();
+        let mut tables = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let path = format!("{}[{at}]", self.path_to(key));
+            match as_table(&item.value) {
+                Some(fields) => tables.push(self.below(fields, item.line, path)),
+                None => self.log.add(item.line, path, format!("must be a table, not {}", item.value)),
+            }
+        }
+        tables
+    }
+
+    /// `value`, or the mistake that `key` is absent and that `example` shows what to write.
+    pub fn required<T>(&self, key: &'d str, value: Option<T>, example: &str) -> Option<T> {
+        if value.is_none() && !self.has(key) {
+            self.mistake(key, format!("is missing; write {example}"));
+        }
+        value
+    }
+
+    /// Reports an empty list at `key`; `advice` says what to write.
+    pub fn refuse_empty(&self, key: &'d str, advice: &str) {
+        if self
+            .find(key)
+            .is_some_and(|field| matches!(&field.node.value, Value::List(items) if items.is_empty()))
+        {
+            self.mistake(key, format!("is empty; {advice}"));
+        }
+    }
+
+    /// Reports a mistake about `key`: on its line, or on the table's where the key is absent.
+    pub fn mistake(&self, key: &'d str, message: impl Into<String>) {
+        let line = self.find(key).map_or(self.line, |field| field.node.line.or(field.line));
+        self.log.add(line, self.path_to(key), message.into());
+    }
+
+    /// Reports a mistake about the table as a whole.
+    pub fn mistake_here(&self, message: impl Into<String>) {
+        self.log.add(self.line, self.path.clone(), message.into());
+    }
+
+    /// Reports every key that no getter asked for.
+    pub fn finish(self) {
+        let mut known = self.known.take();
+        known.sort_unstable();
+        known.dedup();
+        for field in self.fields {
+            if known.binary_search(&field.name.as_str()).is_ok() {
+                continue;
+            }
+            if self.log.is_full() {
+                self.log.count_one();
+                continue;
+            }
+            let mut meant = suggestion(&field.name, known.iter().copied());
+            if meant.is_empty() {
+                meant = format!("; known here: {}", known.join(", "));
+            }
+            self.log.add(field.line, self.path_to(&field.name), format!("unknown key{meant}"));
+        }
+    }
+
+    fn below(&self, fields: &'d [Field], line: Option<u32>, path: String) -> Self {
+        Self { fields, line, path, log: self.log, known: RefCell::default() }
+    }
+
+    fn find(&self, key: &'d str) -> Option<&'d Field> {
+        self.known.borrow_mut().push(key);
+        self.fields.iter().find(|field| field.name == key)
+    }
+
+    fn typed<T>(&self, key: &'d str, wanted: &str, take: impl FnOnce(&'d Value) -> Option<T>) -> Option<T> {
+        let value = &self.find(key)?.node.value;
+        let taken = take(value);
+        if taken.is_none() {
+            self.mistake(key, format!("must be {wanted}, not {value}"));
+        }
+        taken
+    }
+
+    fn items(&self, key: &'d str, wanted: &str, most: usize) -> Option<&'d [Node]> {
+        let items = self.typed(key, wanted, |value| match value {
+            Value::List(items) => Some(items.as_slice()),
+            _ => None,
+        })?;
+        if items.len() > most {
+            self.mistake(key, format!("has {} elements; the limit is {most}", items.len()));
+            return None;
+        }
+        Some(items)
+    }
+
+    fn path_to(&self, key: &str) -> String {
+        let bare = !key.is_empty()
+            && key.len() <= 80
+            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        let key = if bare { key.to_owned() } else { node::quote(key) };
+        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// The value of the word that `given` is.
+///
+/// # Errors
+/// All the words, and the one that was probably meant.
+pub fn pick<T: Copy>(given: &str, words: &[(&'static str, T)]) -> Result<T, String> {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == given) {
+        return Ok(*value);
+    }
+    let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+    let shown = node::quote(given);
+    Err(match names.as_slice() {
+        [only] => format!("{shown} is not known; write {only:?}"),
+        all => format!("{shown} is none of {}{}", all.join(", "), suggestion(given, all.iter().copied())),
+    })
+}
+
+fn as_text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn as_table(value: &Value) -> Option<&[Field]> {
+    match value {
+        Value::Table(fields) => Some(fields),
+        _ => None,
+    }
+}

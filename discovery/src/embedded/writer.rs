@@ -1,0 +1,143 @@
+//! The thread that owns the file: what waits is applied in order and committed together.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::store::{Row, Store};
+use crate::registry::{Entry, Expect, Key, Link, RegistryError, State};
+
+/// Changes in one commit. Enough that the flush is a small part of each change's cost; a watcher waits for
+/// no more than these before it sees the first.
+pub(super) const MAX_BATCH: usize = 256;
+
+pub(super) struct Change {
+    pub(super) key: Key,
+    pub(super) wanted: Wanted,
+    pub(super) expect: Expect,
+    /// The key's new version, or the revision in which it is absent.
+    pub(super) reply: oneshot::Sender<Result<u64, RegistryError>>,
+}
+
+pub(super) enum Wanted {
+    Present { value: Bytes, ephemeral: bool },
+    Absent,
+}
+
+pub(super) struct Writer {
+    store: Store,
+    waiting: mpsc::Receiver<Change>,
+    publish: watch::Sender<State>,
+    revision: u64,
+    entries: OrdMap<Key, Entry>,
+}
+
+/// The state that a commit in preparation leads to.
+struct Draft {
+    revision: u64,
+    entries: OrdMap<Key, Entry>,
+    rows: Vec<Row>,
+}
+
+impl Writer {
+    pub(super) fn new(store: Store, waiting: mpsc::Receiver<Change>, publish: watch::Sender<State>) -> Self {
+        let (revision, entries) = {
+            let state = publish.borrow();
+            (state.revision, state.entries.clone())
+        };
+        Self { store, waiting, publish, revision, entries }
+    }
+
+    /// Until the last handle is gone and what it sent is done.
+    pub(super) fn run(mut self) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while self.waiting.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+            self.commit(std::mem::take(&mut batch));
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Change>) {
+        let mut draft = Draft { revision: self.revision, entries: self.entries.clone(), rows: Vec::new() };
+        let results: Vec<_> = batch.iter().map(|change| draft.apply(change)).collect();
+        let outcome =
+            if draft.rows.is_empty() { Ok(()) } else { self.store.commit(draft.revision, &draft.rows) };
+        match outcome {
+            Ok(()) => {
+                self.accept(draft);
+                for (change, result) in batch.into_iter().zip(results) {
+                    // The caller may have gone; the change stands all the same.
+                    let _ = change.reply.send(result);
+                }
+            }
+            Err(error) => self.fail(batch, error),
+        }
+    }
+
+    /// Publishes before anybody is answered: whoever was answered finds the change in the state.
+    fn accept(&mut self, draft: Draft) {
+        self.revision = draft.revision;
+        self.entries = draft.entries;
+        self.publish.send_if_modified(|state| {
+            let changed = state.revision != self.revision || !state.link.is_connected();
+            if !state.link.is_connected() {
+                state.link = Link::Connected { since: Instant::now() };
+            }
+            state.revision = self.revision;
+            state.entries = self.entries.clone();
+            changed
+        });
+    }
+
+    /// The disk refused. A part of the commit may still be found on disk by the next open.
+    fn fail(&self, batch: Vec<Change>, error: redb::Error) {
+        tracing::error!(%error, "the registry cannot be written");
+        let error = Arc::new(error);
+        let why: Arc<str> = format!("cannot be written: {error}").into();
+        self.publish.send_modify(|state| {
+            if state.link.is_connected() {
+                state.link = Link::Lost { since: Instant::now(), why };
+            }
+        });
+        for change in batch {
+            let failure = RegistryError::Failed {
+                doing: format!("change {}", change.key),
+                may_have_happened: true,
+                source: Box::new(Arc::clone(&error)),
+            };
+            let _ = change.reply.send(Err(failure));
+        }
+    }
+}
+
+impl Draft {
+    fn apply(&mut self, change: &Change) -> Result<u64, RegistryError> {
+        let present = self.entries.get(&change.key);
+        if !change.expect.admits(present.map(|entry| entry.version)) {
+            return Err(RegistryError::Conflict { key: change.key.clone(), expected: change.expect });
+        }
+        let created = present.map(|entry| entry.created);
+        match &change.wanted {
+            Wanted::Present { value, ephemeral } => {
+                self.revision += 1;
+                let entry = Entry {
+                    value: value.clone(),
+                    version: self.revision,
+                    created: created.unwrap_or(self.revision),
+                    ephemeral: *ephemeral,
+                };
+                self.entries.insert(change.key.clone(), entry.clone());
+                self.rows.push((change.key.clone(), Some(entry)));
+            }
+            Wanted::Absent if created.is_some() => {
+                self.revision += 1;
+                self.entries.remove(&change.key);
+                self.rows.push((change.key.clone(), None));
+            }
+            Wanted::Absent => {}
+        }
+        Ok(self.revision)
+    }
+}

@@ -1,0 +1,84 @@
+//! The keys that files and the registry share.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use topology::{AppSpec, Balance, HostPattern, PathMatch, Split, VersionId};
+
+use super::health::read_health;
+use crate::document::Table;
+
+/// The largest app known to us claims some 300 customer domains.
+const MAX_HOSTS: usize = 1_000;
+/// As many as hosts: each pair becomes a route.
+const MAX_PATHS: usize = 1_000;
+/// More listeners than any gateway has.
+const MAX_LISTENERS: usize = 100;
+/// More versions than anybody can watch at once.
+const MAX_SPLIT: usize = 100;
+const MAX_LISTENER_NAME_BYTES: usize = 64;
+
+/// `None` when a mistake was reported that leaves no spec to return.
+pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
+    let hosts = table.list("hosts", MAX_HOSTS, HostPattern::parse).map(distinct).unwrap_or_default();
+    let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
+    table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
+    let listeners = read_listeners(table);
+    let split = read_split(table);
+    let balance = table.choice("balance", &[("round_robin", Balance::RoundRobin)]).unwrap_or_default();
+    let (health, probing) = read_health(table);
+    Some(AppSpec {
+        hosts,
+        paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
+        listeners,
+        split,
+        balance,
+        health,
+        probing,
+    })
+}
+
+fn read_listeners(table: &Table<'_>) -> Option<Vec<Arc<str>>> {
+    let listeners = table.list("listeners", MAX_LISTENERS, |name| {
+        if (1..=MAX_LISTENER_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control) {
+            Ok(Arc::<str>::from(name))
+        } else {
+            Err(format!("is no listener's name; write 1 to {MAX_LISTENER_NAME_BYTES} characters"))
+        }
+    })?;
+    table.refuse_empty("listeners", "name a listener, or leave it out for every HTTP listener");
+    Some(distinct(listeners))
+}
+
+fn read_split(table: &Table<'_>) -> Option<Split> {
+    let shares = table.table("split")?;
+    if shares.names().len() > MAX_SPLIT {
+        table.mistake("split", format!("has {} versions; the limit is {MAX_SPLIT}", shares.names().len()));
+        return None;
+    }
+    let mut split = Vec::with_capacity(shares.names().len());
+    let mut whole = true;
+    for name in shares.names() {
+        let share = shares.integer::<u16>(name, 0..=u16::MAX);
+        let version = VersionId::parse(name).map_err(|error| shares.mistake(name, error.to_string()));
+        match (version, share) {
+            (Ok(version), Some(share)) => split.push((version, share)),
+            _ => whole = false,
+        }
+    }
+    if !whole {
+        return None;
+    }
+    Split::new(split).map_err(|error| table.mistake("split", error.to_string())).ok()
+}
+
+/// The first of each, in the order given.
+fn distinct<T: Clone + Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
+    if values.len() > 1 {
+        let mut seen = HashSet::with_capacity(values.len());
+        values.retain(|value| seen.insert(value.clone()));
+    }
+    values.shrink_to_fit();
+    values
+}

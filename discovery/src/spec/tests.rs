@@ -1,0 +1,246 @@
+use std::time::Duration;
+
+use topology::{Balance, HealthSettings, HostPattern, OnFailure, Origin, PathMatch, Protocol};
+
+use super::*;
+
+const SHOP: &str = r#"
+id = "shop"
+hosts = ["shop.example.com", "*.shop.example.com", "Shop.Example.com"]
+paths = ["/", "=/login"]
+listeners = ["web"]
+split = { v1 = 90, v2 = 10 }
+balance = "round_robin"
+
+[health]
+path = "/up"
+interval = "5s"
+timeout = "1s"
+rise = 4
+fall = 5
+on_failure = "eject"
+
+[[endpoint]]
+version = "v2"
+instance = "c1"
+address = "[::1]:9002"
+weight = 0
+protocol = "tcp"
+zone = "a"
+
+[[endpoint]]
+version = "v1"
+instance = "c1"
+address = "127.0.0.1:9001"
+"#;
+
+fn mistakes_of(text: &str) -> String {
+    parse_app_file("shop.toml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn a_file_reads_as_the_design_settles_it() {
+    let app = parse_app_file("shop.toml", SHOP).unwrap();
+    assert_eq!((app.id.as_str(), app.claimed), ("shop", 0));
+    let hosts: Vec<_> = app.spec.hosts.iter().map(HostPattern::to_string).collect();
+    assert_eq!(hosts, ["shop.example.com", "*.shop.example.com"], "twice the same host is once");
+    assert_eq!(app.spec.paths, [PathMatch::all(), PathMatch::Exact("/login".into())]);
+    assert_eq!(app.spec.listeners, Some(vec!["web".into()]));
+    assert_eq!(app.spec.balance, Balance::RoundRobin);
+    let shares: Vec<_> =
+        app.spec.split.as_ref().unwrap().shares().iter().map(|(v, n)| (v.as_str(), *n)).collect();
+    assert_eq!(shares, [("v1", 90), ("v2", 10)]);
+    let health = HealthSettings {
+        path: "/up".into(),
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(1),
+        rise: 4,
+        fall: 5,
+        on_failure: OnFailure::Eject,
+    };
+    assert_eq!(app.spec.health, Some(health));
+    assert!(app.spec.probing);
+    let [first, second] = app.endpoints.as_slice() else { panic!("{:?}", app.endpoints) };
+    assert_eq!((first.key.version.as_str(), first.weight, first.protocol), ("v1", 1, Protocol::Http1));
+    assert_eq!((second.key.version.as_str(), second.weight, second.protocol), ("v2", 0, Protocol::Tcp));
+    assert_eq!((second.zone.as_deref(), second.origin), (Some("a"), Origin::File));
+}
+
+#[test]
+fn an_app_needs_no_more_than_its_id() {
+    let app = parse_app_file("a.toml", "id = \"a\"").unwrap();
+    assert_eq!(*app.spec, AppSpec::implied());
+    assert_eq!(app.endpoints, []);
+}
+
+#[test]
+fn health_can_be_off_and_a_short_interval_shortens_the_default_timeout() {
+    let spec =
+        |health: &str| parse_app_file("a.toml", &format!("id = \"a\"\n[health]\n{health}")).unwrap().spec;
+    assert!(!spec("enabled = false").probing);
+    assert_eq!(spec("").health, Some(HealthSettings::default()));
+    assert_eq!(spec("interval = \"200ms\"").health.as_ref().unwrap().timeout, Duration::from_millis(200));
+}
+
+#[test]
+fn mistakes_say_what_to_write() {
+    let endpoint =
+        |line: &str| format!("id = \"a\"\n[[endpoint]]\nversion = \"v1\"\ninstance = \"c1\"\n{line}\n");
+    for (text, wanted) in [
+        ("hosts = []".to_owned(), "shop.toml: id: is missing; write id = \"shop\""),
+        ("id = \"a\"\nhost = []".to_owned(), "shop.toml:2: host: unknown key; did you mean \"hosts\"?"),
+        (
+            "id = \"a\"\npaths = []".to_owned(),
+            "shop.toml:2: paths: is empty; write [\"/\"], or leave it out, to take every path",
+        ),
+        (
+            "id = \"a\"\nbalance = \"least\"".to_owned(),
+            "shop.toml:2: balance: \"least\" is not known; write \"round_robin\"",
+        ),
+        (
+            "id = \"a\"\nsplit = { v1 = 0 }".to_owned(),
+            "shop.toml:2: split: a split must give at least one version a share above 0",
+        ),
+        (
+            "id = \"a\"\nsplit = { v1 = 70000 }".to_owned(),
+            "shop.toml:2: split.v1: must be an integer from 0 to 65535, not the integer 70000",
+        ),
+        (
+            "id = \"a\"\n[health]\ntimeout = \"6s\"".to_owned(),
+            "shop.toml:3: health.timeout: 6s is longer than the interval of 5s",
+        ),
+        (
+            "id = \"a\"\n[health]\npath = \"up\"".to_owned(),
+            "shop.toml:3: health.path: is no path; write / and at most 1024 visible ASCII characters",
+        ),
+        (
+            "id = \"a\"\n[health]\non_failure = \"restart\"".to_owned(),
+            "shop.toml:3: health.on_failure: this version only ejects and cannot restart an instance; write \"eject\"",
+        ),
+        (
+            endpoint("address = \"localhost:80\""),
+            "shop.toml:5: endpoint[0].address: \"localhost:80\" is no address: host names are not looked up; write IP:port, such as 10.0.0.1:8080 or [2001:db8::1]:8080",
+        ),
+        (
+            endpoint("address = \"10.0.0.1\""),
+            "shop.toml:5: endpoint[0].address: \"10.0.0.1\" is no address; write IP:port, such as 10.0.0.1:8080 or [2001:db8::1]:8080",
+        ),
+        (
+            endpoint("address = \"10.0.0.1:0\""),
+            "shop.toml:5: endpoint[0].address: \"10.0.0.1:0\" is no address: port 0 takes no connections; write IP:port, such as 10.0.0.1:8080 or [2001:db8::1]:8080",
+        ),
+        (
+            endpoint("address = \"0.0.0.0:80\""),
+            "shop.toml:5: endpoint[0].address: \"0.0.0.0:80\" is no address: it names no single host; write IP:port, such as 10.0.0.1:8080 or [2001:db8::1]:8080",
+        ),
+        (
+            endpoint("address = \"10.0.0.1:80\"\nprotocol = \"h2\""),
+            "shop.toml:6: endpoint[0].protocol: this version speaks HTTP/1.1 to endpoints, not h2; write \"http1\"",
+        ),
+        (endpoint(""), "shop.toml:2: endpoint[0].address: is missing; write address = \"10.0.0.1:8080\""),
+        (
+            endpoint(
+                "address = \"10.0.0.1:80\"\n[[endpoint]]\nversion = \"v1\"\ninstance = \"c1\"\naddress = \"10.0.0.2:80\"",
+            ),
+            "shop.toml:6: endpoint[1]: version \"v1\" has an instance \"c1\" already",
+        ),
+    ] {
+        assert_eq!(mistakes_of(&text), wanted, "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_file_still_tells_its_app() {
+    let (id, read) = read_app_file("a.toml", "id = \"a\"\nhostz = 1");
+    assert_eq!(id.unwrap().as_str(), "a");
+    assert!(read.is_err());
+}
+
+#[test]
+fn a_registry_value_has_the_same_shape() {
+    let app = AppId::parse("shop").unwrap();
+    let read = |json: &str| parse_app_value("app/shop", json.as_bytes(), &app);
+    let spec = read(
+        r#"{"id": "shop", "hosts": ["a.de"], "split": {"v1": 1}, "health": {"enabled": false, "interval": "1m"}}"#,
+    )
+    .unwrap();
+    assert_eq!(spec.hosts, [HostPattern::parse("a.de").unwrap()]);
+    assert_eq!(spec.health.unwrap().interval, Duration::from_secs(60));
+    assert!(!spec.probing);
+    assert_eq!(read("{}").unwrap(), AppSpec::implied());
+    for (json, wanted) in [
+        (r#"{"id": "cart"}"#, "app/shop: id: is not \"shop\", the id in the key; leave it out"),
+        (
+            r#"{"endpoint": []}"#,
+            "app/shop: endpoint: only files list endpoints; in the registry each has its own key",
+        ),
+        (r#"{"hostz": []}"#, "app/shop: hostz: unknown key; did you mean \"hosts\"?"),
+    ] {
+        assert_eq!(read(json).unwrap_err().to_string(), wanted);
+    }
+}
+
+#[test]
+fn too_many_hosts_are_refused() {
+    let hosts = vec!["\"a.de\""; 1_001].join(",");
+    assert_eq!(
+        mistakes_of(&format!("id = \"a\"\nhosts = [{hosts}]")),
+        "shop.toml:2: hosts: has 1001 elements; the limit is 1000"
+    );
+}
+
+#[test]
+fn apps_share_what_they_have_in_common() {
+    let mut interner = Interner::default();
+    let mut read = || {
+        let mut app = parse_app_file("shop.toml", SHOP).unwrap();
+        interner.share_app(&mut app);
+        app
+    };
+    let (first, second) = (read(), read());
+    assert_eq!(first, second);
+    let at = |app: &App| app.endpoints[0].key.version.as_str().as_ptr();
+    assert_eq!(at(&first), at(&second));
+}
+
+/// Pieces from which random texts become almost right.
+const PIECES: [&str; 24] = [
+    "id",
+    "hosts",
+    "split",
+    "health",
+    "endpoint",
+    "address",
+    "weight",
+    " = ",
+    "\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"",
+    "'",
+    "\"\"\"",
+    ",",
+    ".",
+    ":",
+    "#",
+    "1",
+    "\\",
+    "127.0.0.1:80",
+    "\u{0}ü",
+];
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(bytes: Vec<u8>, pieces in proptest::collection::vec(0..PIECES.len(), 0..60)) {
+        let made: String = pieces.into_iter().map(|piece| PIECES[piece]).collect();
+        let app = AppId::parse("a").unwrap();
+        for bytes in [bytes.as_slice(), made.as_bytes()] {
+            let text = String::from_utf8_lossy(bytes);
+            let _ = parse_app_file("a.toml", &text).map_err(|mistakes| mistakes.to_string());
+            let _ = parse_app_value("app/a", bytes, &app).map_err(|mistakes| mistakes.to_string());
+            let _ = parse_address(&text);
+        }
+    }
+}

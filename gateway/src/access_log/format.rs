@@ -1,0 +1,189 @@
+//! How a line looks.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use crate::message::encode::{push_decimal, push_ip};
+use crate::proxy::{Facts, LogFacts};
+use crate::reason::Reason;
+use crate::table::PooledEndpoint;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object per line.
+    Json,
+    /// Apache's combined format.
+    Combined,
+}
+
+/// What is known of a request when it is over.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    pub facts: &'a Facts,
+    pub peer: IpAddr,
+    pub listener: &'a str,
+    pub status: u16,
+    pub reason: Option<Reason>,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    pub seconds: f64,
+    pub upstream_seconds: Option<f64>,
+    pub app: Option<&'a str>,
+    pub endpoint: Option<&'a PooledEndpoint>,
+    pub retries: u32,
+}
+
+/// A moment as both formats write it.
+#[derive(Debug, Default)]
+pub struct Stamp {
+    /// `2026-11-20T14:41:34` and the milliseconds.
+    pub iso_second: String,
+    pub millisecond: u32,
+    /// `20/Nov/2026:14:41:34 +0000`.
+    pub common: String,
+}
+
+impl Entry<'_> {
+    pub fn write(&self, format: Format, stamp: &Stamp, line: &mut Vec<u8>) {
+        match format {
+            Format::Json => self.json(stamp, line),
+            Format::Combined => self.combined(stamp, line),
+        }
+        line.push(b'\n');
+    }
+
+    fn client(&self) -> IpAddr {
+        self.facts.log.as_ref().and_then(|log| log.client).unwrap_or(self.peer)
+    }
+
+    fn json(&self, stamp: &Stamp, line: &mut Vec<u8>) {
+        let log = self.facts.log.as_deref();
+        let text = |part: fn(&LogFacts) -> &[u8]| log.map_or(&[][..], part);
+        line.extend_from_slice(b"{\"time\":\"");
+        line.extend_from_slice(stamp.iso_second.as_bytes());
+        line.push(b'.');
+        for digit in [100, 10, 1] {
+            line.push(b'0' + (stamp.millisecond / digit % 10) as u8);
+        }
+        line.extend_from_slice(b"Z\",\"client\":\"");
+        push_ip(self.client(), line);
+        line.push(b'"');
+        string(line, "listener", self.listener.as_bytes());
+        string(line, "method", text(LogFacts::method));
+        string(line, "host", text(LogFacts::host));
+        string(line, "path", text(LogFacts::target));
+        number(line, "status", u64::from(self.status));
+        string(line, "reason", self.reason.map_or("", Reason::as_str).as_bytes());
+        string(line, "app", self.app.unwrap_or("").as_bytes());
+        if let Some(endpoint) = self.endpoint {
+            string(line, "version", endpoint.key.version.as_str().as_bytes());
+            string(line, "instance", endpoint.key.instance.as_str().as_bytes());
+            key(line, "endpoint");
+            line.push(b'"');
+            push_ip(endpoint.address.ip(), line);
+            line.push(b':');
+            push_decimal(u64::from(endpoint.address.port()), line);
+            line.push(b'"');
+        }
+        number(line, "received_bytes", self.received_bytes);
+        number(line, "sent_bytes", self.sent_bytes);
+        seconds(line, "seconds", self.seconds);
+        if let Some(upstream) = self.upstream_seconds {
+            seconds(line, "upstream_seconds", upstream);
+        }
+        number(line, "retries", u64::from(self.retries));
+        string(line, "request_id", &self.facts.id);
+        string(line, "user_agent", text(LogFacts::agent));
+        string(line, "referer", text(LogFacts::referer));
+        line.push(b'}');
+    }
+
+    fn combined(&self, stamp: &Stamp, line: &mut Vec<u8>) {
+        let log = self.facts.log.as_deref();
+        let text =
+            |part: fn(&LogFacts) -> &[u8]| log.map(part).filter(|text| !text.is_empty()).unwrap_or(b"-");
+        push_ip(self.client(), line);
+        line.extend_from_slice(b" - - [");
+        line.extend_from_slice(stamp.common.as_bytes());
+        line.extend_from_slice(b"] \"");
+        escape(text(LogFacts::method), line);
+        line.push(b' ');
+        escape(text(LogFacts::target), line);
+        line.push(b' ');
+        line.extend_from_slice(self.facts.version.as_str().as_bytes());
+        line.extend_from_slice(b"\" ");
+        push_decimal(u64::from(self.status), line);
+        line.push(b' ');
+        push_decimal(self.sent_bytes, line);
+        line.extend_from_slice(b" \"");
+        escape(text(LogFacts::referer), line);
+        line.extend_from_slice(b"\" \"");
+        escape(text(LogFacts::agent), line);
+        line.push(b'"');
+    }
+}
+
+fn key(line: &mut Vec<u8>, name: &str) {
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\":");
+}
+
+fn string(line: &mut Vec<u8>, name: &str, value: &[u8]) {
+    key(line, name);
+    line.push(b'"');
+    escape(value, line);
+    line.push(b'"');
+}
+
+fn number(line: &mut Vec<u8>, name: &str, value: u64) {
+    key(line, name);
+    push_decimal(value, line);
+}
+
+/// Microseconds are what a proxy's part of a request is counted in.
+fn seconds(line: &mut Vec<u8>, name: &str, value: f64) {
+    key(line, name);
+    let micros = (value * 1e6) as u64;
+    push_decimal(micros / 1_000_000, line);
+    line.push(b'.');
+    let mut digit = 100_000;
+    while digit > 0 {
+        line.push(b'0' + (micros / digit % 10) as u8);
+        digit /= 10;
+    }
+}
+
+/// What clients send cannot end a string or a line, in either format. Bytes outside ASCII are written
+/// as the code points of the same number.
+fn escape(text: &[u8], line: &mut Vec<u8>) {
+    if text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        return line.extend_from_slice(text);
+    }
+    for byte in text {
+        match byte {
+            b'"' | b'\\' => line.extend_from_slice(&[b'\\', *byte]),
+            b' '..=b'~' => line.push(*byte),
+            _ => write!(line, "\\u{byte:04x}").expect("writing to a Vec never fails"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_stays_inside_its_string() {
+        let mut line = Vec::new();
+        escape(b"a\"b\\c\n\x7f\xe4", &mut line);
+        assert_eq!(line, br#"a\"b\\c\u000a\u007f\u00e4"#);
+    }
+
+    #[test]
+    fn seconds_have_six_places() {
+        let mut line = Vec::new();
+        seconds(&mut line, "s", 1.000_25);
+        assert_eq!(line, b",\"s\":1.000250");
+    }
+}

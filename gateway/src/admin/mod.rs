@@ -1,0 +1,124 @@
+//! The admin listener: metrics, probes of the gateway itself, and what it knows, as JSON.
+//!
+//! Loopback only (the configuration refuses anything else), read only, and never on a worker's thread.
+
+mod views;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use topology::AppId;
+
+use crate::metrics::{Exporter, Sources};
+
+/// Rows of one answer; more are asked for by app. Bounds what one request can make us build.
+const MAX_ROWS: usize = 10_000;
+
+#[derive(Debug)]
+pub struct AdminState {
+    gateway_id: String,
+    sources: Sources,
+    exporter: Exporter,
+}
+
+impl AdminState {
+    pub fn new(gateway_id: String, sources: Sources, exporter: Exporter) -> Arc<Self> {
+        Arc::new(Self { gateway_id, sources, exporter })
+    }
+}
+
+/// Serves until `cancel`; returns the address with the port that was free.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn start(
+    address: SocketAddr,
+    state: Arc<AdminState>,
+    cancel: CancellationToken,
+) -> anyhow::Result<(SocketAddr, JoinHandle<()>)> {
+    let cannot = || format!("cannot open the admin listener at {address}");
+    let listener = tokio::net::TcpListener::bind(address).await.with_context(cannot)?;
+    let bound = listener.local_addr().with_context(cannot)?;
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/v1/apps", get(apps))
+        .route("/v1/endpoints", get(endpoints))
+        .route("/v1/table", get(table))
+        .with_state(state);
+    let task = tokio::spawn(async move {
+        let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                tracing::error!(%error, "the admin listener failed");
+            },
+            // An open scrape or a silent client does not hold up the end.
+            () = cancel.cancelled() => {}
+        }
+    });
+    Ok((bound, task))
+}
+
+async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
+    let rendered = tokio::task::spawn_blocking(move || state.exporter.render()).await;
+    match rendered {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, Exporter::content_type())], text).into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// 200 while new connections are welcome, 503 before and after.
+async fn ready(State(state): State<Arc<AdminState>>) -> Response {
+    let serving = state.sources.serving.now();
+    let status =
+        if state.sources.serving.is_serving() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{}\n", serving.as_str())).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    app: Option<String>,
+}
+
+impl Filter {
+    fn app(&self) -> Result<Option<AppId>, Box<Response>> {
+        let parsed = self.app.as_deref().map(AppId::parse).transpose();
+        parsed.map_err(|error| Box::new((StatusCode::BAD_REQUEST, format!("app: {error}\n")).into_response()))
+    }
+}
+
+async fn apps(State(state): State<Arc<AdminState>>, Query(filter): Query<Filter>) -> Response {
+    let app = match filter.app() {
+        Ok(app) => app,
+        Err(response) => return *response,
+    };
+    let table = state.sources.shared.table.load_full();
+    axum::Json(views::apps(&table, app.as_ref(), MAX_ROWS)).into_response()
+}
+
+async fn endpoints(State(state): State<Arc<AdminState>>, Query(filter): Query<Filter>) -> Response {
+    let app = match filter.app() {
+        Ok(app) => app,
+        Err(response) => return *response,
+    };
+    let table = state.sources.shared.table.load_full();
+    axum::Json(views::endpoints(&table, app.as_ref(), MAX_ROWS)).into_response()
+}
+
+async fn table(State(state): State<Arc<AdminState>>) -> Response {
+    let table = state.sources.shared.table.load_full();
+    let registry = state.sources.registry.borrow().clone();
+    axum::Json(views::table(&state.gateway_id, &table, &registry, MAX_ROWS)).into_response()
+}

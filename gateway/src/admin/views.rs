@@ -1,0 +1,217 @@
+//! What the admin API shows: plain shapes of the table in force.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use discovery::registry::{Link, State};
+use serde::Serialize;
+use topology::{AppId, Rejection};
+
+use crate::table::{CompiledApp, PooledEndpoint, RoutingTable};
+
+/// A list, and whether it is all of it.
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    pub revision: u64,
+    pub total: usize,
+    pub truncated: bool,
+    pub items: Vec<T>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AppView {
+    id: String,
+    hosts: Vec<String>,
+    paths: Vec<String>,
+    listeners: Option<Vec<String>>,
+    split: Option<BTreeMap<String, u16>>,
+    /// Endpoints by health.
+    endpoints: BTreeMap<&'static str, usize>,
+    /// Routes that an earlier app holds: this one never gets their requests.
+    conflicts: Vec<ConflictView>,
+    /// What of its sources is not in force, and why.
+    rejections: Vec<RejectionView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ConflictView {
+    host: String,
+    path: String,
+    held_by: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RejectionView {
+    place: String,
+    app: Option<String>,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct EndpointView {
+    app: String,
+    version: String,
+    instance: String,
+    address: String,
+    weight: u16,
+    state: &'static str,
+    /// Why it takes no traffic; absent while it does.
+    why: Option<String>,
+    since: String,
+    last_probe: Option<String>,
+    last_probe_seconds: Option<f64>,
+    last_error: Option<String>,
+    last_error_at: Option<String>,
+    probes_passed: u64,
+    probes_failed: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TableView {
+    gateway: String,
+    revision: u64,
+    registry_revision: u64,
+    registry: &'static str,
+    registry_error: Option<String>,
+    apps: usize,
+    hosts: usize,
+    routes: Vec<RouteView>,
+    routes_truncated: bool,
+    rejections: Vec<RejectionView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RouteView {
+    host: String,
+    path: String,
+    app: String,
+}
+
+pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<AppView> {
+    let view = |app: &Arc<CompiledApp>| {
+        let mut endpoints = BTreeMap::new();
+        for endpoint in &app.endpoints {
+            *endpoints.entry(endpoint.live.health.state().as_str()).or_default() += 1;
+        }
+        let split = app.spec.split.as_ref();
+        let rejections = table.snapshot.rejections.iter();
+        AppView {
+            id: app.id.to_string(),
+            hosts: app.hosts.iter().map(ToString::to_string).collect(),
+            paths: app.spec.paths.iter().map(ToString::to_string).collect(),
+            listeners: app
+                .spec
+                .listeners
+                .as_ref()
+                .map(|names| names.iter().map(ToString::to_string).collect()),
+            split: split
+                .map(|split| split.shares().iter().map(|(v, share)| (v.to_string(), *share)).collect()),
+            endpoints,
+            conflicts: conflicts(table, app),
+            rejections: rejections.filter(|(_, r)| r.app.as_ref() == Some(&app.id)).map(rejection).collect(),
+        }
+    };
+    let selected = || table.apps.values().filter(|app| only.is_none_or(|only| app.id == *only));
+    page(table, selected().count(), selected().take(most).map(view).collect())
+}
+
+pub fn endpoints(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<EndpointView> {
+    let selected = || {
+        let apps = table.apps.values().filter(|app| only.is_none_or(|only| app.id == *only));
+        apps.flat_map(|app| app.endpoints.iter().map(|endpoint| (&app.id, endpoint)))
+    };
+    page(table, selected().count(), selected().take(most).map(|(app, e)| endpoint(app, e)).collect())
+}
+
+pub fn table(gateway: &str, table: &RoutingTable, registry: &State, most: usize) -> TableView {
+    let (state, error) = match &registry.link {
+        Link::Connecting => ("connecting", None),
+        Link::Connected { .. } => ("connected", None),
+        Link::Lost { why, .. } => ("lost", Some(why.to_string())),
+    };
+    let routes = table.hosts().flat_map(|(host, routes)| {
+        let routes: Vec<_> = routes
+            .iter()
+            .map(|(path, app)| RouteView {
+                host: host.clone(),
+                path: path.to_string(),
+                app: app.id.to_string(),
+            })
+            .collect();
+        routes
+    });
+    let mut shown: Vec<_> = routes.take(most + 1).collect();
+    let routes_truncated = shown.len() > most;
+    shown.truncate(most);
+    shown.sort_by(|a, b| (&a.host, &a.path).cmp(&(&b.host, &b.path)));
+    TableView {
+        gateway: gateway.to_owned(),
+        revision: table.snapshot.revision.0,
+        registry_revision: table.snapshot.registry_revision,
+        registry: state,
+        registry_error: error,
+        apps: table.apps.len(),
+        hosts: table.host_count(),
+        routes: shown,
+        routes_truncated,
+        rejections: table.snapshot.rejections.iter().take(most).map(rejection).collect(),
+    }
+}
+
+fn page<T>(table: &RoutingTable, total: usize, items: Vec<T>) -> Page<T> {
+    Page { revision: table.snapshot.revision.0, total, truncated: items.len() < total, items }
+}
+
+fn conflicts(table: &RoutingTable, app: &CompiledApp) -> Vec<ConflictView> {
+    let routes = app.hosts.iter().flat_map(|host| app.spec.paths.iter().map(move |path| (host, path)));
+    let lost = routes.filter_map(|(host, path)| {
+        let owner = table.routes_of(host)?.owner(app, path)?;
+        (owner.id != app.id).then(|| ConflictView {
+            host: host.to_string(),
+            path: path.to_string(),
+            held_by: owner.id.to_string(),
+        })
+    });
+    lost.collect()
+}
+
+fn rejection((place, rejection): (&Arc<str>, &Rejection)) -> RejectionView {
+    RejectionView {
+        place: place.to_string(),
+        app: rejection.app.as_ref().map(ToString::to_string),
+        reason: rejection.reason.to_string(),
+    }
+}
+
+fn endpoint(app: &AppId, endpoint: &PooledEndpoint) -> EndpointView {
+    let report = endpoint.live.health.report();
+    let error = report.last_error.as_ref();
+    let why = if !report.state.is_up() {
+        Some(error.map_or_else(|| "down".to_owned(), |error| format!("probe failed: {}", error.text)))
+    } else {
+        (endpoint.weight == 0).then(|| "weight is 0".to_owned())
+    };
+    EndpointView {
+        app: app.to_string(),
+        version: endpoint.key.version.to_string(),
+        instance: endpoint.key.instance.to_string(),
+        address: endpoint.address.to_string(),
+        weight: endpoint.weight,
+        state: report.state.as_str(),
+        why,
+        since: moment(report.since),
+        last_probe: report.last_probe.map(moment),
+        last_probe_seconds: report.last_latency.as_ref().map(Duration::as_secs_f64),
+        last_error: error.map(|error| error.text.to_string()),
+        last_error_at: error.map(|error| moment(error.at)),
+        probes_passed: report.passes_total,
+        probes_failed: report.failures_total,
+    }
+}
+
+/// RFC 3339, UTC.
+fn moment(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at)
+        .map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+}

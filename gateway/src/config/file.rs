@@ -1,0 +1,163 @@
+//! The file's sections and keys.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use discovery::document::Table;
+use discovery::file::FilePattern;
+use ipnet::IpNet;
+use topology::{AppId, HostPattern};
+
+use super::listener::read_listeners;
+use super::registry::read_registry;
+use super::{
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, AdminConfig, AppsConfig, Config, GatewayConfig,
+    ListenerConfig,
+};
+
+/// More workers than cores only take turns, and no machine that we know has more cores.
+const MAX_WORKERS: usize = 256;
+/// The published ranges of the largest content delivery networks fit.
+const MAX_TRUSTED_PROXIES: usize = 1_000;
+/// Who has more sorts of app files sorts them by folder: `apps/*/*.toml`.
+pub(super) const MAX_PATTERNS: usize = 100;
+/// What process supervisors grant between SIGTERM and SIGKILL (systemd 90 s, Kubernetes 30 s).
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest download that anybody would wait for.
+const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// `None` when a mistake was reported that leaves no configuration to return.
+pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
+    let registry = read_registry(&root, base);
+    let gateway = read_gateway(&root, base);
+    let admin = read_admin(&root, gateway.as_ref().map_or(&[], |gateway| &gateway.listeners));
+    let apps = read_apps(&root, base);
+    for (section, lacks) in [("deploy", "has no deploy API"), ("vip", "moves no virtual IPs")] {
+        if root.has(section) {
+            root.mistake(section, format!("this version {lacks}; remove this section"));
+        }
+    }
+    root.finish();
+    Some(Config { registry: registry?, gateway: gateway?, admin, apps })
+}
+
+fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
+    let table = root.required("gateway", root.table("gateway"), "a [gateway] section with a listener")?;
+    let id = match table.has("id") {
+        true => table.parsed("id", gateway_id),
+        false => default_id(&table),
+    };
+    let workers = table.integer("workers", 1..=MAX_WORKERS);
+    let base_domain = table.parsed("base_domain", base_domain);
+    let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
+    let listeners = read_listeners(&table, base);
+    let access_log = read_access_log(&table, base);
+    let drain_timeout = table.duration("drain_timeout", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
+    table.finish();
+    Some(GatewayConfig {
+        id: id?,
+        workers: workers.unwrap_or_else(default_workers),
+        base_domain,
+        trusted_proxies,
+        listeners,
+        access_log,
+        drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+    })
+}
+
+fn default_workers() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)
+}
+
+/// The same alphabet as an app's id: it becomes a registry key and a metric label too.
+fn gateway_id(text: &str) -> Result<String, String> {
+    match AppId::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => {
+            Err("is no gateway id; write 1 to 128 of a-z A-Z 0-9 . _ -, not starting with a dot".to_owned())
+        }
+    }
+}
+
+fn default_id(table: &Table<'_>) -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let id = gateway_id(name.trim()).ok();
+    if id.is_none() {
+        table.mistake("id", "is missing, and the host's name is none; write id = \"gw-1\"");
+    }
+    id
+}
+
+fn base_domain(text: &str) -> Result<String, String> {
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    match HostPattern::parse(text) {
+        Ok(HostPattern::Exact(name)) if !is_address && !name.starts_with('[') => Ok(name.to_string()),
+        _ => Err("is no domain; write a name such as apps.example.com".to_owned()),
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network =
+        text.parse::<IpNet>().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
+    let network = network.map_err(|_| {
+        format!("{text:?} is no network; write an address or a network such as 10.0.0.0/8 or 2001:db8::/32")
+    })?;
+    Ok(network.trunc())
+}
+
+fn read_access_log(gateway: &Table<'_>, base: &Path) -> AccessLogConfig {
+    let default = AccessLogConfig { target: AccessLogTarget::Stdout, format: AccessLogFormat::Json };
+    let Some(table) = gateway.table("access_log") else { return default };
+    let target = table.parsed("path", |text| match text {
+        "-" => Ok(AccessLogTarget::Stdout),
+        "off" => Ok(AccessLogTarget::Off),
+        _ => file_path(base, text).map(AccessLogTarget::File),
+    });
+    let formats = [("json", AccessLogFormat::Json), ("combined", AccessLogFormat::Combined)];
+    let format = table.choice("format", &formats);
+    table.finish();
+    AccessLogConfig { target: target.unwrap_or(default.target), format: format.unwrap_or(default.format) }
+}
+
+/// A path as seen from `base`.
+pub(super) fn file_path(base: &Path, text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("is no path");
+    }
+    Ok(base.join(text))
+}
+
+fn read_admin(root: &Table<'_>, listeners: &[ListenerConfig]) -> Option<AdminConfig> {
+    let table = root.table("admin")?;
+    let address = table.parsed("address", socket_address);
+    let address = table.required("address", address, "address = \"127.0.0.1:9901\"");
+    if let Some(address) = address {
+        let taken = listeners.iter().find(|other| other.address == address && address.port() != 0);
+        if !address.ip().is_loopback() {
+            let message = format!(
+                "{address} is no loopback address: this version serves the admin API on loopback only; write \"127.0.0.1:{}\"",
+                address.port()
+            );
+            table.mistake("address", message);
+        } else if let Some(taken) = taken {
+            table.mistake("address", format!("{address} is the address of listener {:?}", &*taken.name));
+        }
+    }
+    table.finish();
+    address.map(|address| AdminConfig { address })
+}
+
+/// An address to listen on.
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is no address; write IP:port, such as \"0.0.0.0:8080\""))
+}
+
+pub(super) fn read_apps(root: &Table<'_>, base: &Path) -> AppsConfig {
+    let Some(table) = root.table("apps") else { return AppsConfig::default() };
+    let files = table.list("files", MAX_PATTERNS, |text| FilePattern::parse(base, text));
+    let files = table.required("files", files, "files = [\"apps/*.toml\"]").unwrap_or_default();
+    table.finish();
+    AppsConfig { files }
+}

@@ -1,0 +1,170 @@
+//! Start-up configuration: what `sluice.toml` says, as types that cannot be wrong.
+//!
+//! Code that holds a [`Config`] checks nothing again. All mistakes are found in one pass, each with its
+//! line and key. Apps, routes and certificates change while the gateway runs and are no part of it.
+
+mod check;
+mod file;
+mod listener;
+mod registry;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use discovery::document::{Document, Mistakes};
+use discovery::file::{FilePattern, read_text};
+use topology::AppId;
+
+pub use check::check;
+
+/// Everything that a process is started with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Default: [`RegistryConfig::Embedded`] at `data/registry`.
+    pub registry: RegistryConfig,
+    pub gateway: GatewayConfig,
+    /// `None`: no admin listener.
+    pub admin: Option<AdminConfig>,
+    pub apps: AppsConfig,
+}
+
+/// Where routing is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryConfig {
+    /// A directory of this machine's own.
+    Embedded { path: PathBuf },
+    /// A ZooKeeper ensemble.
+    ZooKeeper {
+        /// `host:port`, at least one.
+        servers: Vec<String>,
+        /// Above all keys: starts with a slash, does not end with one. Default: `/caas`.
+        prefix: String,
+        /// What we ask for; the ensemble may grant another. Default: 6 s.
+        session_timeout: Duration,
+    },
+}
+
+/// How requests are served.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewayConfig {
+    /// Among all gateways of a registry. Default: the host's name.
+    pub id: String,
+    /// 1 to 256. Default: one per core.
+    pub workers: usize,
+    /// Lower case. An app without hosts answers at `{appId}.{base_domain}`; `None`: it answers nowhere.
+    pub base_domain: Option<String>,
+    /// Peers whose word on the client's address is believed. Default: nobody.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// At least one; names are distinct, and so are addresses with a port other than 0.
+    pub listeners: Vec<ListenerConfig>,
+    pub access_log: AccessLogConfig,
+    /// How long requests in flight may take once the process was told to stop. Default: 30 s.
+    pub drain_timeout: Duration,
+}
+
+/// One socket to accept on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    pub name: Arc<str>,
+    /// Port 0: whichever is free.
+    pub address: SocketAddr,
+    pub protocol: ListenerProtocol,
+}
+
+/// What a listener's clients speak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    Http {
+        /// `None`: clear text.
+        tls: Option<TlsConfig>,
+    },
+    Tcp {
+        /// Which gets every connection.
+        app: AppId,
+    },
+}
+
+/// How a listener proves who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Files with a chain and its key, at least one pattern.
+    pub certificates: Vec<FilePattern>,
+}
+
+/// The line that every request leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// Default: [`AccessLogTarget::Stdout`]. Who runs a gateway for the first time wants to see what it
+    /// does, containers collect standard output, and a log that nobody had asked to be off is missed
+    /// only when it is too late.
+    pub target: AccessLogTarget,
+    /// Default: [`AccessLogFormat::Json`].
+    pub format: AccessLogFormat,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    Json,
+    Combined,
+}
+
+/// The listener for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Always a loopback address.
+    pub address: SocketAddr,
+}
+
+/// Apps that stand in files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppsConfig {
+    pub files: Vec<FilePattern>,
+}
+
+/// Reads and checks the file at `path`. Relative paths in it start at its folder.
+///
+/// # Errors
+/// Everything that is wrong with it; that it cannot be read counts as one mistake.
+pub fn load(path: &Path) -> Result<Config, Mistakes> {
+    let (name, text) = read(path)?;
+    parse(&name, &text, &folder_of(path)?)
+}
+
+/// Checks the text of a configuration file. `name` is what mistakes give as its place, `base_dir`, an
+/// absolute path, is where relative paths in it start. Looks at nothing but the text, except for two
+/// defaults: the host's name and its number of cores.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(name: &str, text: &str, base_dir: &Path) -> Result<Config, Mistakes> {
+    Document::toml(name, text)?.read(|table| file::read_config(table, base_dir))
+}
+
+fn read(path: &Path) -> Result<(String, String), Mistakes> {
+    let name = path.display().to_string();
+    match read_text(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(Mistakes::one(&name.into(), None, format!("cannot be read: {error}"))),
+    }
+}
+
+fn folder_of(path: &Path) -> Result<PathBuf, Mistakes> {
+    let absolute = std::path::absolute(path).map_err(|error| {
+        Mistakes::one(&path.display().to_string().into(), None, format!("cannot be located: {error}"))
+    })?;
+    Ok(absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned))
+}
+
+#[cfg(test)]
+mod tests;

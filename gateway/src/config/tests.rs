@@ -1,0 +1,307 @@
+use super::*;
+
+const LISTENER: &str =
+    "[[gateway.listener]]\nname = \"web\"\naddress = \"0.0.0.0:8080\"\nprotocol = \"http\"\n";
+
+fn parse_at_etc(text: &str) -> Result<Config, Mistakes> {
+    parse("sluice.toml", text, Path::new("/etc/sluice"))
+}
+
+/// `text` as the lines before a listener that is right.
+fn mistakes_of(text: &str) -> String {
+    parse_at_etc(text).unwrap_err().to_string()
+}
+
+fn pattern(text: &str) -> FilePattern {
+    FilePattern::parse(Path::new("/etc/sluice"), text).unwrap()
+}
+
+#[test]
+fn the_documented_file_reads_as_documented() {
+    let config = parse_at_etc(
+        r#"
+[registry]
+kind = "zookeeper"
+servers = ["127.0.0.1:2181", "zk.example.com:2181", "[::1]:2181"]
+prefix = "/caas/eu"
+session_timeout = "10s"
+
+[gateway]
+id = "gw-1"
+workers = 2
+base_domain = "Apps.Example.com"
+trusted_proxies = ["10.1.0.0/8", "192.0.2.1", "2001:db8::/32"]
+drain_timeout = "5s"
+
+[[gateway.listener]]
+name = "web"
+address = "0.0.0.0:8080"
+protocol = "http"
+proxy_protocol = "off"
+
+[[gateway.listener]]
+name = "web-tls"
+address = "0.0.0.0:8443"
+protocol = "http"
+tls = { certificates = ["tls/*.pem"] }
+
+[[gateway.listener]]
+name = "db"
+address = "0.0.0.0:3306"
+protocol = "tcp"
+app = "db"
+
+[gateway.access_log]
+path = "log/access.log"
+format = "combined"
+
+[admin]
+address = "127.0.0.1:9901"
+
+[apps]
+files = ["apps/*.toml", "/srv/apps/*.toml"]
+"#,
+    )
+    .unwrap();
+    let servers = ["127.0.0.1:2181", "zk.example.com:2181", "[::1]:2181"].map(str::to_owned).to_vec();
+    let session_timeout = Duration::from_secs(10);
+    let registry = RegistryConfig::ZooKeeper { servers, prefix: "/caas/eu".to_owned(), session_timeout };
+    assert_eq!(config.registry, registry);
+    let gateway = config.gateway;
+    assert_eq!((gateway.id.as_str(), gateway.workers), ("gw-1", 2));
+    assert_eq!(gateway.base_domain.as_deref(), Some("apps.example.com"));
+    let trusted: Vec<_> = gateway.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
+    assert_eq!(gateway.drain_timeout, Duration::from_secs(5));
+    let protocols: Vec<_> = gateway.listeners.iter().map(|listener| listener.protocol.clone()).collect();
+    let tls = TlsConfig { certificates: vec![pattern("tls/*.pem")] };
+    let wanted = [
+        ListenerProtocol::Http { tls: None },
+        ListenerProtocol::Http { tls: Some(tls) },
+        ListenerProtocol::Tcp { app: AppId::parse("db").unwrap() },
+    ];
+    assert_eq!(protocols, wanted);
+    let target = AccessLogTarget::File("/etc/sluice/log/access.log".into());
+    assert_eq!(gateway.access_log, AccessLogConfig { target, format: AccessLogFormat::Combined });
+    assert_eq!(config.admin, Some(AdminConfig { address: "127.0.0.1:9901".parse().unwrap() }));
+    assert_eq!(config.apps.files, [pattern("apps/*.toml"), pattern("/srv/apps/*.toml")]);
+}
+
+#[test]
+fn a_listener_is_all_that_must_be_said() {
+    let config = parse_at_etc(LISTENER).unwrap();
+    assert_eq!(config.registry, RegistryConfig::Embedded { path: "/etc/sluice/data/registry".into() });
+    assert!(!config.gateway.id.is_empty());
+    assert!((1..=256).contains(&config.gateway.workers));
+    assert_eq!(config.gateway.access_log.target, AccessLogTarget::Stdout);
+    assert_eq!(config.gateway.access_log.format, AccessLogFormat::Json);
+    assert_eq!(config.gateway.drain_timeout, Duration::from_secs(30));
+    assert_eq!((config.admin, config.apps), (None, AppsConfig::default()));
+    assert_eq!((config.gateway.base_domain, config.gateway.trusted_proxies), (None, Vec::new()));
+}
+
+#[test]
+fn listeners_on_any_free_port_do_not_clash() {
+    let twice = format!("{LISTENER}{}", LISTENER.replace("\"web\"", "\"other\"")).replace("8080", "0");
+    assert_eq!(parse_at_etc(&twice).unwrap().gateway.listeners.len(), 2);
+}
+
+#[test]
+fn mistakes_name_line_key_and_what_to_write() {
+    let gateway = |line: &str| format!("[gateway]\nid = \"g\"\n{line}\n{LISTENER}");
+    let before = |lines: &str| format!("{lines}\n{LISTENER}");
+    for (text, wanted) in [
+        // The five that are made most.
+        (gateway("worker = 2"), "sluice.toml:3: gateway.worker: unknown key; did you mean \"workers\"?"),
+        (
+            gateway("workers = \"two\""),
+            "sluice.toml:3: gateway.workers: must be an integer from 1 to 256, not the string \"two\"",
+        ),
+        (
+            gateway("drain_timeout = \"30\""),
+            "sluice.toml:3: gateway.drain_timeout: \"30\" is no duration; write a whole number with ms, s, m or h, such as \"300ms\" or \"5s\"",
+        ),
+        (
+            LISTENER.replace("0.0.0.0", "localhost"),
+            "sluice.toml:3: gateway.listener[0].address: \"localhost:8080\" is no address; write IP:port, such as \"0.0.0.0:8080\"",
+        ),
+        (
+            format!("{LISTENER}{LISTENER}"),
+            "sluice.toml:6: gateway.listener[1].name: a listener \"web\" stands above already\nsluice.toml:7: gateway.listener[1].address: 0.0.0.0:8080 is the address of listener \"web\" already",
+        ),
+        // Listeners.
+        (
+            LISTENER.replace("\"http\"", "\"htp\""),
+            "sluice.toml:4: gateway.listener[0].protocol: \"htp\" is none of http, tcp; did you mean \"http\"?",
+        ),
+        (
+            LISTENER.replace("\"http\"", "\"tcp\""),
+            "sluice.toml:1: gateway.listener[0].app: is missing; write app = \"db\", the app that gets every connection",
+        ),
+        (
+            format!("{LISTENER}app = \"db\""),
+            "sluice.toml:5: gateway.listener[0].app: is for protocol = \"tcp\" only: HTTP finds the app by its host; remove it",
+        ),
+        (
+            format!("{LISTENER}proxy_protocol = \"optional\""),
+            "sluice.toml:5: gateway.listener[0].proxy_protocol: this version does not read the PROXY protocol; write \"off\", or leave it out",
+        ),
+        (
+            format!(
+                "{}app = \"db\"\ntls = {{ certificates = [\"a.pem\"] }}",
+                LISTENER.replace("\"http\"", "\"tcp\"")
+            ),
+            "sluice.toml:6: gateway.listener[0].tls: this version has no TLS on TCP listeners; remove it",
+        ),
+        (
+            format!("{LISTENER}tls = {{}}"),
+            "sluice.toml:5: gateway.listener[0].tls.certificates: is missing; write certificates = [\"tls/*.pem\"]",
+        ),
+        (
+            format!("{LISTENER}tls = {{ certificates = [\"tls/**\"] }}"),
+            "sluice.toml:5: gateway.listener[0].tls.certificates[0]: \"tls/**\" is no file pattern: ** is not supported; write a path whose names may hold *, ? and [a-z]",
+        ),
+        (
+            "[gateway]\nid = \"g\"".to_owned(),
+            "sluice.toml:1: gateway.listener: is missing; write a [[gateway.listener]] section with name, address and protocol",
+        ),
+        (
+            "[gateway]\nlistener = []".to_owned(),
+            "sluice.toml:2: gateway.listener: is empty; write a [[gateway.listener]] section with name, address and protocol",
+        ),
+        (String::new(), "sluice.toml: gateway: is missing; write a [gateway] section with a listener"),
+        // The gateway.
+        (
+            gateway("base_domain = \"*.a.de\""),
+            "sluice.toml:3: gateway.base_domain: is no domain; write a name such as apps.example.com",
+        ),
+        (
+            gateway("base_domain = \"10.0.0.1\""),
+            "sluice.toml:3: gateway.base_domain: is no domain; write a name such as apps.example.com",
+        ),
+        (
+            gateway("trusted_proxies = [\"10.0.0.0/33\"]"),
+            "sluice.toml:3: gateway.trusted_proxies[0]: \"10.0.0.0/33\" is no network; write an address or a network such as 10.0.0.0/8 or 2001:db8::/32",
+        ),
+        (gateway("access_log = { path = \"\" }"), "sluice.toml:3: gateway.access_log.path: is no path"),
+        (
+            LISTENER.replace("[[gateway.listener]]", "[gateway]\nid = \"a/b\"\n[[gateway.listener]]"),
+            "sluice.toml:2: gateway.id: is no gateway id; write 1 to 128 of a-z A-Z 0-9 . _ -, not starting with a dot",
+        ),
+        // The registry.
+        (
+            before("[registry]\nkind = \"etcd\"\nservers = [\"a:1\"]"),
+            "sluice.toml:2: registry.kind: this version has no etcd registry; write \"embedded\" or \"zookeeper\"",
+        ),
+        (
+            before("[registry]\nkind = \"zokeeper\""),
+            "sluice.toml:2: registry.kind: is none of embedded, zookeeper; did you mean \"zookeeper\"?",
+        ),
+        (
+            before("[registry]\nservers = [\"a:1\"]"),
+            "sluice.toml:2: registry.servers: is for kind = \"zookeeper\" only; remove it",
+        ),
+        (
+            before("[registry]\nkind = \"zookeeper\""),
+            "sluice.toml:1: registry.servers: is missing; write servers = [\"127.0.0.1:2181\"]",
+        ),
+        (
+            before("[registry]\nkind = \"zookeeper\"\nservers = [\"zk\"]\nprefix = \"caas\""),
+            "sluice.toml:3: registry.servers[0]: \"zk\" is no server; write host:port, such as \"zk-1.example.com:2181\"\nsluice.toml:4: registry.prefix: is no prefix; write a path such as \"/caas\", without a slash at its end",
+        ),
+        // What this version lacks.
+        (
+            before("[deploy]\nruntime = \"docker\""),
+            "sluice.toml:1: deploy: this version has no deploy API; remove this section",
+        ),
+        (
+            before("[vip]\naddress = \"10.0.0.1\""),
+            "sluice.toml:1: vip: this version moves no virtual IPs; remove this section",
+        ),
+        // The admin API.
+        (
+            before("[admin]\naddress = \"0.0.0.0:9901\""),
+            "sluice.toml:2: admin.address: 0.0.0.0:9901 is no loopback address: this version serves the admin API on loopback only; write \"127.0.0.1:9901\"",
+        ),
+        (
+            format!("{}[admin]\naddress = \"127.0.0.1:8080\"", LISTENER.replace("0.0.0.0", "127.0.0.1")),
+            "sluice.toml:6: admin.address: 127.0.0.1:8080 is the address of listener \"web\"",
+        ),
+        (before("[apps]"), "sluice.toml:1: apps.files: is missing; write files = [\"apps/*.toml\"]"),
+        (before("[admn]"), "sluice.toml:1: admn: unknown key; did you mean \"admin\"?"),
+    ] {
+        assert_eq!(mistakes_of(&text), wanted, "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sluice.toml");
+    let wanted = format!("{}: cannot be read: No such file or directory (os error 2)", path.display());
+    assert_eq!(load(&path).unwrap_err().to_string(), wanted);
+    assert_eq!(check(&path).unwrap_err().to_string(), wanted);
+}
+
+#[test]
+fn checking_reports_the_mistakes_of_all_files_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let text = format!(
+        "[apps]\nfiles = [\"apps/*.toml\", \"apps/a.toml\"]\n{LISTENER}tls = {{ certificates = [\"tls/*.pem\"] }}\n"
+    );
+    let config = write("sluice.toml", &text);
+    let a = write("apps/a.toml", "id = \"a\"");
+    let b = write("apps/b.toml", "id = \"b\"\nhostz = []");
+    let c = write("apps/c.toml", "id = \"a\"");
+    let found = check(Path::new(&config)).unwrap_err().to_string();
+    let tls = folder.path().join("tls");
+    let apps = format!(
+        "{b}:2: hostz: unknown key; did you mean \"hosts\"?\n{c}: id: app \"a\" is in {a} already; keep one of the two"
+    );
+    let certificates =
+        format!("{config}: gateway.listener[0].tls.certificates: no file matches {}/*.pem", tls.display());
+    assert_eq!(found, format!("{apps}\n{certificates}"));
+
+    write("sluice.toml", &format!("{text}worker = 1"));
+    let found = check(Path::new(&config)).unwrap_err().to_string();
+    assert!(found.starts_with(&format!("{config}:8: gateway.listener[0].worker: unknown key")), "{found}");
+    assert!(found.ends_with(&apps), "{found}");
+
+    for (name, text) in [
+        ("sluice.toml", text.as_str()),
+        ("apps/b.toml", "id = \"b\""),
+        ("apps/c.toml", "id = \"c\""),
+        ("tls/a.pem", ""),
+    ] {
+        write(name, text);
+    }
+    assert_eq!(check(Path::new(&config)), load(Path::new(&config)));
+}
+
+/// Every file below `conf` is one that a user starts from.
+#[test]
+fn the_configurations_that_we_ship_are_right() {
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&conf).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            check(&path).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            seen += 1;
+        }
+    }
+    for entry in std::fs::read_dir(conf.join("apps")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        discovery::spec::parse_app_file(&path.display().to_string(), &text)
+            .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen} files");
+}

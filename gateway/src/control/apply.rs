@@ -1,0 +1,129 @@
+//! From a snapshot to the table in force.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use healthcheck::{Checker, OnTransition, ProbeTarget, Transition};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use topology::{App, HealthSettings, Origin, Snapshot};
+
+use super::Applied;
+use crate::table::compile::Settings;
+use crate::table::{CompiledApp, compile};
+use crate::worker::Shared;
+
+/// The one writer of the table.
+pub struct Applier {
+    settings: Settings,
+    shared: Arc<Shared>,
+    applied: Arc<Applied>,
+    checker: Checker,
+    default_health: Arc<HealthSettings>,
+}
+
+impl Applier {
+    pub fn new(settings: Settings, shared: Arc<Shared>, applied: Arc<Applied>, checker: Checker) -> Self {
+        Self { settings, shared, applied, checker, default_health: Arc::default() }
+    }
+
+    /// Puts `snapshot` in force. Requests under way keep the table that they began with.
+    pub fn apply(&mut self, snapshot: Snapshot) {
+        let began = Instant::now();
+        let former = self.shared.table.load_full();
+        let (table, changes) = compile(&self.settings, &former, snapshot);
+        let table = Arc::new(table);
+        self.shared.table.store(table.clone());
+        let took = began.elapsed();
+        self.applied.record(took);
+        for (id, compiled) in &changes {
+            match (table.snapshot.apps.get(id), compiled) {
+                (Some(app), Some(compiled)) => self.checker.reconcile(id, self.targets(app, compiled)),
+                _ => self.checker.remove(id),
+            }
+        }
+        report(&former.snapshot, &table.snapshot);
+        tracing::info!(
+            revision = table.snapshot.revision.0,
+            registry_revision = table.snapshot.registry_revision,
+            apps = table.apps.len(),
+            changed = changes.len(),
+            micros = took.as_micros() as u64,
+            "table in force"
+        );
+    }
+
+    /// Applies every further snapshot until `cancel`; then stops the probers.
+    pub async fn run(mut self, mut snapshots: watch::Receiver<Snapshot>, cancel: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                changed = snapshots.changed() => if changed.is_err() { break },
+            }
+            let snapshot = snapshots.borrow_and_update().clone();
+            self.apply(snapshot);
+        }
+        self.checker.stop().await;
+    }
+
+    /// Who is probed: everybody where the app has health settings, and otherwise those who registered
+    /// themselves, since the platform's containers promise to answer.
+    fn targets(&self, app: &App, compiled: &CompiledApp) -> Vec<ProbeTarget> {
+        if !app.spec.probing {
+            return Vec::new();
+        }
+        let written = app.spec.health.clone().map(Arc::new);
+        let settings_for = |origin| match (&written, origin) {
+            (Some(settings), _) => Some(settings.clone()),
+            (None, Origin::Registry) => Some(self.default_health.clone()),
+            (None, Origin::File) => None,
+        };
+        // Both lists are in the order of the keys.
+        let pairs = app.endpoints.iter().zip(&compiled.endpoints);
+        let target = |(endpoint, pooled): (&topology::Endpoint, &Arc<crate::table::PooledEndpoint>)| {
+            Some(ProbeTarget {
+                app: app.id.clone(),
+                key: endpoint.key.clone(),
+                address: endpoint.address,
+                protocol: endpoint.protocol,
+                settings: settings_for(endpoint.origin)?,
+                cell: pooled.live.health.clone(),
+            })
+        };
+        pairs.filter_map(target).collect()
+    }
+}
+
+/// Says which rejections are new and which are settled.
+fn report(former: &Snapshot, current: &Snapshot) {
+    use imbl::ordmap::DiffItem;
+    for difference in former.rejections.diff(&current.rejections) {
+        match difference {
+            DiffItem::Add(place, rejection) | DiffItem::Update { new: (place, rejection), .. } => {
+                let app = rejection.app.as_ref().map_or("", |app| app.as_str());
+                tracing::warn!(%place, app, reason = %rejection.reason, "rejected; what was in force stays");
+            }
+            DiffItem::Remove(place, _) => tracing::info!(%place, "no longer rejected"),
+        }
+    }
+}
+
+/// Tells every worker to look at an app's health again.
+pub fn on_transition(shared: Arc<Shared>) -> OnTransition {
+    Arc::new(move |target: &ProbeTarget, transition: Transition| {
+        if let Some(app) = shared.table.load().app(&target.app) {
+            app.live.health_changed();
+        }
+        let why = target.cell.report().last_error.map(|error| error.text);
+        tracing::info!(
+            app = %target.app,
+            version = %target.key.version,
+            instance = %target.key.instance,
+            address = %target.address,
+            from = transition.from.as_str(),
+            to = transition.to.as_str(),
+            why = why.as_deref().filter(|_| !transition.to.is_up()).unwrap_or(""),
+            "endpoint health"
+        );
+    })
+}

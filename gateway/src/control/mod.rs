@@ -1,0 +1,52 @@
+//! The life of a change: discovery publishes a snapshot, [`apply`] compiles what differs into the next
+//! table, one swap puts it in force, and the probers follow.
+
+mod apply;
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+pub use apply::{Applier, on_transition};
+
+/// What is known of the changes so far; for metrics.
+#[derive(Debug)]
+pub struct Applied(Mutex<Last>);
+
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    at: Instant,
+    took: Duration,
+    count: u64,
+}
+
+impl Default for Applied {
+    fn default() -> Self {
+        Self(Mutex::new(Last { at: Instant::now(), took: Duration::ZERO, count: 0 }))
+    }
+}
+
+impl Applied {
+    fn record(&self, took: Duration) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Last { at: Instant::now(), took, count: last.count + 1 };
+    }
+
+    fn last(&self) -> Last {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since the last change.
+    pub fn age(&self) -> Duration {
+        self.last().at.elapsed()
+    }
+
+    /// What compiling the last change took.
+    pub fn took(&self) -> Duration {
+        self.last().took
+    }
+
+    pub fn count(&self) -> u64 {
+        self.last().count
+    }
+}

@@ -1,0 +1,95 @@
+//! Where a body ends, as its head says (RFC 9112 section 6).
+
+use super::fields::list_items;
+use super::{FieldKind, Fields, Malformed};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+impl Version {
+    pub fn from_minor(minor: u8) -> Self {
+        if minor == 0 { Self::Http10 } else { Self::Http11 }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none, not even an empty one.
+    None,
+    Length(u64),
+    Chunked,
+    /// Responses only.
+    UntilClose,
+}
+
+/// What the Transfer-Encoding fields of a message amount to.
+pub(super) enum Coding {
+    Absent,
+    Chunked,
+}
+
+/// A coding other than chunked, or chunked anywhere but last and once, leaves the body's end to
+/// interpretation.
+pub(super) fn coding(fields: &Fields, head: &[u8], version: Version) -> Result<Coding, Malformed> {
+    let mut last: Option<bool> = None;
+    let mut before = 0;
+    for field in fields.all(FieldKind::TransferEncoding) {
+        let value = field.value.within(head);
+        if list_items(value).next().is_none() {
+            return Err(Malformed::TransferEncoding);
+        }
+        for item in list_items(value) {
+            if last == Some(true) {
+                return Err(Malformed::TransferEncoding);
+            }
+            before += usize::from(last.is_some());
+            last = Some(item.eq_ignore_ascii_case(b"chunked"));
+        }
+    }
+    match last {
+        None => Ok(Coding::Absent),
+        Some(_) if version == Version::Http10 => Err(Malformed::CodingInHttp10),
+        Some(false) => Err(Malformed::TransferEncoding),
+        Some(true) if before > 0 => Err(Malformed::UnknownCoding),
+        Some(true) => Ok(Coding::Chunked),
+    }
+}
+
+/// The digits of one Content-Length value.
+pub(super) fn content_length(value: &[u8]) -> Result<u64, Malformed> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Malformed::ContentLength);
+    }
+    value.iter().try_fold(0u64, |length, digit| {
+        length
+            .checked_mul(10)
+            .and_then(|l| l.checked_add(u64::from(digit - b'0')))
+            .ok_or(Malformed::ContentLength)
+    })
+}
+
+/// Whether a Connection field has `option`.
+pub(super) fn has_connection_option(fields: &Fields, head: &[u8], option: &[u8]) -> bool {
+    fields
+        .all(FieldKind::Connection)
+        .any(|field| list_items(field.value.within(head)).any(|item| item.eq_ignore_ascii_case(option)))
+}
+
+/// Whether the sender keeps the connection open after this message (RFC 9112 section 9.3).
+pub(super) fn keeps_alive(fields: &Fields, head: &[u8], version: Version) -> bool {
+    if has_connection_option(fields, head, b"close") {
+        return false;
+    }
+    version == Version::Http11 || has_connection_option(fields, head, b"keep-alive")
+}

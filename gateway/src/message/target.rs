@@ -1,0 +1,156 @@
+//! Request targets: their forms (RFC 9112 section 3.2), and the path that routes compare.
+
+use std::borrow::Cow;
+
+use super::{Malformed, Method};
+
+/// A target taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Of the absolute form only.
+    pub authority: Option<&'a [u8]>,
+    pub path_and_query: &'a [u8],
+}
+
+/// # Errors
+/// [`Malformed::Target`] for a byte outside visible ASCII, a fragment, or a form that `method` has not.
+pub fn parse(method: Method, target: &[u8]) -> Result<Target<'_>, Malformed> {
+    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
+        return Err(Malformed::Target);
+    }
+    match target {
+        [b'/', ..] => Ok(Target { authority: None, path_and_query: target }),
+        b"*" if method == Method::Options => Ok(Target { authority: None, path_and_query: target }),
+        // The authority form. CONNECT is refused with a status of its own, whatever its target.
+        _ if method == Method::Connect => Ok(Target { authority: None, path_and_query: target }),
+        _ => absolute(target),
+    }
+}
+
+fn absolute(target: &[u8]) -> Result<Target<'_>, Malformed> {
+    let scheme_end = memchr::memmem::find(target, b"://").ok_or(Malformed::Target)?;
+    let scheme = &target[..scheme_end];
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(Malformed::Target);
+    }
+    let rest = &target[scheme_end + b"://".len()..];
+    let authority_end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    // RFC 9110 section 4.2.1: an http URI without a host is invalid.
+    if authority_end == 0 {
+        return Err(Malformed::Target);
+    }
+    Ok(Target { authority: Some(&rest[..authority_end]), path_and_query: &rest[authority_end..] })
+}
+
+/// The path that routes are compared with: without the query, percent-encoded unreserved characters
+/// decoded, dot segments removed and runs of slashes joined (RFC 3986 sections 6.2.2.2 and 6.2.2.3), as
+/// the endpoint behind it may well do. What is forwarded stays as received.
+///
+/// # Errors
+/// [`Malformed::PathAboveRoot`] when dot segments climb out of the root.
+pub fn route_path(path_and_query: &[u8]) -> Result<Cow<'_, [u8]>, Malformed> {
+    let path = match memchr::memchr(b'?', path_and_query) {
+        Some(end) => &path_and_query[..end],
+        None => path_and_query,
+    };
+    if path.is_empty() || path == b"*" {
+        return Ok(Cow::Borrowed(b"/"));
+    }
+    if !needs_normalizing(path) {
+        return Ok(Cow::Borrowed(path));
+    }
+    remove_dot_segments(&decode_unreserved(path)).map(Cow::Owned)
+}
+
+fn needs_normalizing(path: &[u8]) -> bool {
+    memchr::memchr(b'%', path).is_some() || path.windows(2).any(|pair| pair == b"/." || pair == b"//")
+}
+
+fn decode_unreserved(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, tail)) = rest.split_first() {
+        match escaped(rest) {
+            Some(plain) if plain.is_ascii_alphanumeric() || matches!(plain, b'-' | b'.' | b'_' | b'~') => {
+                decoded.push(plain);
+                rest = &rest[3..];
+            }
+            _ => {
+                decoded.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    decoded
+}
+
+/// The byte that `%XX` at the start of `rest` stands for.
+fn escaped(rest: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = rest else { return None };
+    let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+    Some(digit(*high)? << 4 | digit(*low)?)
+}
+
+fn remove_dot_segments(path: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut ends_in_slash = false;
+    for segment in path.split(|byte| *byte == b'/').skip(1) {
+        ends_in_slash = matches!(segment, b"" | b"." | b"..");
+        match segment {
+            b"" | b"." => {}
+            b".." => {
+                kept.pop().ok_or(Malformed::PathAboveRoot)?;
+            }
+            _ => kept.push(segment),
+        }
+    }
+    let mut clean = Vec::with_capacity(path.len());
+    for segment in &kept {
+        clean.push(b'/');
+        clean.extend_from_slice(segment);
+    }
+    if ends_in_slash || kept.is_empty() {
+        clean.push(b'/');
+    }
+    Ok(clean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_has_its_parts() {
+        let absolute = parse(Method::Get, b"HTTP://a:80?x").unwrap();
+        assert_eq!((absolute.authority, absolute.path_and_query), (Some(&b"a:80"[..]), &b"?x"[..]));
+        assert!(parse(Method::Options, b"*").is_ok());
+        for bad in ["*", "a", "ftp://a/", "http://", "http:///x", "/a#b", "/\u{e4}"] {
+            assert_eq!(parse(Method::Get, bad.as_bytes()), Err(Malformed::Target), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_route_sees_the_path_that_an_endpoint_would_resolve() {
+        for (given, wanted) in [
+            ("/", "/"),
+            ("", "/"),
+            ("*", "/"),
+            ("?q", "/"),
+            ("/a/b?c/../d", "/a/b"),
+            ("/a/./b/../c", "/a/c"),
+            ("/a//b", "/a/b"),
+            ("/a/..", "/"),
+            ("/a/b/.", "/a/b/"),
+            ("/%61%2fb", "/a%2fb"),
+            ("/x/%2e%2E/admin", "/admin"),
+            ("/a%", "/a%"),
+            ("/a%2", "/a%2"),
+            ("/.well-known/x", "/.well-known/x"),
+        ] {
+            assert_eq!(route_path(given.as_bytes()).unwrap(), wanted.as_bytes(), "{given}");
+        }
+        for bad in ["/..", "/a/../..", "/%2e%2e/x"] {
+            assert_eq!(route_path(bad.as_bytes()), Err(Malformed::PathAboveRoot), "{bad}");
+        }
+    }
+}

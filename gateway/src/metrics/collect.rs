@@ -1,0 +1,266 @@
+//! A scrape: every cell added up and written as Prometheus text. Runs beside the workers and takes
+//! nothing from them but reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use discovery::registry::{Link, State};
+use healthcheck::ProbeStats;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, TextEncoder};
+use tokio::sync::watch;
+use vip::{Serving, ServingWatch};
+
+use super::cells::{Histogram, HistogramTotal};
+use super::families::Family;
+use super::service::RequestTotals;
+use super::{ServiceCells, ServiceMetrics, WorkerMetrics};
+use crate::control::Applied;
+use crate::table::RoutingTable;
+use crate::worker::Shared;
+
+/// Where the numbers come from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    pub shared: Arc<Shared>,
+    pub workers: Vec<Arc<WorkerMetrics>>,
+    pub registry: watch::Receiver<State>,
+    pub applied: Arc<Applied>,
+    pub probes: Arc<ProbeStats>,
+    pub serving: ServingWatch,
+}
+
+#[derive(Debug, Clone)]
+pub struct Exporter(Sources);
+
+impl Exporter {
+    pub fn new(sources: Sources) -> Self {
+        Self(sources)
+    }
+
+    /// The content type that [`Self::render`]'s text has.
+    pub fn content_type() -> String {
+        TextEncoder::new().format_type().to_owned()
+    }
+
+    /// # Errors
+    /// When the encoder refuses a family, which names the mistake.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let table = self.0.shared.table.load_full();
+        let mut families = Vec::new();
+        self.process(&mut families);
+        self.control(&table, &mut families);
+        self.listeners(&mut families);
+        services(&self.0.shared.unrouted, &table, &mut families);
+        endpoints(&table, &mut families);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+
+    fn process(&self, families: &mut Vec<MetricFamily>) {
+        let mut build = Family::gauge("sluice_build_info", "Always 1; what runs is in the labels.");
+        build.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        let mut serving =
+            Family::gauge("sluice_serving", "Whether the gateway is in this state (1) or not (0).");
+        let now = self.0.serving.now().as_str();
+        for state in [Serving::Starting, Serving::Serving, Serving::Draining { since: Instant::now() }] {
+            serving.sample(&[("state", state.as_str())], f64::from(u8::from(state.as_str() == now)));
+        }
+        families.extend([build, serving].into_iter().filter_map(Family::finish));
+        families.extend(ProcessCollector::for_self().collect());
+    }
+
+    fn control(&self, table: &RoutingTable, families: &mut Vec<MetricFamily>) {
+        let state = self.0.registry.borrow().clone();
+        let age = match &state.link {
+            Link::Connecting => 0.0,
+            Link::Connected { since } | Link::Lost { since, .. } => since.elapsed().as_secs_f64(),
+        };
+        let connected = f64::from(u8::from(state.link.is_connected()));
+        let gauges = [
+            (
+                "sluice_registry_connected",
+                "Whether the registry answers (1) or the last table is served without it (0).",
+                connected,
+            ),
+            ("sluice_registry_link_age_seconds", "How long the registry has been connected, or lost.", age),
+            (
+                "sluice_registry_revision",
+                "The registry's last revision that was seen.",
+                state.revision as f64,
+            ),
+            (
+                "sluice_table_revision",
+                "The snapshot that requests are routed by.",
+                table.snapshot.revision.0 as f64,
+            ),
+            (
+                "sluice_table_age_seconds",
+                "Since the last change was applied.",
+                self.0.applied.age().as_secs_f64(),
+            ),
+            (
+                "sluice_table_compile_seconds",
+                "What the last change took to compile.",
+                self.0.applied.took().as_secs_f64(),
+            ),
+            ("sluice_table_apps", "Apps that are routed.", table.apps.len() as f64),
+        ];
+        for (name, help, value) in gauges {
+            families.extend(plain(Family::gauge(name, help), value));
+        }
+        families.extend(plain(
+            Family::counter("sluice_table_changes_total", "Tables put in force."),
+            self.0.applied.count() as f64,
+        ));
+        families.extend(rejects(table).finish());
+        let mut probes = Family::counter("sluice_probes_total", "Health probes by result.");
+        self.0
+            .probes
+            .probes()
+            .for_each(|(result, count)| probes.sample(&[("result", result.as_str())], count as f64));
+        let mut turns = Family::counter(
+            "sluice_endpoint_transitions_total",
+            "Endpoints that went up or down (were ejected).",
+        );
+        self.0
+            .probes
+            .transitions()
+            .iter()
+            .for_each(|(to, count)| turns.sample(&[("to", to.as_str())], *count as f64));
+        families.extend([probes, turns].into_iter().filter_map(Family::finish));
+    }
+
+    fn listeners(&self, families: &mut Vec<MetricFamily>) {
+        let mut open = Family::gauge("sluice_connections_open", "Client connections by listener.");
+        let mut accepted =
+            Family::counter("sluice_connections_accepted_total", "Client connections accepted.");
+        let mut refused =
+            Family::counter("sluice_connections_refused_total", "Closed at once: at the limit of open ones.");
+        let mut handshakes =
+            Family::counter("sluice_tls_handshake_failures_total", "TLS handshakes that failed.");
+        let count = self.0.workers.first().map_or(0, |worker| worker.listeners.len());
+        for position in 0..count {
+            let cells = || self.0.workers.iter().map(|worker| &worker.listeners[position].1);
+            let labels = [("listener", &*self.0.workers[0].listeners[position].0)];
+            open.sample(&labels, cells().map(|cells| cells.open.value()).sum::<i64>() as f64);
+            accepted.sample(&labels, cells().map(|cells| cells.accepted.value()).sum::<u64>() as f64);
+            refused.sample(&labels, cells().map(|cells| cells.refused.value()).sum::<u64>() as f64);
+            handshakes
+                .sample(&labels, cells().map(|cells| cells.handshake_failures.value()).sum::<u64>() as f64);
+        }
+        families.extend([open, accepted, refused, handshakes].into_iter().filter_map(Family::finish));
+        let workers = || self.0.workers.iter();
+        families.extend(plain(
+            Family::gauge("sluice_upstream_idle_connections", "Kept connections to endpoints."),
+            workers().map(|worker| worker.idle_upstream_connections.value()).sum::<i64>() as f64,
+        ));
+        families.extend(plain(
+            Family::counter(
+                "sluice_access_log_dropped_lines_total",
+                "Lines that the log's target was too slow for.",
+            ),
+            workers().map(|worker| worker.log_lines_dropped.value()).sum::<u64>() as f64,
+        ));
+    }
+}
+
+fn plain(mut family: Family, value: f64) -> Option<MetricFamily> {
+    family.sample(&[], value);
+    family.finish()
+}
+
+fn rejects(table: &RoutingTable) -> Family {
+    let mut rejects =
+        Family::gauge("sluice_config_rejects", "Files and registry keys that are not in force, by app.");
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for rejection in table.snapshot.rejections.values() {
+        *counts.entry(rejection.app.as_ref().map_or("", |app| app.as_str())).or_default() += 1;
+    }
+    // So that an alert has a series to compare with before the first reject.
+    counts.entry("").or_default();
+    counts.into_iter().for_each(|(app, count)| rejects.sample(&[("app", app)], f64::from(count)));
+    rejects
+}
+
+/// Per service: what its workers counted, where they counted anything.
+fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut Vec<MetricFamily>) {
+    let mut requests = Family::counter(
+        "sluice_requests_total",
+        "Requests by outcome; reason is empty where an endpoint answered.",
+    );
+    type Counted = (&'static str, &'static str, fn(&ServiceCells) -> u64);
+    const COUNTERS: [Counted; 6] = [
+        ("sluice_received_bytes_total", "Bytes received from clients.", |cells| cells.received_bytes.value()),
+        ("sluice_sent_bytes_total", "Bytes sent to clients.", |cells| cells.sent_bytes.value()),
+        ("sluice_upstream_connects_total", "Connections opened to endpoints.", |cells| {
+            cells.connects.value()
+        }),
+        ("sluice_upstream_connect_failures_total", "Connections that an endpoint did not accept.", |cells| {
+            cells.connect_failures.value()
+        }),
+        ("sluice_upstream_reuses_total", "Requests sent on a kept connection.", |cells| cells.reuses.value()),
+        ("sluice_retries_total", "Attempts that were followed by another one.", |cells| {
+            cells.retries.value()
+        }),
+    ];
+    type Timed = (&'static str, &'static str, fn(&ServiceCells) -> &Histogram);
+    const HISTOGRAMS: [Timed; 3] = [
+        ("sluice_request_seconds", "From the request's head to the response's last byte.", |cells| {
+            &cells.request_seconds
+        }),
+        ("sluice_upstream_seconds", "From the last attempt's start to the response's head.", |cells| {
+            &cells.upstream_seconds
+        }),
+        ("sluice_added_seconds", "What the gateway itself took before it asked the endpoint.", |cells| {
+            &cells.added_seconds
+        }),
+    ];
+    let mut counters = COUNTERS.map(|(name, help, _)| Family::counter(name, help));
+    let mut histograms = HISTOGRAMS.map(|(name, help, _)| Family::histogram(name, help));
+    let of_apps = table.apps.values().flat_map(|app| app.services.iter().chain([&app.metrics]));
+    for service in std::iter::once(unrouted).chain(of_apps).filter(|service| service.used().next().is_some())
+    {
+        let labels =
+            [("app", service.app().as_str()), ("version", service.version().map_or("", |v| v.as_str()))];
+        let mut totals = RequestTotals::default();
+        service.used().for_each(|cells| cells.add_requests(&mut totals));
+        for (method, status, reason, count) in totals.iter() {
+            let outcome = [labels[0], labels[1], ("method", method), ("status", status), ("reason", reason)];
+            requests.sample(&outcome, count as f64);
+        }
+        for (family, (.., value)) in counters.iter_mut().zip(COUNTERS) {
+            family.sample(&labels, service.used().map(value).sum::<u64>() as f64);
+        }
+        for (family, (.., histogram)) in histograms.iter_mut().zip(HISTOGRAMS) {
+            let mut total = HistogramTotal::default();
+            service.used().for_each(|cells| histogram(cells).add_to(&mut total));
+            family.distribution(&labels, &total);
+        }
+    }
+    families.extend(requests.finish());
+    families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
+}
+
+fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
+    let mut endpoints = Family::gauge(
+        "sluice_endpoints",
+        "Endpoints by state; unknown ones take traffic until a probe fails.",
+    );
+    for app in table.apps.values() {
+        let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+        for endpoint in &app.endpoints {
+            let state = endpoint.live.health.state().as_str();
+            *counts.entry((endpoint.key.version.as_str(), state)).or_default() += 1;
+        }
+        for ((version, state), count) in counts {
+            let labels = [("app", app.id.as_str()), ("version", version), ("state", state)];
+            endpoints.sample(&labels, f64::from(count));
+        }
+    }
+    families.extend(endpoints.finish());
+}

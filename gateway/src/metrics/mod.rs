@@ -1,0 +1,13 @@
+//! What is counted, and how without a shared cache line: each worker has its own cells, which only it
+//! writes; a scrape adds them up.
+
+mod cells;
+mod collect;
+mod families;
+mod service;
+mod worker;
+
+pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
+pub use collect::{Exporter, Sources};
+pub use service::{ServiceCells, ServiceMetrics};
+pub use worker::WorkerMetrics;

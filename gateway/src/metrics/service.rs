@@ -1,0 +1,123 @@
+//! Counters of one version of one app.
+
+use std::sync::OnceLock;
+
+use topology::{AppId, VersionId};
+
+use super::{Counter, Histogram};
+use crate::message::Method;
+use crate::reason::Reason;
+
+const METHODS: usize = Method::ALL.len();
+/// 1xx to 5xx.
+const CLASSES: usize = 5;
+
+/// All workers' counters of a service. A worker's cells exist from its first request on, so an app
+/// without traffic costs a pointer per worker.
+#[derive(Debug)]
+pub struct ServiceMetrics {
+    app: AppId,
+    version: Option<VersionId>,
+    shards: Box<[OnceLock<Box<ServiceCells>>]>,
+}
+
+/// One worker's part.
+#[derive(Debug, Default)]
+pub struct ServiceCells {
+    answered: [[Counter; CLASSES]; METHODS],
+    failed: OnceLock<Box<FailureCells>>,
+    /// From the first byte of the request to the last byte of the response.
+    pub request_seconds: Histogram,
+    /// From the request's last attempt to the first byte of the response's head.
+    pub upstream_seconds: Histogram,
+    /// What the gateway itself added before the request went upstream.
+    pub added_seconds: Histogram,
+    pub received_bytes: Counter,
+    pub sent_bytes: Counter,
+    pub connects: Counter,
+    pub connect_failures: Counter,
+    pub reuses: Counter,
+    pub retries: Counter,
+}
+
+#[derive(Debug)]
+struct FailureCells([[Counter; Reason::ALL.len()]; METHODS]);
+
+impl ServiceMetrics {
+    /// `version` is `None` for requests that never came to one.
+    pub fn new(app: &AppId, version: Option<&VersionId>, workers: usize) -> Self {
+        Self {
+            app: app.clone(),
+            version: version.cloned(),
+            shards: (0..workers).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    pub fn app(&self) -> &AppId {
+        &self.app
+    }
+
+    pub fn version(&self) -> Option<&VersionId> {
+        self.version.as_ref()
+    }
+
+    /// The cells that `worker` alone writes.
+    pub fn cells(&self, worker: usize) -> &ServiceCells {
+        self.shards[worker].get_or_init(Box::default)
+    }
+
+    /// The cells of the workers that have counted anything.
+    pub fn used(&self) -> impl Iterator<Item = &ServiceCells> {
+        self.shards.iter().filter_map(OnceLock::get).map(|cells| &**cells)
+    }
+}
+
+impl ServiceCells {
+    /// An endpoint's final response was passed on in full.
+    pub fn count_answer(&self, method: Method, status: u16) {
+        let class = usize::from(status / 100).clamp(1, CLASSES) - 1;
+        self.answered[method as usize][class].increment();
+    }
+
+    pub fn count_failure(&self, method: Method, reason: Reason) {
+        let failed = self.failed.get_or_init(|| Box::new(FailureCells(Default::default())));
+        failed.0[method as usize][reason as usize].increment();
+    }
+
+    /// Adds this worker's counts, class by class, to `total`.
+    pub(super) fn add_requests(&self, total: &mut RequestTotals) {
+        for (method, classes) in self.answered.iter().enumerate() {
+            for (class, counter) in classes.iter().enumerate() {
+                total.answered[method][class] += counter.value();
+            }
+        }
+        for (method, reasons) in self.failed.get().iter().flat_map(|failed| failed.0.iter().enumerate()) {
+            for (reason, counter) in reasons.iter().enumerate() {
+                total.failed[method][reason] += counter.value();
+            }
+        }
+    }
+}
+
+/// Requests of a service over all workers.
+#[derive(Debug, Default)]
+pub(super) struct RequestTotals {
+    answered: [[u64; CLASSES]; METHODS],
+    failed: [[u64; Reason::ALL.len()]; METHODS],
+}
+
+impl RequestTotals {
+    /// Method, status class, reason (empty for an answer) and count, where the count is not 0.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, u64)> {
+        const NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        let answered = Method::ALL.iter().zip(&self.answered).flat_map(|(method, classes)| {
+            classes.iter().zip(NAMES).map(|(count, class)| (method.as_str(), class, "", *count))
+        });
+        let failed = Method::ALL.iter().zip(&self.failed).flat_map(|(method, reasons)| {
+            reasons.iter().zip(Reason::ALL).map(|(count, reason)| {
+                (method.as_str(), NAMES[usize::from(reason.status() / 100) - 1], reason.as_str(), *count)
+            })
+        });
+        answered.chain(failed).filter(|(.., count)| *count > 0)
+    }
+}

@@ -1,0 +1,54 @@
+//! What the gateway says itself.
+
+use crate::message::encode::{push_decimal, push_length};
+use crate::message::{Malformed, Method};
+use crate::reason::{Reason, phrase};
+
+/// A complete response: the status, the reason code as a field and in a line of text, and for a
+/// malformed message the rule that it breaks.
+pub fn write(reason: Reason, detail: Option<Malformed>, method: Method, keep_alive: bool) -> Vec<u8> {
+    let status = reason.status();
+    let mut body = format!("{status} {}: {}\n", phrase(status), reason.as_str());
+    if let Some(detail) = detail {
+        body.push_str(&format!("{detail}\n"));
+    }
+    let mut out = Vec::with_capacity(256 + body.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_decimal(u64::from(status), &mut out);
+    out.push(b' ');
+    out.extend_from_slice(phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\nX-Sluice-Reason: ");
+    out.extend_from_slice(reason.as_str().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    if status == 503 {
+        // Probes decide within seconds; a client that asks again at once only adds to the load.
+        out.extend_from_slice(b"Retry-After: 1\r\n");
+    }
+    push_length(&mut out, body.len() as u64);
+    if !keep_alive {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if method != Method::Head {
+        out.extend_from_slice(body.as_bytes());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_names_its_reason_and_the_broken_rule() {
+        let out = write(Reason::BadRequest, Some(Malformed::HostCount), Method::Get, false);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 400 Bad Request\r\n")
+                && text.contains("X-Sluice-Reason: bad_request\r\n")
+        );
+        assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"));
+        let head = write(Reason::UnknownHost, None, Method::Head, true);
+        assert!(head.ends_with(b"\r\n\r\n"));
+    }
+}

@@ -1,0 +1,25 @@
+//! The life of a request, in the order in which it happens:
+//!
+//! 1. [`connection`] waits for bytes, finds where a head ends and gives up on those who never send one.
+//! 2. [`prepare`] parses it, finds its app in the one table that this request will ever see, and writes
+//!    the head that goes upstream; or it says why not.
+//! 3. [`exchange`] picks an endpoint, takes or opens a connection, and tries another one where that is safe.
+//! 4. [`attempt`] sends the request and waits for the response's head; bodies flow both ways through
+//!    [`relay`], each only as fast as its receiver reads.
+//! 5. [`record`] counts and logs, once per request, whatever became of it.
+//!
+//! [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`].
+
+mod answer;
+mod attempt;
+pub mod connection;
+mod exchange;
+mod outgoing;
+mod prepare;
+mod record;
+mod relay;
+pub mod tcp;
+pub mod timeouts;
+
+pub use prepare::Facts;
+pub use record::LogFacts;

@@ -1,0 +1,21 @@
+//! How long the data plane waits, and why no longer.
+
+use std::time::Duration;
+
+/// From a connection's first byte of a request to the end of its head. A head fits into a few packets:
+/// ten seconds cover a retransmission on a bad mobile link, and slow senders cannot hold a slot longer.
+pub const HEADER: Duration = Duration::from_secs(10);
+/// Between requests of a connection. nginx's default; below most load balancers' in front of us.
+pub const KEEPALIVE: Duration = Duration::from_secs(75);
+/// For a TCP connection to an endpoint in the same data centre: one lost SYN is sent again after 1 s.
+pub const CONNECT: Duration = Duration::from_secs(3);
+/// From the last byte sent upstream to the end of the response's head. nginx's default.
+pub const RESPONSE: Duration = Duration::from_secs(60);
+/// Between two bytes of a body in either direction, and for a client to take what it is sent.
+pub const BODY: Duration = Duration::from_secs(60);
+/// For a client to notice our close after we stopped reading it (RFC 9112 section 9.6).
+pub const LINGER: Duration = Duration::from_secs(2);
+/// Of a TCP listener's connections, without a byte in either direction. HAProxy's advice for databases.
+pub const TUNNEL: Duration = Duration::from_secs(3600);
+/// For a TLS handshake, which takes two round trips at the most.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);

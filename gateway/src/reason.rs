@@ -1,0 +1,96 @@
+//! Why a request failed: one word, the same in the access log, the metric label, the response and the docs.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident, $code:literal, $status:literal;)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code),* }
+            }
+
+            /// What the client is answered where it can still be answered, and what is counted.
+            pub fn status(self) -> u16 {
+                match self { $(Self::$name => $status),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The message breaks a rule of RFC 9112 or RFC 9110.
+    BadRequest, "bad_request", 400;
+    /// A body that breaks the chunked coding, found after its head was accepted.
+    BadBody, "bad_body", 400;
+    /// No app claims the host.
+    UnknownHost, "unknown_host", 404;
+    /// The host is claimed, this path of it is not.
+    UnknownPath, "unknown_path", 404;
+    /// The head was not complete in time.
+    HeaderTimeout, "header_timeout", 408;
+    /// The client stopped sending its body.
+    BodyTimeout, "body_timeout", 408;
+    UriTooLong, "uri_too_long", 414;
+    /// An expectation other than 100-continue.
+    ExpectationFailed, "expectation_failed", 417;
+    HeadTooLarge, "head_too_large", 431;
+    /// The client went away or stopped reading before it had its response (nginx's number for it).
+    ClientAbort, "client_abort", 499;
+    /// CONNECT.
+    MethodNotSupported, "method_not_supported", 501;
+    /// A transfer coding other than chunked.
+    CodingNotSupported, "coding_not_supported", 501;
+    /// The endpoint refused the connection or could not be reached.
+    ConnectFailed, "connect_failed", 502;
+    /// The endpoint closed or reset the connection before its response began.
+    UpstreamReset, "upstream_reset", 502;
+    /// What the endpoint sent is no HTTP response, or an ambiguous one.
+    UpstreamBadResponse, "upstream_bad_response", 502;
+    /// The endpoint's response broke off; the client's connection was cut so that it can tell.
+    UpstreamTruncated, "upstream_truncated", 502;
+    /// The app has no endpoint at all.
+    NoEndpoint, "no_endpoint", 503;
+    /// The app has endpoints, and none of them may take traffic.
+    NoHealthyEndpoint, "no_healthy_endpoint", 503;
+    /// The endpoint did not accept the connection in time.
+    ConnectTimeout, "connect_timeout", 504;
+    /// The endpoint accepted the request and did not answer in time.
+    UpstreamTimeout, "upstream_timeout", 504;
+    VersionNotSupported, "version_not_supported", 505;
+}
+
+/// The reason phrase of a status that the gateway itself answers with.
+pub fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_has_a_phrase_and_every_code_is_one_word() {
+        for reason in Reason::ALL {
+            assert!(*reason == Reason::ClientAbort || !phrase(reason.status()).is_empty(), "{reason:?}");
+            assert!(reason.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        }
+    }
+}

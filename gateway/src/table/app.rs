@@ -1,0 +1,99 @@
+//! One app, compiled: whom its requests may go to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, VersionId};
+
+use super::live::{AppLive, EndpointLive};
+use crate::balance::SplitSchedule;
+use crate::metrics::ServiceMetrics;
+
+#[derive(Debug)]
+pub struct CompiledApp {
+    pub id: AppId,
+    pub spec: Arc<AppSpec>,
+    /// The hosts that it claims; of an app without any, its name below the base domain.
+    pub hosts: Vec<HostPattern>,
+    pub claimed: u64,
+    pub live: Arc<AppLive>,
+    /// In the order of their keys.
+    pub endpoints: Vec<Arc<PooledEndpoint>>,
+    /// For HTTP listeners: endpoints that speak HTTP.
+    pub http: Arc<Spread>,
+    /// For TCP listeners: all endpoints.
+    pub tcp: Arc<Spread>,
+    /// One per version that has an endpoint, ordered by version.
+    pub services: Vec<Arc<ServiceMetrics>>,
+    /// Of requests that never came to a version.
+    pub metrics: Arc<ServiceMetrics>,
+}
+
+impl CompiledApp {
+    /// Of two apps with the same claim the lesser wins.
+    pub fn precedence(&self) -> (u64, &AppId) {
+        (self.claimed, &self.id)
+    }
+
+    /// Whether there can be a listener that both serve.
+    pub fn shares_listener(&self, other: &Self) -> bool {
+        self.spec.listeners.as_ref().is_none_or(|names| names.iter().any(|name| other.serves(name)))
+    }
+
+    pub fn serves(&self, listener: &str) -> bool {
+        self.spec.listeners.as_ref().is_none_or(|names| names.iter().any(|name| &**name == listener))
+    }
+}
+
+/// An endpoint as a request meets it.
+#[derive(Debug)]
+pub struct PooledEndpoint {
+    pub key: InstanceKey,
+    pub address: SocketAddr,
+    pub weight: u16,
+    pub protocol: Protocol,
+    pub live: Arc<EndpointLive>,
+    /// Of its version.
+    pub metrics: Arc<ServiceMetrics>,
+}
+
+/// Endpoints that are interchangeable for a request.
+#[derive(Debug)]
+pub struct Pool {
+    /// The same in every table, for workers to find their place in the rotation again.
+    pub id: u64,
+    /// Of this very list, different in every table that changes it.
+    pub edition: u64,
+    /// `None`: all versions of an app without a split.
+    pub version: Option<VersionId>,
+    pub endpoints: Vec<Arc<PooledEndpoint>>,
+}
+
+/// How an app's requests are spread: over one pool, or over one per version.
+#[derive(Debug)]
+pub struct Spread {
+    pub pools: Vec<Pool>,
+    pub split: Option<SplitSchedule>,
+}
+
+impl Spread {
+    /// The pool of the next request, then the others that have a share: when a version has nothing
+    /// healthy, an answer of another one is worth more than an error.
+    pub fn choose(&self, live: &AppLive) -> impl Iterator<Item = &Pool> {
+        let first = self.split.as_ref().map_or(0, |split| split.step(&live.split_cursor));
+        let count = self.pools.len();
+        (0..count).filter_map(move |offset| self.pools.get((first + offset) % count))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pools.iter().all(|pool| pool.endpoints.is_empty())
+    }
+}
+
+impl Pool {
+    /// What a worker compares to know whether its view of this pool is still right.
+    pub fn stamp(&self, live: &AppLive) -> (u64, u64) {
+        (self.edition, live.generation.load(Ordering::Acquire))
+    }
+}

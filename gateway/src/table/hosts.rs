@@ -1,0 +1,174 @@
+//! Hosts to routes. Sharded, so that a change of one host copies one shard and not the whole index.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use topology::{HostPattern, PathMatch};
+
+use super::CompiledApp;
+
+/// At 100,000 hosts a shard has 100 entries: copying one costs microseconds, and the array of shards
+/// itself 8 KiB.
+const SHARDS: usize = 1024;
+
+type Shard = HashMap<Arc<str>, Arc<HostRoutes>, FixedState>;
+
+/// Fixed seeds: hosts come from tenants' configuration, not from requests, so nobody can craft
+/// collisions by asking.
+const HASHER: FixedState = FixedState::with_seed(0x51_75_1c_e0);
+
+/// The paths of one host, in the order in which they are tried: exact ones, then prefixes by falling
+/// length; of equals the app that claimed the host first.
+#[derive(Debug)]
+pub struct HostRoutes {
+    routes: Box<[(PathMatch, Arc<CompiledApp>)]>,
+}
+
+impl HostRoutes {
+    pub(super) fn new(apps: &[Arc<CompiledApp>]) -> Self {
+        let mut routes: Vec<_> = apps
+            .iter()
+            .flat_map(|app| app.spec.paths.iter().map(|path| (path.clone(), app.clone())))
+            .collect();
+        routes.sort_by(|(path, app), (other_path, other)| {
+            rank(path).cmp(&rank(other_path)).then_with(|| app.precedence().cmp(&other.precedence()))
+        });
+        Self { routes: routes.into_boxed_slice() }
+    }
+
+    /// Each app that claims this host, once.
+    pub fn apps(&self) -> Vec<Arc<CompiledApp>> {
+        let mut apps: Vec<_> = self.routes.iter().map(|(_, app)| app.clone()).collect();
+        apps.sort_by(|a, b| a.id.cmp(&b.id));
+        apps.dedup_by(|a, b| a.id == b.id);
+        apps
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &(PathMatch, Arc<CompiledApp>)> {
+        self.routes.iter()
+    }
+
+    pub(super) fn serve(&self, listener: &str) -> bool {
+        self.routes.iter().any(|(_, app)| app.serves(listener))
+    }
+
+    pub(super) fn find(&self, listener: &str, path: &[u8]) -> Option<&Arc<CompiledApp>> {
+        self.routes
+            .iter()
+            .find(|(route, app)| covers(route, path) && app.serves(listener))
+            .map(|(_, app)| app)
+    }
+
+    /// Who gets this route's requests on a listener that `app` serves as well: whoever claimed it first.
+    pub fn owner(&self, app: &CompiledApp, path: &PathMatch) -> Option<&Arc<CompiledApp>> {
+        self.routes
+            .iter()
+            .find(|(route, other)| route == path && other.shares_listener(app))
+            .map(|(_, owner)| owner)
+    }
+}
+
+/// Exact paths before prefixes, longer prefixes before shorter.
+fn rank(path: &PathMatch) -> (bool, std::cmp::Reverse<usize>, &str) {
+    match path {
+        PathMatch::Exact(path) => (false, std::cmp::Reverse(0), path),
+        PathMatch::Prefix(path) => (true, std::cmp::Reverse(path.len()), path),
+    }
+}
+
+fn covers(route: &PathMatch, path: &[u8]) -> bool {
+    match route {
+        PathMatch::Exact(exact) => exact.as_bytes() == path,
+        PathMatch::Prefix(prefix) => {
+            path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        }
+    }
+}
+
+/// One sharded map.
+#[derive(Debug, Clone)]
+struct Shards(Box<[Option<Arc<Shard>>]>);
+
+impl Default for Shards {
+    fn default() -> Self {
+        Self(vec![None; SHARDS].into_boxed_slice())
+    }
+}
+
+impl Shards {
+    fn shard_of(host: &str) -> usize {
+        // The low bits place an entry within its shard.
+        (HASHER.hash_one(host) >> 40) as usize % SHARDS
+    }
+
+    fn find(&self, host: &str) -> Option<&Arc<HostRoutes>> {
+        self.0[Self::shard_of(host)].as_ref()?.get(host)
+    }
+
+    /// Copies the host's shard if a former table shares it.
+    fn set(&mut self, host: &Arc<str>, routes: Option<Arc<HostRoutes>>) {
+        let shard = self.0[Self::shard_of(host)].get_or_insert_with(|| Arc::new(Shard::with_hasher(HASHER)));
+        let shard = Arc::make_mut(shard);
+        match routes {
+            Some(routes) => shard.insert(host.clone(), routes),
+            None => shard.remove(host),
+        };
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<HostRoutes>)> {
+        self.0.iter().flatten().flat_map(|shard| shard.iter())
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct HostIndex {
+    exact: Shards,
+    /// By what follows `*.`.
+    wildcard: Shards,
+    any: Option<Arc<HostRoutes>>,
+}
+
+impl HostIndex {
+    /// The most specific pattern that covers `host` and that `usable` accepts.
+    pub fn find(&self, host: &str, usable: impl Fn(&HostRoutes) -> bool) -> Option<&Arc<HostRoutes>> {
+        if let Some(routes) = self.exact.find(host).filter(|routes| usable(routes)) {
+            return Some(routes);
+        }
+        let mut rest = host;
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(routes) = self.wildcard.find(parent).filter(|routes| usable(routes)) {
+                return Some(routes);
+            }
+            rest = parent;
+        }
+        self.any.as_ref().filter(|routes| usable(routes))
+    }
+
+    pub fn of(&self, pattern: &HostPattern) -> Option<&Arc<HostRoutes>> {
+        match pattern {
+            HostPattern::Exact(host) => self.exact.find(host),
+            HostPattern::Wildcard(parent) => self.wildcard.find(parent),
+            HostPattern::Any => self.any.as_ref(),
+        }
+    }
+
+    pub fn set(&mut self, pattern: &HostPattern, routes: Option<Arc<HostRoutes>>) {
+        match pattern {
+            HostPattern::Exact(host) => self.exact.set(host, routes),
+            HostPattern::Wildcard(parent) => self.wildcard.set(parent, routes),
+            HostPattern::Any => self.any = routes,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (String, &Arc<HostRoutes>)> {
+        let exact = self.exact.iter().map(|(host, routes)| (host.to_string(), routes));
+        let wildcard = self.wildcard.iter().map(|(parent, routes)| (format!("*.{parent}"), routes));
+        exact.chain(wildcard).chain(self.any.iter().map(|routes| ("*".to_owned(), routes)))
+    }
+}

@@ -1,0 +1,65 @@
+//! A snapshot of the topology, compiled for requests.
+//!
+//! Immutable: a change makes the next table, which shares all that did not change, and one swap puts it
+//! in force. What must outlive a table (health, counters, cursors) it points to, see [`live`].
+
+mod app;
+pub mod compile;
+mod hosts;
+pub mod live;
+
+use std::sync::Arc;
+
+pub use app::{CompiledApp, Pool, PooledEndpoint, Spread};
+pub use compile::compile;
+use hosts::HostIndex;
+pub use hosts::HostRoutes;
+use imbl::OrdMap;
+use topology::{AppId, Snapshot};
+
+/// What a request's host and path lead to.
+#[derive(Debug)]
+pub enum Match<'a> {
+    App(&'a Arc<CompiledApp>),
+    /// Nobody claims the host on this listener.
+    UnknownHost,
+    /// The host is claimed, the path is not.
+    UnknownPath,
+}
+
+#[derive(Debug, Default)]
+pub struct RoutingTable {
+    /// What it was compiled from.
+    pub snapshot: Snapshot,
+    pub apps: OrdMap<AppId, Arc<CompiledApp>>,
+    hosts: HostIndex,
+}
+
+impl RoutingTable {
+    /// The host decides first: exact, then the longest wildcard, then `*`. Then, among the paths of that
+    /// host: exact, then the longest prefix. `host` and `path` are normalized.
+    pub fn find(&self, listener: &str, host: &str, path: &[u8]) -> Match<'_> {
+        let Some(routes) = self.hosts.find(host, |routes| routes.serve(listener)) else {
+            return Match::UnknownHost;
+        };
+        routes.find(listener, path).map_or(Match::UnknownPath, Match::App)
+    }
+
+    pub fn app(&self, id: &AppId) -> Option<&Arc<CompiledApp>> {
+        self.apps.get(id)
+    }
+
+    pub fn host_count(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Every claimed host, in no particular order.
+    pub fn hosts(&self) -> impl Iterator<Item = (String, &Arc<HostRoutes>)> {
+        self.hosts.iter()
+    }
+
+    /// The routes of exactly this pattern.
+    pub fn routes_of(&self, pattern: &topology::HostPattern) -> Option<&Arc<HostRoutes>> {
+        self.hosts.of(pattern)
+    }
+}

@@ -1,0 +1,105 @@
+//! A worker: one thread, one runtime, its own sockets, pools and counters. Nothing here is shared with
+//! another worker but what [`Shared`] names, and nothing of that is ever locked.
+
+mod buffers;
+mod deadlines;
+pub mod request_ids;
+mod retries;
+mod rotations;
+mod run;
+mod upstreams;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+pub use buffers::{Buffer, Buffers};
+pub use deadlines::{Deadline, Deadlines};
+use ipnet::IpNet;
+use request_ids::RequestIds;
+use retries::RetryBudget;
+use rotations::Rotations;
+pub use run::{WorkerSeed, spawn};
+use tokio_util::sync::CancellationToken;
+use upstreams::UpstreamPool;
+
+use crate::access_log::WorkerLog;
+use crate::metrics::{ServiceMetrics, WorkerMetrics};
+use crate::table::RoutingTable;
+
+/// What all workers read.
+#[derive(Debug)]
+pub struct Shared {
+    pub table: ArcSwap<RoutingTable>,
+    /// Our name in Via.
+    pub pseudonym: String,
+    pub trusted_proxies: Vec<IpNet>,
+    /// Requests that no app can be named for.
+    pub unrouted: Arc<ServiceMetrics>,
+    /// Cancelled: accept no more.
+    pub stop_accepting: CancellationToken,
+    /// Set with it: finish what is under way, keep nothing alive.
+    pub draining: AtomicBool,
+    /// Cancelled: close what is left.
+    pub abort: CancellationToken,
+}
+
+impl Shared {
+    pub fn is_trusted(&self, peer: std::net::IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_proxies.iter().any(|net| net.contains(&peer))
+    }
+}
+
+#[derive(Debug)]
+pub struct Worker {
+    pub index: usize,
+    pub shared: Arc<Shared>,
+    pub deadlines: Rc<Deadlines>,
+    pub buffers: Buffers,
+    pub upstreams: UpstreamPool,
+    pub rotations: Rotations,
+    pub retries: RetryBudget,
+    pub request_ids: RequestIds,
+    pub metrics: Arc<WorkerMetrics>,
+    pub log: WorkerLog,
+    /// The table last seen, behind a count that only this thread touches.
+    table: RefCell<Rc<Arc<RoutingTable>>>,
+    connections: Cell<usize>,
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>, metrics: Arc<WorkerMetrics>, log: WorkerLog) -> Self {
+        let deadlines = Rc::new(Deadlines::default());
+        Self {
+            index,
+            table: RefCell::new(Rc::new(shared.table.load_full())),
+            upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone()),
+            rotations: Rotations::new(deadlines.clone(), request_ids::random() as usize % (1 << 16)),
+            shared,
+            deadlines,
+            buffers: Buffers::default(),
+            retries: RetryBudget::default(),
+            request_ids: RequestIds::default(),
+            metrics,
+            log,
+            connections: Cell::new(0),
+        }
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> Rc<Arc<RoutingTable>> {
+        let current = self.shared.table.load();
+        let mut last = self.table.borrow_mut();
+        if !Arc::ptr_eq(&current, &last) {
+            *last = Rc::new(Arc::clone(&current));
+        }
+        last.clone()
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,88 @@
+//! Idle connections to endpoints, kept for the next request. One pool per worker, so no lock.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use foldhash::fast::FixedState;
+use tokio::net::TcpStream;
+
+use super::deadlines::{Deadlines, TICK};
+use crate::metrics::WorkerMetrics;
+
+/// Below nginx's 60 s and Apache's, Go's and HAProxy's longer ones. Node closes after 5 s: that close is
+/// seen as an event and the connection is not lent.
+const IDLE_TICKS: u32 = (50_000 / TICK.as_millis()) as u32;
+/// As many as a busy endpoint can use at once from one worker; more is a leak, not a pool.
+const MAX_IDLE_PER_ENDPOINT: usize = 1024;
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    since: u32,
+}
+
+#[derive(Debug)]
+pub struct UpstreamPool {
+    idle: RefCell<HashMap<u64, Vec<Idle>, FixedState>>,
+    deadlines: Rc<Deadlines>,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl UpstreamPool {
+    pub fn new(deadlines: Rc<Deadlines>, metrics: Arc<WorkerMetrics>) -> Self {
+        Self { idle: RefCell::default(), deadlines, metrics }
+    }
+
+    /// The connection to `endpoint` that was used last and that is still quiet. Readable means closed,
+    /// or bytes that nobody asked for; neither can carry a request.
+    pub fn take(&self, endpoint: u64) -> Option<TcpStream> {
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.get_mut(&endpoint)?;
+        while let Some(candidate) = connections.pop() {
+            self.metrics.idle_upstream_connections.add(-1);
+            if is_quiet(&candidate.stream) {
+                return Some(candidate.stream);
+            }
+        }
+        None
+    }
+
+    pub fn put(&self, endpoint: u64, stream: TcpStream) {
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.entry(endpoint).or_default();
+        if connections.len() < MAX_IDLE_PER_ENDPOINT {
+            connections.push(Idle { stream, since: self.deadlines.now() });
+            self.metrics.idle_upstream_connections.add(1);
+        }
+    }
+
+    /// Drops connections that are closed or have been idle for too long. An endpoint that is no longer
+    /// routed to gets no requests, so its connections go the same way.
+    pub fn sweep(&self) {
+        let now = self.deadlines.now();
+        self.idle.borrow_mut().retain(|_, connections| {
+            let before = connections.len();
+            connections.retain(|idle| now - idle.since < IDLE_TICKS && is_quiet(&idle.stream));
+            self.metrics.idle_upstream_connections.add(connections.len() as i64 - before as i64);
+            !connections.is_empty()
+        });
+    }
+}
+
+/// Costs no system call while the driver has seen no event for the socket.
+fn is_quiet(stream: &TcpStream) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    match stream.poll_read_ready(&mut context) {
+        Poll::Pending => true,
+        // Readiness is only cleared by a read that finds nothing; a last read that happened to fill its
+        // buffer leaves it set.
+        Poll::Ready(Ok(())) => {
+            let mut byte = [0];
+            matches!(stream.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+        }
+        Poll::Ready(Err(_)) => false,
+    }
+}

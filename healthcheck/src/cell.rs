@@ -1,0 +1,269 @@
+//! The state of one endpoint, shared between the requests that read it and the task that probes it.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::probe::{ProbeError, ProbeResult};
+use crate::verdict::{State, Thresholds, Transition, Verdict};
+
+/// The table of endpoints points to these; they outlive its swaps. A cell belongs to one endpoint, by
+/// app, version and instance, and at most one prober writes to it at a time.
+#[derive(Debug)]
+pub struct HealthCell {
+    /// A copy of the record's state for the request path. Relaxed suffices: nothing else is published
+    /// through it, and a request that reads it a moment late is a request that came a moment earlier.
+    state: AtomicU8,
+    /// Touched by the prober and by whoever asks why, never by a request.
+    record: Mutex<Record>,
+}
+
+/// What is known of an endpoint's health, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthReport {
+    pub state: State,
+    /// When the state became what it is.
+    pub since: SystemTime,
+    /// When the last probe ended; `None` before the first one.
+    pub last_probe: Option<SystemTime>,
+    /// From the last probe's start to its result.
+    pub last_latency: Option<Duration>,
+    /// Kept after a recovery: it says why the endpoint was down.
+    pub last_error: Option<LastError>,
+    pub consecutive_passes: u32,
+    pub consecutive_failures: u32,
+    pub passes_total: u64,
+    pub failures_total: u64,
+}
+
+/// The last probe that did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastError {
+    pub at: SystemTime,
+    pub result: ProbeResult,
+    /// The error and its causes, at most [`ProbeError::MAX_TEXT_BYTES`] long.
+    pub text: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Record {
+    verdict: Verdict,
+    since: SystemTime,
+    last: Option<(SystemTime, Duration)>,
+    last_error: Option<LastError>,
+    passes: u64,
+    failures: u64,
+    writer: Writer,
+}
+
+/// Which prober's results count. A prober that was stopped or replaced holds an older number, so a
+/// result that arrives late changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Writer(u64);
+
+/// What a new prober makes of the state that it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inherit {
+    /// Same endpoint, perhaps other settings: what was established still holds.
+    State,
+    /// Another address: what was established was of another socket.
+    Nothing,
+}
+
+impl HealthCell {
+    pub fn new() -> Self {
+        let record = Record {
+            verdict: Verdict::default(),
+            since: SystemTime::now(),
+            last: None,
+            last_error: None,
+            passes: 0,
+            failures: 0,
+            writer: Writer(0),
+        };
+        Self { state: AtomicU8::new(State::default() as u8), record: Mutex::new(record) }
+    }
+
+    /// Whether requests may go to the endpoint: one relaxed load.
+    #[inline]
+    /// As the request path sees it.
+    pub fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            state if state == State::Up as u8 => State::Up,
+            state if state == State::Down as u8 => State::Down,
+            _ => State::Unknown,
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.state.load(Relaxed) != State::Down as u8
+    }
+
+    pub fn report(&self) -> HealthReport {
+        let record = self.lock();
+        HealthReport {
+            state: record.verdict.state(),
+            since: record.since,
+            last_probe: record.last.map(|(at, _)| at),
+            last_latency: record.last.map(|(_, latency)| latency),
+            last_error: record.last_error.clone(),
+            consecutive_passes: record.verdict.consecutive_passes(),
+            consecutive_failures: record.verdict.consecutive_failures(),
+            passes_total: record.passes,
+            failures_total: record.failures,
+        }
+    }
+
+    /// From here on only the returned writer's results count.
+    pub(crate) fn attach(&self, inherit: Inherit) -> Writer {
+        let mut record = self.lock();
+        record.writer = Writer(record.writer.0 + 1);
+        match inherit {
+            Inherit::State => record.verdict.restart_count(),
+            Inherit::Nothing => self.forget(&mut record),
+        }
+        record.writer
+    }
+
+    /// Probing ended. The endpoint is unknown again: without probes a state of down would last for ever.
+    pub(crate) fn detach(&self) {
+        self.attach(Inherit::Nothing);
+    }
+
+    /// Takes one result, unless `writer` was replaced. A probe that says nothing of the endpoint
+    /// ([`ProbeResult::is_conclusive`]) is remembered as the last error and changes no count.
+    pub(crate) fn record(
+        &self,
+        writer: Writer,
+        thresholds: Thresholds,
+        outcome: &Result<(), ProbeError>,
+        latency: Duration,
+    ) -> Recorded {
+        let mut record = self.lock();
+        if record.writer != writer {
+            return Recorded::Stale;
+        }
+        let now = SystemTime::now();
+        record.last = Some((now, latency));
+        if let Err(error) = outcome {
+            record.last_error =
+                Some(LastError { at: now, result: error.result(), text: error.to_text().into() });
+        }
+        if !ProbeResult::of(outcome).is_conclusive() {
+            return Recorded::Unchanged;
+        }
+        match outcome {
+            Ok(()) => record.passes += 1,
+            Err(_) => record.failures += 1,
+        }
+        let Some(transition) = record.verdict.observe(outcome.is_ok(), thresholds) else {
+            return Recorded::Unchanged;
+        };
+        record.since = now;
+        self.state.store(transition.to as u8, Relaxed);
+        Recorded::Changed(transition)
+    }
+
+    fn forget(&self, record: &mut Record) {
+        if record.verdict.state() != State::Unknown {
+            record.since = SystemTime::now();
+        }
+        record.verdict = Verdict::default();
+        self.state.store(State::default() as u8, Relaxed);
+    }
+
+    /// No code that holds the lock can leave the record half written, so a poisoned lock is as good.
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for HealthCell {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// It came from a prober that was stopped meanwhile.
+    Stale,
+    Unchanged,
+    Changed(Transition),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATENCY: Duration = Duration::from_millis(3);
+
+    fn failure() -> Result<(), ProbeError> {
+        Err(ProbeError::ConnectRefused)
+    }
+
+    #[test]
+    fn report_says_what_was_seen_last_and_why() {
+        let cell = HealthCell::new();
+        let writer = cell.attach(Inherit::State);
+        let thresholds = Thresholds::new(2, 2);
+        cell.record(writer, thresholds, &failure(), LATENCY);
+        assert!(!cell.is_up());
+        cell.record(writer, thresholds, &Ok(()), LATENCY);
+        let report = cell.report();
+        assert_eq!(
+            (report.state, report.consecutive_passes, report.consecutive_failures),
+            (State::Down, 1, 0)
+        );
+        assert_eq!((report.passes_total, report.failures_total), (1, 1));
+        assert_eq!(report.last_latency, Some(LATENCY));
+        let error = report.last_error.unwrap();
+        assert_eq!((error.result, &*error.text), (ProbeResult::ConnectRefused, "connection refused"));
+    }
+
+    #[test]
+    fn replaced_prober_changes_nothing() {
+        let cell = HealthCell::new();
+        let old = cell.attach(Inherit::State);
+        let new = cell.attach(Inherit::State);
+        assert_eq!(cell.record(old, Thresholds::new(1, 1), &failure(), LATENCY), Recorded::Stale);
+        assert!(cell.is_up());
+        assert_eq!(cell.report().last_probe, None);
+        let changed = Transition { from: State::Unknown, to: State::Down };
+        assert_eq!(cell.record(new, Thresholds::new(1, 1), &failure(), LATENCY), Recorded::Changed(changed));
+    }
+
+    #[test]
+    fn new_settings_keep_the_state_and_a_new_address_does_not() {
+        let cell = HealthCell::new();
+        let writer = cell.attach(Inherit::State);
+        cell.record(writer, Thresholds::new(1, 1), &failure(), LATENCY);
+        cell.attach(Inherit::State);
+        assert!(!cell.is_up());
+        assert_eq!(cell.report().consecutive_failures, 0);
+        cell.attach(Inherit::Nothing);
+        assert!(cell.is_up());
+        assert_eq!(cell.report().state, State::Unknown);
+    }
+
+    #[test]
+    fn endpoint_that_is_no_longer_probed_counts_as_up() {
+        let cell = HealthCell::new();
+        let writer = cell.attach(Inherit::State);
+        cell.record(writer, Thresholds::new(1, 1), &failure(), LATENCY);
+        cell.detach();
+        assert!(cell.is_up());
+    }
+
+    #[test]
+    fn fault_of_our_own_ejects_nobody() {
+        let cell = HealthCell::new();
+        let writer = cell.attach(Inherit::State);
+        let local = Err(ProbeError::Local(std::io::Error::from_raw_os_error(libc::EMFILE)));
+        assert_eq!(cell.record(writer, Thresholds::new(1, 1), &local, LATENCY), Recorded::Unchanged);
+        let report = cell.report();
+        assert_eq!((report.state, report.failures_total), (State::Unknown, 0));
+        assert_eq!(report.last_error.unwrap().result, ProbeResult::Local);
+    }
+}

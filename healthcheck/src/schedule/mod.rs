@@ -1,0 +1,163 @@
+//! Who is probed and when: one small task per endpoint.
+
+mod prober;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use topology::{AppId, HealthSettings, InstanceKey, Protocol};
+
+use crate::cell::Inherit;
+use crate::pace::{self, FirstProbes};
+use crate::{HealthCell, ProbeStats, Transition};
+use prober::{Prober, Surroundings};
+
+/// Connections kept open between probes, over all endpoints. Beyond them each probe connects anew,
+/// which costs CPU where an open socket costs a file descriptor that traffic may need.
+const MAX_KEPT_CONNECTIONS: usize = 4096;
+
+/// Learns of every change of state that a probe found, on the task of that probe: it must not block.
+/// Changes that the owner caused itself (a target removed or moved to another address is unknown again)
+/// are not told.
+pub type OnTransition = Arc<dyn Fn(&ProbeTarget, Transition) + Send + Sync>;
+
+/// An endpoint that is to be probed.
+#[derive(Debug, Clone)]
+pub struct ProbeTarget {
+    pub app: AppId,
+    pub key: InstanceKey,
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    pub settings: Arc<HealthSettings>,
+    pub cell: Arc<HealthCell>,
+}
+
+/// Keeps one probing task for every target that it was last told of.
+///
+/// The methods that start tasks must be called within a tokio runtime, and the tasks run there.
+/// Dropping the checker stops them all.
+pub struct Checker {
+    apps: HashMap<AppId, HashMap<InstanceKey, Probing>>,
+    surroundings: Arc<Surroundings>,
+    first: FirstProbes,
+    random: fastrand::Rng,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+    _cancel_on_drop: DropGuard,
+}
+
+struct Probing {
+    target: ProbeTarget,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Checker {
+    /// Ends with `cancel`.
+    pub fn new(on_transition: OnTransition, cancel: &CancellationToken) -> Self {
+        // The hasher's random keys are the standard library's only source of entropy.
+        Self::with_seed(on_transition, cancel, RandomState::new().hash_one(0))
+    }
+
+    /// With jitter that repeats itself.
+    pub fn with_seed(on_transition: OnTransition, cancel: &CancellationToken, seed: u64) -> Self {
+        let cancel = cancel.child_token();
+        let surroundings = Surroundings {
+            on_transition,
+            stats: Arc::default(),
+            connections: Arc::new(Semaphore::new(MAX_KEPT_CONNECTIONS)),
+        };
+        Self {
+            apps: HashMap::new(),
+            surroundings: Arc::new(surroundings),
+            first: FirstProbes::new(Instant::now()),
+            random: fastrand::Rng::with_seed(seed),
+            tasks: TaskTracker::new(),
+            _cancel_on_drop: cancel.clone().drop_guard(),
+            cancel,
+        }
+    }
+
+    pub fn stats(&self) -> Arc<ProbeStats> {
+        self.surroundings.stats.clone()
+    }
+
+    /// Makes `targets` all that is probed of `app`. A target that did not change keeps its task and its
+    /// connection; one with other settings keeps its state; one with another address or protocol starts
+    /// as unknown; one that is gone is unknown from now on. Of targets with one key the first counts.
+    pub fn reconcile(&mut self, app: &AppId, targets: Vec<ProbeTarget>) {
+        let mut before = self.apps.remove(app).unwrap_or_default();
+        let mut after = HashMap::with_capacity(targets.len());
+        for target in targets {
+            if let Entry::Vacant(vacant) = after.entry(target.key.clone()) {
+                let probing = match before.remove(&target.key) {
+                    Some(probing) if probing.serves(&target) => probing,
+                    Some(probing) => self.replace(&probing, target),
+                    None => self.start(target, Inherit::State),
+                };
+                vacant.insert(probing);
+            }
+        }
+        before.values().for_each(Probing::stop);
+        if !after.is_empty() {
+            self.apps.insert(app.clone(), after);
+        }
+    }
+
+    pub fn remove(&mut self, app: &AppId) {
+        self.reconcile(app, Vec::new());
+    }
+
+    /// Stops all probing and waits until no task is left. The cells keep their states.
+    pub async fn stop(self) {
+        self.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn replace(&mut self, old: &Probing, target: ProbeTarget) -> Probing {
+        old.cancel.cancel();
+        if !Arc::ptr_eq(&old.target.cell, &target.cell) {
+            old.target.cell.detach();
+        }
+        let same_socket = old.target.address == target.address && old.target.protocol == target.protocol;
+        self.start(target, if same_socket { Inherit::State } else { Inherit::Nothing })
+    }
+
+    fn start(&mut self, target: ProbeTarget, inherit: Inherit) -> Probing {
+        let now = Instant::now();
+        let first = now + self.first.delay(now, pace::interval(&target.settings), &mut self.random);
+        let writer = target.cell.attach(inherit);
+        let prober = Prober::new(target.clone(), writer, self.surroundings.clone(), self.random.fork());
+        let cancel = self.cancel.child_token();
+        let task = self.tasks.spawn(prober.run(first, cancel.clone()));
+        Probing { target, cancel, task }
+    }
+}
+
+impl Probing {
+    /// Whether the task goes on as it is. One that has ended did so by a panic in the owner's hook.
+    fn serves(&self, target: &ProbeTarget) -> bool {
+        Arc::ptr_eq(&self.target.cell, &target.cell)
+            && self.target.address == target.address
+            && self.target.protocol == target.protocol
+            && self.target.settings == target.settings
+            && !self.task.is_finished()
+    }
+
+    fn stop(&self) {
+        self.cancel.cancel();
+        self.target.cell.detach();
+    }
+}
+
+#[cfg(test)]
+mod tests;

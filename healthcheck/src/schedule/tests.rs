@@ -1,0 +1,224 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use topology::{InstanceId, VersionId};
+
+use super::*;
+use crate::test_server::{Behaviour, PONG, TestServer, eventually};
+use crate::{ProbeResult, State};
+
+const OOPS: &str = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+const INTERVAL: Duration = Duration::from_millis(20);
+/// No probe but the first falls into a test.
+const NEVER: Duration = Duration::from_secs(3600);
+
+type Seen = Arc<Mutex<Vec<(String, State)>>>;
+
+fn checker() -> (Checker, Seen) {
+    let seen = Seen::default();
+    let told = seen.clone();
+    let hook = move |target: &ProbeTarget, transition: Transition| {
+        told.lock().unwrap().push((target.key.instance.to_string(), transition.to));
+    };
+    (Checker::with_seed(Arc::new(hook), &CancellationToken::new(), 7), seen)
+}
+
+fn app() -> AppId {
+    AppId::parse("shop").unwrap()
+}
+
+fn target(instance: &str, address: SocketAddr, interval: Duration) -> ProbeTarget {
+    let settings = HealthSettings {
+        interval,
+        timeout: Duration::from_secs(10),
+        rise: 2,
+        fall: 2,
+        ..HealthSettings::default()
+    };
+    ProbeTarget {
+        app: app(),
+        key: InstanceKey {
+            version: VersionId::parse("v1").unwrap(),
+            instance: InstanceId::parse(instance).unwrap(),
+        },
+        address,
+        protocol: Protocol::Http1,
+        settings: Arc::new(settings),
+        cell: Arc::default(),
+    }
+}
+
+fn state(target: &ProbeTarget) -> State {
+    target.cell.report().state
+}
+
+#[tokio::test]
+async fn endpoint_goes_down_comes_back_and_its_owner_is_told() {
+    let server = TestServer::answering(PONG).await;
+    let (mut checker, seen) = checker();
+    let target = target("c1", server.address, INTERVAL);
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("up", || state(&target) == State::Up).await;
+    server.set(Behaviour::Answer(OOPS.to_owned()));
+    eventually("down", || !target.cell.is_up()).await;
+    assert!(target.cell.report().consecutive_failures >= 2);
+    server.set(Behaviour::Answer(PONG.to_owned()));
+    eventually("up again", || target.cell.is_up()).await;
+
+    let told: Vec<State> = seen.lock().unwrap().iter().map(|(_, to)| *to).collect();
+    assert_eq!(told, [State::Up, State::Down, State::Up]);
+    assert_eq!(target.cell.report().last_error.unwrap().text.as_ref(), "answered 500 Internal Server Error");
+    assert_eq!(checker.stats().transitions(), [(State::Up, 2), (State::Down, 1)]);
+    let failed = checker.stats().probes().find(|(result, _)| *result == ProbeResult::Status).unwrap().1;
+    assert_eq!(failed, target.cell.report().failures_total);
+    assert_eq!(server.accepted(), 1, "probes did not share a connection");
+}
+
+#[tokio::test]
+async fn new_endpoint_that_fails_its_first_probe_is_down_at_once() {
+    let server = TestServer::answering(OOPS).await;
+    let (mut checker, _) = checker();
+    let target = target("c1", server.address, NEVER);
+    assert!(target.cell.is_up(), "a new endpoint takes traffic");
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("down", || !target.cell.is_up()).await;
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn unchanged_target_keeps_its_task_and_its_connection() {
+    let server = TestServer::answering(PONG).await;
+    let (mut checker, _) = checker();
+    let target = target("c1", server.address, INTERVAL);
+    for round in 1..=5 {
+        checker.reconcile(&app(), vec![target.clone()]);
+        eventually("probed", || server.requests().len() > round).await;
+    }
+    assert_eq!(server.accepted(), 1);
+    assert_eq!(checker.tasks.len(), 1);
+}
+
+#[tokio::test]
+async fn other_settings_restart_the_probes_and_keep_the_state() {
+    let server = TestServer::answering(OOPS).await;
+    let (mut checker, _) = checker();
+    let mut target = target("c1", server.address, NEVER);
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("down", || !target.cell.is_up()).await;
+
+    server.set(Behaviour::Answer(PONG.to_owned()));
+    target.settings = Arc::new(HealthSettings { path: "/health".into(), ..(*target.settings).clone() });
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("probed with the new path", || server.requests().iter().any(|r| r.contains("/health"))).await;
+    eventually("passed once", || target.cell.report().consecutive_passes == 1).await;
+    assert!(!target.cell.is_up(), "one pass of two brought it back");
+}
+
+#[tokio::test]
+async fn endpoint_at_another_address_starts_as_unknown() {
+    let (old, new) = (TestServer::answering(OOPS).await, TestServer::start(Behaviour::Hang).await);
+    let (mut checker, _) = checker();
+    let mut target = target("c1", old.address, NEVER);
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("down", || !target.cell.is_up()).await;
+    target.address = new.address;
+    checker.reconcile(&app(), vec![target.clone()]);
+    assert_eq!(state(&target), State::Unknown);
+    eventually("probed at the new address", || new.requests().len() == 1).await;
+}
+
+#[tokio::test]
+async fn removed_target_is_left_alone_at_once() {
+    let server = TestServer::start(Behaviour::Hang).await;
+    let (mut checker, seen) = checker();
+    let target = target("c1", server.address, INTERVAL);
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("a probe under way", || server.requests().len() == 1).await;
+    checker.remove(&app());
+    eventually("its connection closed", || server.open() == 0).await;
+    eventually("its task gone", || checker.tasks.is_empty()).await;
+    assert_eq!(target.cell.report().last_probe, None);
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn down_endpoint_whose_probes_are_switched_off_takes_traffic() {
+    let server = TestServer::answering(OOPS).await;
+    let (mut checker, _) = checker();
+    let target = target("c1", server.address, NEVER);
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("down", || !target.cell.is_up()).await;
+    checker.reconcile(&app(), Vec::new());
+    assert!(target.cell.is_up());
+}
+
+#[tokio::test]
+async fn one_apps_changes_leave_another_alone() {
+    let server = TestServer::answering(PONG).await;
+    let (mut checker, _) = checker();
+    let (shop, blog) = (target("c1", server.address, NEVER), target("c2", server.address, NEVER));
+    let other = AppId::parse("blog").unwrap();
+    checker.reconcile(&app(), vec![shop.clone()]);
+    checker.reconcile(&other, vec![ProbeTarget { app: other.clone(), ..blog.clone() }]);
+    eventually("both up", || state(&shop) == State::Up && state(&blog) == State::Up).await;
+    checker.remove(&app());
+    assert_eq!((state(&shop), state(&blog)), (State::Unknown, State::Up));
+}
+
+#[tokio::test]
+async fn same_key_twice_is_probed_once() {
+    let server = TestServer::answering(PONG).await;
+    let (mut checker, _) = checker();
+    let target = target("c1", server.address, NEVER);
+    checker.reconcile(&app(), vec![target.clone(), target.clone()]);
+    assert_eq!(checker.tasks.len(), 1);
+    eventually("up", || state(&target) == State::Up).await;
+}
+
+#[tokio::test]
+async fn many_new_endpoints_are_all_probed_soon() {
+    let server = TestServer::answering(PONG).await;
+    let (mut checker, seen) = checker();
+    let targets: Vec<_> = (0..300)
+        .map(|index| target(&format!("c{index}"), server.address, Duration::from_millis(500)))
+        .collect();
+    checker.reconcile(&app(), targets);
+    eventually("all up", || seen.lock().unwrap().len() == 300).await;
+}
+
+#[tokio::test]
+async fn task_lost_to_a_panic_of_the_hook_is_started_again() {
+    let server = TestServer::answering(PONG).await;
+    let hook = |_: &ProbeTarget, _: Transition| panic!("the owner's mistake");
+    let mut checker = Checker::new(Arc::new(hook), &CancellationToken::new());
+    let target = target("c1", server.address, INTERVAL);
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("its end", || checker.tasks.is_empty()).await;
+    checker.reconcile(&app(), vec![target.clone()]);
+    eventually("more probes", || server.requests().len() >= 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_leaves_no_task_and_keeps_states() {
+    let server = TestServer::answering(OOPS).await;
+    let (mut checker, _) = checker();
+    let targets: Vec<_> =
+        (0..20).map(|index| target(&format!("c{index}"), server.address, INTERVAL)).collect();
+    checker.reconcile(&app(), targets.clone());
+    eventually("all down", || targets.iter().all(|target| !target.cell.is_up())).await;
+    checker.stop().await;
+    assert!(targets.iter().all(|target| !target.cell.is_up()));
+    eventually("all connections closed", || server.open() == 0).await;
+}
+
+#[tokio::test]
+async fn cancelling_the_owner_ends_all_probes() {
+    let server = TestServer::start(Behaviour::Hang).await;
+    let cancel = CancellationToken::new();
+    let mut checker = Checker::new(Arc::new(|_, _| {}), &cancel);
+    checker.reconcile(&app(), vec![target("c1", server.address, INTERVAL)]);
+    eventually("a probe under way", || server.open() == 1).await;
+    cancel.cancel();
+    eventually("its connection closed", || server.open() == 0).await;
+    eventually("no task", || checker.tasks.is_empty()).await;
+}

@@ -1,0 +1,110 @@
+//! The start-up configuration of one gateway under test.
+
+use std::net::SocketAddr;
+
+use crate::app::App;
+
+/// What `sluice.toml` says, and the files beside it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    registry: String,
+    gateway: Vec<String>,
+    pub(crate) listeners: Vec<ListenerConfig>,
+    access_log: (String, String),
+    pub(crate) files: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ListenerConfig {
+    pub(crate) name: String,
+    lines: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Config {
+    /// The listener that every configuration has.
+    pub const WEB: &'static str = "web";
+
+    /// Two workers, one HTTP listener, the embedded registry, no access log, no app.
+    pub fn new() -> Self {
+        let web =
+            ListenerConfig { name: Self::WEB.to_owned(), lines: vec![r#"protocol = "http""#.to_owned()] };
+        Self {
+            registry: "kind = \"embedded\"\npath = \"registry\"\n".to_owned(),
+            gateway: vec![
+                r#"id = "gw-test""#.to_owned(),
+                "workers = 2".to_owned(),
+                r#"base_domain = "apps.test""#.to_owned(),
+            ],
+            listeners: vec![web],
+            access_log: ("off".to_owned(), "json".to_owned()),
+            files: Vec::new(),
+        }
+    }
+
+    /// A gateway in front of one endpoint that gets every request.
+    pub fn in_front_of(address: SocketAddr) -> Self {
+        Self::new().app(&App::everything(address))
+    }
+
+    pub fn app(self, app: &App) -> Self {
+        self.file(&format!("apps/{}.toml", app.id), &app.toml())
+    }
+
+    /// A file in the gateway's folder.
+    pub fn file(mut self, path: &str, contents: &str) -> Self {
+        self.files.push((path.to_owned(), contents.to_owned()));
+        self
+    }
+
+    /// A ZooKeeper at `server`, with sessions short enough for a test to see one expire.
+    pub fn zookeeper(mut self, server: &str) -> Self {
+        self.registry = format!(
+            "kind = \"zookeeper\"\nservers = [\"{server}\"]\nprefix = \"/caas\"\nsession_timeout = \"6s\"\n"
+        );
+        self
+    }
+
+    /// A line of `[gateway]`.
+    pub fn gateway(mut self, line: &str) -> Self {
+        self.gateway.push(line.to_owned());
+        self
+    }
+
+    pub fn trusting(self, network: &str) -> Self {
+        self.gateway(&format!("trusted_proxies = [\"{network}\"]"))
+    }
+
+    /// One more listener with these lines beside its name and address.
+    pub fn listener(mut self, name: &str, lines: &[&str]) -> Self {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        self.listeners.push(ListenerConfig { name: name.to_owned(), lines });
+        self
+    }
+
+    pub fn access_log(mut self, path: &str, format: &str) -> Self {
+        self.access_log = (path.to_owned(), format.to_owned());
+        self
+    }
+
+    /// `sluice.toml`, with the listeners at `addresses`.
+    pub(crate) fn render(&self, addresses: &[SocketAddr], admin: SocketAddr) -> String {
+        let mut text = format!("[registry]\n{}\n[gateway]\n{}\n", self.registry, self.gateway.join("\n"));
+        for (listener, address) in self.listeners.iter().zip(addresses) {
+            text.push_str(&format!(
+                "\n[[gateway.listener]]\nname = \"{}\"\naddress = \"{address}\"\n{}\n",
+                listener.name,
+                listener.lines.join("\n")
+            ));
+        }
+        let (path, format) = &self.access_log;
+        text.push_str(&format!("\n[gateway.access_log]\npath = \"{path}\"\nformat = \"{format}\"\n"));
+        text.push_str(&format!("\n[admin]\naddress = \"{admin}\"\n\n[apps]\nfiles = [\"apps/*.toml\"]\n"));
+        text
+    }
+}

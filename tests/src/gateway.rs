@@ -1,0 +1,258 @@
+//! A running `sluice`.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::DEADLINE;
+use crate::app::App;
+use crate::client::RawClient;
+use crate::config::Config;
+use crate::eventually::yields;
+use crate::message::Response;
+use crate::metrics::Metrics;
+use crate::ports::{Reservation, unused_port};
+
+/// The admin port is free only when we look, so another process can take it before the gateway does.
+const MAX_STARTS: usize = 5;
+/// What a failed test prints of the gateway's own words.
+const TAIL_LINES: usize = 60;
+
+/// A command for the binary under test.
+///
+/// # Panics
+/// When it has not been built.
+pub fn sluice() -> Command {
+    let path = binary();
+    assert!(
+        path.is_file(),
+        "no sluice at {}: run `cargo build -p gateway`, or set SLUICE_BIN",
+        path.display()
+    );
+    Command::new(path)
+}
+
+/// `target/{profile}/sluice`, from the test's own `target/{profile}/deps/{test}-{hash}`.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("SLUICE_BIN") {
+        return PathBuf::from(path);
+    }
+    let test = std::env::current_exe().expect("a process knows its own executable");
+    let profile = test.parent().and_then(Path::parent).expect("cargo keeps tests two folders deep");
+    profile.join("sluice")
+}
+
+pub struct Gateway {
+    folder: TempDir,
+    child: Child,
+    status: Option<ExitStatus>,
+    names: Vec<String>,
+    listeners: Vec<Reservation>,
+    admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Writes the files, starts the binary and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn start(config: &Config) -> Self {
+        for _ in 0..MAX_STARTS {
+            let mut gateway = Self::launch(config);
+            let ready = yields(DEADLINE, "the gateway is ready or gone", || gateway.is_ready_or_gone());
+            if ready {
+                return gateway;
+            }
+            let output = gateway.output();
+            assert!(output.to_lowercase().contains("in use"), "the gateway did not start:\n{output}");
+        }
+        panic!("no free admin port in {MAX_STARTS} attempts")
+    }
+
+    fn launch(config: &Config) -> Self {
+        let folder = TempDir::with_prefix("sluice-test-").expect("a temporary folder can be made");
+        let listeners: Vec<_> = config.listeners.iter().map(|_| Reservation::take()).collect();
+        let addresses: Vec<_> = listeners.iter().map(Reservation::address).collect();
+        let admin = unused_port();
+        fs::create_dir(folder.path().join("apps")).expect("the temporary folder is ours");
+        for (path, contents) in &config.files {
+            write(&folder.path().join(path), contents);
+        }
+        let file = folder.path().join("sluice.toml");
+        write(&file, &config.render(&addresses, admin));
+        let log = |name| File::create(folder.path().join(name)).expect("the temporary folder is ours");
+        let child = sluice()
+            .args(["run", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(log("stdout"))
+            .stderr(log("stderr"))
+            .spawn()
+            .expect("the binary can be started");
+        let names = config.listeners.iter().map(|listener| listener.name.clone()).collect();
+        Self { folder, child, status: None, names, listeners, admin }
+    }
+
+    fn is_ready_or_gone(&mut self) -> Option<bool> {
+        if self.exited().is_some() {
+            return Some(false);
+        }
+        let mut client = crate::wire::Wire::connect(self.admin, DEADLINE).ok()?;
+        client.send(b"GET /ready HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").ok()?;
+        let response = Response::read(&mut client, "GET").ok()?;
+        (response.status == 200).then_some(true)
+    }
+
+    pub fn web(&self) -> SocketAddr {
+        self.listener(Config::WEB)
+    }
+
+    /// # Panics
+    /// When the configuration has none of that name.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let found = self.names.iter().position(|given| given == name);
+        self.listeners[found.expect("the configuration has a listener of that name")].address()
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client of the web listener.
+    #[track_caller]
+    pub fn connect(&self) -> RawClient {
+        RawClient::connect(self.web())
+    }
+
+    /// One GET on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, host: &str, target: &str) -> Response {
+        self.connect().get(host, target)
+    }
+
+    #[track_caller]
+    pub fn admin_get(&self, target: &str) -> Response {
+        RawClient::connect(self.admin).get("admin", target)
+    }
+
+    /// # Panics
+    /// When the answer is no 200 with JSON.
+    #[track_caller]
+    pub fn admin_json(&self, target: &str) -> serde_json::Value {
+        let response = self.admin_get(target);
+        assert_eq!(response.status, 200, "{target}: {}", response.text());
+        serde_json::from_slice(&response.body).expect("an admin answer is JSON")
+    }
+
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let response = self.admin_get("/metrics");
+        assert_eq!(response.status, 200, "{}", response.text());
+        Metrics::parse(&response.text())
+    }
+
+    /// Saves an app's file as an editor does: complete, or not at all.
+    #[track_caller]
+    pub fn put_app(&self, app: &App) {
+        self.put_file(&format!("apps/{}.toml", app.id), &app.toml());
+    }
+
+    #[track_caller]
+    pub fn put_file(&self, path: &str, contents: &str) {
+        let path = self.folder.path().join(path);
+        let staged = path.with_extension("staged");
+        write(&staged, contents);
+        fs::rename(&staged, &path).expect("the temporary folder is ours");
+    }
+
+    #[track_caller]
+    pub fn remove_app(&self, id: &str) {
+        let path = self.folder.path().join(format!("apps/{id}.toml"));
+        fs::remove_file(path).expect("the app has a file");
+    }
+
+    /// # Panics
+    /// When the process is gone.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the gateway runs");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The process's resident memory.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[track_caller]
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("the gateway runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("the kernel reports VmRSS in kB") * 1024
+    }
+
+    /// How the process ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().expect("the gateway is our child");
+        }
+        self.status
+    }
+
+    /// # Panics
+    /// When it goes on running.
+    #[track_caller]
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        yields(deadline, "the gateway exits", || self.exited())
+    }
+
+    /// All that it printed.
+    pub fn output(&self) -> String {
+        let read = |name| fs::read(self.folder.path().join(name)).unwrap_or_default();
+        let (out, err) = (read("stdout"), read("stderr"));
+        format!("{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err))
+    }
+
+    /// What it printed to standard output only.
+    pub fn stdout(&self) -> String {
+        let bytes = fs::read(self.folder.path().join("stdout")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.exited().is_none() {
+            // Fails only when it exits at this moment.
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+        if std::thread::panicking() {
+            let output = self.output();
+            let lines: Vec<&str> = output.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+            eprintln!("--- the gateway's last words ---\n{}\n---", tail.join("\n"));
+        }
+    }
+}
+
+fn write(path: &Path, contents: &str) {
+    let folder = path.parent().expect("a file of a test has a folder");
+    fs::create_dir_all(folder).expect("the temporary folder is ours");
+    fs::write(path, contents).expect("the temporary folder is ours");
+}

@@ -1,0 +1,67 @@
+"""A ZooKeeper client that is not ours, driven by lines of JSON.
+
+Reads one request a line from standard input and answers each with one line:
+{"at": seconds of CLOCK_MONOTONIC when the servers had answered, "result": ...} or {"error": name, "message": text}.
+Values are bytes, carried as strings of the characters U+0000 to U+00FF.
+"""
+
+import json
+import sys
+import time
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
+from kazoo.security import make_digest_acl
+
+
+def get(client, request):
+    try:
+        value, stat = client.get(request["path"])
+    except KazooException as error:
+        if type(error).__name__ == "NoNodeError":
+            return None
+        raise
+    return {"value": value.decode("latin-1"), "owner": stat.ephemeralOwner}
+
+
+def create(client, request):
+    client.create(
+        request["path"],
+        request["value"].encode("latin-1"),
+        ephemeral=request["ephemeral"],
+        makepath=True,
+    )
+
+
+OPERATIONS = {
+    "create": create,
+    "set": lambda client, request: client.set(request["path"], request["value"].encode("latin-1")),
+    "delete": lambda client, request: client.delete(request["path"]),
+    "get": get,
+    "forbid": lambda client, request: client.set_acls(
+        request["path"], [make_digest_acl("nobody", "else", all=True)]
+    ),
+}
+
+
+def answer(client, request):
+    result = OPERATIONS[request["operation"]](client, request)
+    at = time.clock_gettime(time.CLOCK_MONOTONIC)
+    return {"at": at, "result": result if request["operation"] == "get" else None}
+
+
+def main():
+    servers, timeout = sys.argv[1:]
+    client = KazooClient(hosts=servers, timeout=float(timeout))
+    client.start(timeout=30)
+    print(json.dumps({"at": time.clock_gettime(time.CLOCK_MONOTONIC), "result": None}), flush=True)
+    for line in sys.stdin:
+        try:
+            reply = answer(client, json.loads(line))
+        except Exception as error:
+            reply = {"error": type(error).__name__, "message": str(error)}
+        print(json.dumps(reply), flush=True)
+    client.stop()
+
+
+main()

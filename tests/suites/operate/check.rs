@@ -1,0 +1,125 @@
+//! `sluice check`, and starts that it would have refused.
+
+use std::path::Path;
+
+use tests::{DEADLINE, Finished, finish, sluice};
+
+use crate::folder;
+
+const GOOD: &str = r#"[registry]
+kind = "embedded"
+path = "registry"
+
+[gateway]
+base_domain = "apps.test"
+
+[[gateway.listener]]
+name = "web"
+address = "127.0.0.1:8080"
+protocol = "http"
+
+[admin]
+address = "127.0.0.1:9901"
+
+[apps]
+files = ["apps/*.toml"]
+"#;
+
+const GOOD_APP: &str = r#"id = "shop"
+hosts = ["shop.test"]
+
+[[endpoint]]
+version = "v1"
+instance = "c1"
+address = "127.0.0.1:9001"
+"#;
+
+fn run(verb: &str, folder: &Path) -> Finished {
+    let config = folder.join("sluice.toml");
+    finish(sluice().args([verb, "--config"]).arg(config), "", DEADLINE)
+}
+
+/// Asserts that one line of the report names the place, the key and what was probably meant.
+#[track_caller]
+fn assert_reported(report: &Finished, place: &str, words: &[&str]) {
+    let text = report.text();
+    let told = text.lines().any(|line| line.contains(place) && words.iter().all(|word| line.contains(word)));
+    assert!(told, "no line has {place:?} and {words:?}:\n{text}");
+}
+
+#[test]
+fn a_good_configuration_passes_the_check() {
+    let folder = folder(&[("sluice.toml", GOOD), ("apps/shop.toml", GOOD_APP)]);
+    let report = run("check", folder.path());
+    assert_eq!(report.code, Some(0), "{}", report.text());
+    // A check leaves nothing behind.
+    assert!(!folder.path().join("registry").exists());
+}
+
+#[test]
+fn a_check_reports_all_mistakes_with_file_line_key_and_the_nearest_key() {
+    let config = GOOD
+        .replace("base_domain", "base_domian")
+        .replace("protocol = \"http\"", "protocol = \"htpp\"")
+        .replace("127.0.0.1:9901", "127.0.0.1:99019");
+    let app = GOOD_APP.replace("hosts", "hostz").replace("127.0.0.1:9001", "127.0.0.1");
+    let folder =
+        folder(&[("sluice.toml", &config), ("apps/shop.toml", &app), ("apps/other.toml", "id = \"a/b\"\n")]);
+    let report = run("check", folder.path());
+    assert_eq!(report.code, Some(1), "{}", report.text());
+    assert_reported(&report, "sluice.toml:6", &["base_domian", "base_domain"]);
+    assert_reported(&report, "sluice.toml:11", &["protocol", "htpp"]);
+    assert_reported(&report, "sluice.toml:14", &["address"]);
+    assert_reported(&report, "shop.toml:2", &["hostz", "hosts"]);
+    assert_reported(&report, "shop.toml:7", &["address"]);
+    assert_reported(&report, "other.toml:1", &["id"]);
+}
+
+#[test]
+fn a_check_reports_what_no_single_key_is_to_blame_for() {
+    let twice = format!(
+        "{GOOD}\n[[gateway.listener]]\nname = \"web\"\naddress = \"127.0.0.1:8080\"\nprotocol = \"http\"\n"
+    );
+    let folder = folder(&[("sluice.toml", &twice)]);
+    let report = run("check", folder.path());
+    assert_eq!(report.code, Some(1), "{}", report.text());
+    assert_reported(&report, "sluice.toml:", &["web"]);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_reported_with_its_line() {
+    let folder = folder(&[("sluice.toml", "[registry]\nkind = \n")]);
+    let report = run("check", folder.path());
+    assert_eq!(report.code, Some(1), "{}", report.text());
+    assert_reported(&report, "sluice.toml:2", &[]);
+}
+
+#[test]
+fn a_missing_configuration_is_reported_by_name() {
+    let folder = folder(&[]);
+    for verb in ["check", "run"] {
+        let report = run(verb, folder.path());
+        assert_eq!(report.code, Some(1), "{}", report.text());
+        assert!(report.stderr.contains("sluice.toml"), "{}", report.text());
+    }
+}
+
+#[test]
+fn a_gateway_does_not_start_with_a_bad_configuration() {
+    let folder = folder(&[("sluice.toml", &GOOD.replace("base_domain", "base_domian"))]);
+    let report = run("run", folder.path());
+    assert_eq!(report.code, Some(1), "{}", report.text());
+    assert_reported(&report, "sluice.toml:6", &["base_domian", "base_domain"]);
+}
+
+#[test]
+fn a_gateway_that_cannot_listen_says_where_and_why() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("a bound socket has an address").to_string();
+    let admin = tests::unused_port().to_string();
+    let config = GOOD.replace("127.0.0.1:8080", &address).replace("127.0.0.1:9901", &admin);
+    let folder = folder(&[("sluice.toml", &config)]);
+    let report = run("run", folder.path());
+    assert_eq!(report.code, Some(1), "{}", report.text());
+    assert!(report.stderr.contains(&address), "{}", report.text());
+}

@@ -1,0 +1,1 @@
+//! `sluice demo`: the first thing that anybody runs.

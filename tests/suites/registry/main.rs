@@ -1,0 +1,6 @@
+//! The registry trait on both implementations: `promises.rs` holds them to the same behaviour,
+//! `zookeeper.rs` adds what only a registry at the far end of a network can do.
+
+mod fixture;
+mod promises;
+mod zookeeper;
