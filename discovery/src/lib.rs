@@ -5,9 +5,9 @@
 
 pub mod assemble;
 pub mod document;
+pub mod embedded;
 pub mod file;
 pub mod layout;
-pub mod embedded;
 pub mod registry;
-pub mod zookeeper;
 pub mod spec;
+pub mod zookeeper;

@@ -1,5 +1,8 @@
 //! `sluice`: the command line.
 
+mod demo;
+mod signals;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::app::Gateway;
 use gateway::config;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use signals::{Asked, Signals};
 
 /// The general allocator costs a tenth of a request more.
 #[global_allocator]
@@ -34,12 +37,31 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "conf/sluice.toml")]
         config: PathBuf,
     },
+    /// Show it all on this machine: a gateway, a registry, two apps
+    Demo,
+    #[command(hide = true)]
+    DemoInstance(demo::instance::InstanceArguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check { config } => check(&config),
         Command::Run { config } => run(&config),
+        Command::Demo => {
+            start_logging(LogStyle::Plain, "warn,sluice::health=info");
+            finish(block_on(demo::run()))
+        }
+        Command::DemoInstance(arguments) => finish(block_on(demo::instance::run(arguments))),
+    }
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -64,14 +86,8 @@ fn run(path: &std::path::Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    start_logging();
-    match block_on(serve(path.to_owned(), config)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sluice: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    start_logging(LogStyle::Json, "info");
+    finish(block_on(serve(path.to_owned(), config)))
 }
 
 /// One thread carries the control plane.
@@ -111,55 +127,19 @@ fn reload(gateway: &Gateway, path: &std::path::Path, started: &config::Config) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
-    Reload,
-    Stop,
+enum LogStyle {
+    Json,
+    Plain,
 }
 
-struct Signals {
-    reload: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            reload: listen(SignalKind::hangup())?,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.reload.recv() => Asked::Reload,
-            () = Self::either(&mut self.terminate, &mut self.interrupt) => Asked::Stop,
-        }
-    }
-
-    async fn stop(&mut self) {
-        Self::either(&mut self.terminate, &mut self.interrupt).await;
-    }
-
-    async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    }
-}
-
-/// To standard error; standard output may be the access log. `SLUICE_LOG` takes filters such as
-/// `debug` or `info,discovery=debug`.
-fn start_logging() {
+/// To standard error; standard output may be the access log. `SLUICE_LOG` overrides `default` with a
+/// filter such as `debug` or `info,discovery=debug`.
+fn start_logging(style: LogStyle, default: &str) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .json()
-        .flatten_event(true)
-        .init();
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match style {
+        LogStyle::Json => subscriber.json().flatten_event(true).init(),
+        LogStyle::Plain => subscriber.with_target(false).init(),
+    }
 }

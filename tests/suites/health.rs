@@ -103,8 +103,8 @@ fn a_ping_without_an_answer_fails_in_time() {
         .endpoint("v1", "silent", silent.address())
         .endpoint("v1", "good", good.address());
     let gateway = Gateway::start(&Config::new().app(&app));
-    let ejected = || gateway.admin_json("/v1/endpoints").to_string().contains("timeout");
-    eventually(DEADLINE, "the report says timeout", ejected);
+    let ejected = || gateway.admin_json("/v1/endpoints").to_string().contains("within 50ms");
+    eventually(DEADLINE, "the report says how long it was waited for", ejected);
     let mut client = gateway.connect();
     for _ in 0..20 {
         assert_eq!(client.get(HOST, "/").text(), "good");
@@ -124,13 +124,13 @@ fn health_survives_a_change_of_the_app() {
 }
 
 #[test]
-fn one_lost_ping_ejects_nobody_when_three_are_asked_for() {
+fn fewer_failures_than_asked_for_eject_nobody() {
     let (a, b) = (Endpoint::start("a"), Endpoint::start("b"));
     let app = App::new("shop")
         .host(HOST)
-        .health(r#"interval = "50ms""#)
+        .health(r#"interval = "100ms""#)
         .health("rise = 2")
-        .health("fall = 1000000")
+        .health("fall = 100")
         .endpoint("v1", "a", a.address())
         .endpoint("v1", "b", b.address());
     let gateway = Gateway::start(&Config::new().app(&app));

@@ -135,6 +135,8 @@ impl Supervisor {
             Work::Everything => {
                 self.shared.registrations.restore(client, root).await?;
                 let started = Instant::now();
+                // A new session may be with a server that is behind the one that we read before.
+                client.sync(root.top()).await.map_err(ReadError::from)?;
                 let found = tree::read_all(client, root).await?;
                 self.replace(found, started);
                 // Changes made during the read may be half in it; they have events.

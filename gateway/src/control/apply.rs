@@ -116,6 +116,7 @@ pub fn on_transition(shared: Arc<Shared>) -> OnTransition {
         }
         let why = target.cell.report().last_error.map(|error| error.text);
         tracing::info!(
+            target: "sluice::health",
             app = %target.app,
             version = %target.key.version,
             instance = %target.key.instance,

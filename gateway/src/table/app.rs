@@ -31,9 +31,10 @@ pub struct CompiledApp {
 }
 
 impl CompiledApp {
-    /// Of two apps with the same claim the lesser wins.
-    pub fn precedence(&self) -> (u64, &AppId) {
-        (self.claimed, &self.id)
+    /// Of two apps with the same claim the lesser wins: an app's own name below the base domain is its
+    /// own, whatever others write; then who claimed first.
+    pub fn precedence(&self) -> (bool, u64, &AppId) {
+        (!self.spec.hosts.is_empty(), self.claimed, &self.id)
     }
 
     /// Whether there can be a listener that both serve.

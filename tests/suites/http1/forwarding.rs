@@ -147,15 +147,23 @@ fn request_ids_are_unique() {
 }
 
 #[test]
-fn via_names_the_gateway_in_both_directions() {
+fn via_names_the_gateway_to_the_endpoint() {
     let (gateway, endpoint) = plain();
     let mut client = gateway.connect();
-    client.send("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 before\r\n\r\n");
-    let response = client.receive();
-    let request = endpoint.last();
-    let (up, down) = (request.fields.all("via").join(", "), response.fields.all("via").join(", "));
-    assert!(up.starts_with("1.0 before, 1.1 "), "{up}");
-    assert!(down.starts_with("1.1 "), "{down}");
+    for (version, via) in [("1.1", "1.1 "), ("1.0", "1.0 ")] {
+        client.send(format!("GET / HTTP/{version}\r\nHost: a\r\nVia: 1.0 before\r\n\r\n"));
+        assert_eq!(client.receive().status, 200);
+        // RFC 9110 section 7.6.3: required of a gateway in requests, with the version that it received.
+        let seen = endpoint.last().fields.all("via").join(", ");
+        assert!(seen.starts_with(&format!("1.0 before, {via}")), "{seen}");
+    }
+}
+
+#[test]
+fn the_via_of_an_endpoint_passes() {
+    let (gateway, _endpoint) = answering("HTTP/1.1 200 OK\r\nVia: 1.1 inner\r\nContent-Length: 0\r\n\r\n");
+    let seen = gateway.get("a", "/").fields.all("via").join(", ");
+    assert!(seen.starts_with("1.1 inner"), "{seen}");
 }
 
 #[test]

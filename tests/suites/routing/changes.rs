@@ -78,7 +78,9 @@ fn one_bad_app_harms_one_app() {
     let gateway = Gateway::start(&config);
     assert_eq!(answers(&gateway, "shop.test", "/"), "c1");
     assert_eq!(refusal(&gateway, "bad.apps.test", "/"), unknown_host());
-    assert!(apps_text(&gateway).contains("bad.toml"));
+    // It never was an app, so the table's report is the one that has it.
+    let rejections = gateway.admin_json("/v1/table")["rejections"].to_string();
+    assert!(rejections.contains("bad.toml:2"), "{rejections}");
 }
 
 #[test]
@@ -115,13 +117,15 @@ fn continuous_changes_fail_no_request_and_close_no_connection() {
 fn a_request_under_way_survives_the_removal_of_its_app() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
-    let endpoint = Endpoint::behaving("c1", move |_| {
-        released.lock().expect("nobody panics here").recv().ok();
+    let endpoint = Endpoint::behaving("c1", move |request| {
+        if request.target == "/slow" {
+            released.lock().expect("nobody panics here").recv().ok();
+        }
         Reply::ok("finished")
     });
     let gateway = Gateway::start(&Config::new().app(&shop(&endpoint)));
     let mut client = gateway.connect();
-    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+    client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n");
     eventually(DEADLINE, "the endpoint is asked", || endpoint.requests() == 1);
     gateway.remove_app("shop");
     eventually(DEADLINE, "the app is gone", || gateway.get("shop.test", "/").status == 404);
