@@ -1,8 +1,10 @@
 //! A TCP listener's connection: bytes both ways, each direction ended on its own.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
@@ -14,7 +16,9 @@ use super::timeouts;
 use crate::listener::TcpListenerContext;
 use crate::message::encode::Delimiting;
 use crate::message::{Framing, Method};
+use crate::metrics::ServiceMetrics;
 use crate::reason::Reason;
+use crate::table::CompiledApp;
 use crate::worker::{Buffer, Deadline, Worker};
 
 /// As for HTTP: a third refusal is the app's.
@@ -39,7 +43,7 @@ impl Direction {
     /// Ready with an error only; the end of a direction is not the end of the connection.
     fn poll(
         &mut self,
-        context: &mut std::task::Context<'_>,
+        context: &mut Context<'_>,
         source: &mut TcpStream,
         sink: &mut TcpStream,
         worker: &Worker,
@@ -52,12 +56,14 @@ impl Direction {
             done?;
             self.is_ended = true;
             // A FIN is sent without waiting; the other side may go on talking.
-            let _ = std::pin::Pin::new(sink).poll_shutdown(context);
+            let _ = Pin::new(sink).poll_shutdown(context);
         }
         Ok(())
     }
 }
 
+/// Carries one client's connection until both sides are done, one of them fails, or neither has said
+/// anything for [`timeouts::TUNNEL`].
 pub async fn serve(
     mut client: TcpStream,
     peer: SocketAddr,
@@ -65,43 +71,16 @@ pub async fn serve(
     listener: Rc<TcpListenerContext>,
     deadline: Deadline,
 ) {
-    let table = worker.table();
-    let Some(app) = table.app(&listener.app) else {
+    // A tunnel outlives tables: the one that it began with is only used to find an endpoint.
+    let Some(app) = worker.table().app(&listener.app).cloned() else {
         tracing::debug!(listener = %listener.name, app = %listener.app, %peer, "no such app: closing");
         return;
     };
-    let (mut upstream, metrics) = {
-        let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
-        loop {
-            let picked =
-                if tried.len() < MAX_ATTEMPTS { worker.rotations.pick(app, &app.tcp, &tried) } else { None };
-            let Some(endpoint) = picked else {
-                let reason = if app.tcp.is_empty() {
-                    Reason::NoEndpoint
-                } else if tried.is_empty() {
-                    Reason::NoHealthyEndpoint
-                } else {
-                    Reason::ConnectFailed
-                };
-                app.metrics.cells(worker.index).count_failure(Method::Other, reason);
-                return;
-            };
-            tried.push(endpoint.live.id);
-            let cells = endpoint.metrics.cells(worker.index);
-            match connect(endpoint.address, &deadline).await {
-                Ok(stream) => {
-                    cells.connects.increment();
-                    break (stream, endpoint.metrics.clone());
-                }
-                Err(_) => {
-                    cells.connect_failures.increment();
-                    worker.rotations.suspect(endpoint.live.id);
-                }
-            }
-        }
+    let (mut upstream, metrics) = match dial(&worker, &app, &deadline).await {
+        Ok(dialled) => dialled,
+        Err(reason) => return app.metrics.cells(worker.index).count_failure(Method::Other, reason),
     };
-    // A tunnel outlives tables; it needs nothing of this one any more.
-    drop(table);
+    drop(app);
     let (mut there, mut back) = (Direction::new(), Direction::new());
     deadline.set(timeouts::TUNNEL);
     let mut progress = 0;
@@ -120,11 +99,39 @@ pub async fn serve(
             Ok(()) => Poll::Pending,
         }
     });
-    // Failed, finished or silent for too long: both sockets close.
+    // Whatever ended it, both sockets close next.
     let _ = passed.await;
     let cells = metrics.cells(worker.index);
     cells.received_bytes.add(there.relay.sent());
     cells.sent_bytes.add(back.relay.sent());
     there.relay.release(&worker.buffers);
     back.relay.release(&worker.buffers);
+}
+
+/// A connection to one of the app's endpoints; another one when that fails, since nothing was sent yet.
+async fn dial(
+    worker: &Worker,
+    app: &CompiledApp,
+    deadline: &Deadline,
+) -> Result<(TcpStream, Arc<ServiceMetrics>), Reason> {
+    let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
+    let mut failure = if app.tcp.is_empty() { Reason::NoEndpoint } else { Reason::NoHealthyEndpoint };
+    while tried.len() < MAX_ATTEMPTS
+        && let Some(endpoint) = worker.rotations.pick(app, &app.tcp, &tried)
+    {
+        tried.push(endpoint.live.id);
+        let cells = endpoint.metrics.cells(worker.index);
+        match connect(endpoint.address, deadline).await {
+            Ok(stream) => {
+                cells.connects.increment();
+                return Ok((stream, endpoint.metrics.clone()));
+            }
+            Err(_) => {
+                cells.connect_failures.increment();
+                worker.rotations.suspect(endpoint.live.id);
+                failure = Reason::ConnectFailed;
+            }
+        }
+    }
+    Err(failure)
 }

@@ -63,3 +63,6 @@ impl RoutingTable {
         self.hosts.of(pattern)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use topology::{
+    App, AppId, AppSpec, Endpoint, HostPattern, InstanceId, InstanceKey, Origin, PathMatch, Protocol,
+    Revision, Snapshot, Split, VersionId,
+};
+
+use super::compile::Settings;
+use super::*;
+
+fn settings() -> Settings {
+    Settings { base_domain: Some("apps.test".into()), shards: 1 }
+}
+
+fn endpoint(version: &str, instance: &str, port: u16) -> Endpoint {
+    Endpoint {
+        key: InstanceKey {
+            version: VersionId::parse(version).unwrap(),
+            instance: InstanceId::parse(instance).unwrap(),
+        },
+        address: ([127, 0, 0, 1], port).into(),
+        weight: 1,
+        protocol: Protocol::Http1,
+        zone: None,
+        origin: Origin::File,
+    }
+}
+
+fn app(id: &str, hosts: &[&str], paths: &[&str], claimed: u64) -> App {
+    let spec = AppSpec {
+        hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
+        paths: paths.iter().map(|path| PathMatch::parse(path).unwrap()).collect(),
+        ..AppSpec::implied()
+    };
+    App {
+        id: AppId::parse(id).unwrap(),
+        spec: Arc::new(spec),
+        endpoints: vec![endpoint("v1", "c1", 1)],
+        claimed,
+    }
+}
+
+fn snapshot(apps: impl IntoIterator<Item = App>) -> Snapshot {
+    let apps = apps.into_iter().map(|app| (app.id.clone(), Arc::new(app))).collect();
+    Snapshot { revision: Revision(1), apps, ..Snapshot::default() }
+}
+
+fn table(apps: impl IntoIterator<Item = App>) -> RoutingTable {
+    compile(&settings(), &RoutingTable::default(), snapshot(apps)).0
+}
+
+fn found<'t>(table: &'t RoutingTable, host: &str, path: &str) -> &'t str {
+    match table.find("web", host, path.as_bytes()) {
+        Match::App(app) => app.id.as_str(),
+        Match::UnknownHost => "unknown host",
+        Match::UnknownPath => "unknown path",
+    }
+}
+
+#[test]
+fn the_most_specific_host_wins_then_the_most_specific_path() {
+    let table = table([
+        app("exact", &["a.b.test"], &["/"], 9),
+        app("near", &["*.b.test"], &["/"], 8),
+        app("far", &["*.test"], &["/"], 7),
+        app("rest", &["*"], &["/x"], 1),
+        app("api", &["a.b.test"], &["/api"], 9),
+        app("deep", &["a.b.test"], &["/api/v2"], 9),
+        app("login", &["a.b.test"], &["=/api/v2/login"], 9),
+    ]);
+    for (host, path, wanted) in [
+        ("a.b.test", "/", "exact"),
+        ("a.b.test", "/apis", "exact"),
+        ("a.b.test", "/api", "api"),
+        ("a.b.test", "/api/v1", "api"),
+        ("a.b.test", "/api/v2/x", "deep"),
+        ("a.b.test", "/api/v2/login", "login"),
+        ("a.b.test", "/api/v2/login/x", "deep"),
+        ("c.b.test", "/", "near"),
+        ("d.c.b.test", "/", "near"),
+        ("b.test", "/", "far"),
+        ("test", "/x", "rest"),
+        ("", "/x/y", "rest"),
+        ("elsewhere", "/", "unknown path"),
+    ] {
+        assert_eq!(found(&table, host, path), wanted, "{host}{path}");
+    }
+}
+
+#[test]
+fn an_app_without_hosts_answers_at_its_own_name_whoever_else_claims_it() {
+    let table = table([app("shop", &[], &["/"], 5), app("thief", &["shop.apps.test"], &["/"], 1)]);
+    assert_eq!(found(&table, "shop.apps.test", "/"), "shop");
+    assert_eq!(found(&table, "blog.apps.test", "/"), "unknown host");
+}
+
+#[test]
+fn of_two_equal_claims_the_earlier_wins_and_the_other_one_takes_over() {
+    let (late, early) = (app("a", &["h.test"], &["/"], 2), app("b", &["h.test"], &["/"], 1));
+    let both = table([late.clone(), early]);
+    assert_eq!(found(&both, "h.test", "/"), "b");
+    let (after, _) = compile(&settings(), &both, snapshot([late]));
+    assert_eq!(found(&after, "h.test", "/"), "a");
+}
+
+#[test]
+fn an_app_of_another_listener_leaves_the_host_unknown_here() {
+    let mut elsewhere = app("tls", &["h.test"], &["/"], 1);
+    Arc::make_mut(&mut elsewhere.spec).listeners = Some(vec!["web-tls".into()]);
+    let table = table([elsewhere, app("rest", &["*"], &["/"], 2)]);
+    assert_eq!(found(&table, "h.test", "/"), "rest");
+}
+
+#[test]
+fn state_outlives_a_change_but_not_a_change_of_address() {
+    let mut shop = app("shop", &["h.test"], &["/"], 1);
+    let before = table([shop.clone()]);
+    let former = before.app(&shop.id).unwrap();
+    shop.endpoints[0].weight = 7;
+    shop.endpoints.push(endpoint("v1", "c2", 2));
+    let (after, changes) = compile(&settings(), &before, snapshot([shop.clone()]));
+    let current = after.app(&shop.id).unwrap();
+    assert_eq!(changes.len(), 1);
+    assert!(Arc::ptr_eq(&former.live, &current.live));
+    assert!(Arc::ptr_eq(&former.endpoints[0].live, &current.endpoints[0].live));
+    assert!(Arc::ptr_eq(&current.endpoints[0].metrics, &current.endpoints[1].metrics));
+    assert_eq!((former.http.pools[0].id, current.endpoints[0].weight), (current.http.pools[0].id, 7));
+    assert_ne!(former.http.pools[0].edition, current.http.pools[0].edition);
+    shop.endpoints[0].address.set_port(9);
+    let (moved, _) = compile(&settings(), &after, snapshot([shop.clone()]));
+    assert!(!Arc::ptr_eq(&moved.app(&shop.id).unwrap().endpoints[0].live, &current.endpoints[0].live));
+}
+
+#[test]
+fn a_change_leaves_other_apps_untouched() {
+    let (shop, blog) = (app("shop", &["s.test"], &["/"], 1), app("blog", &["b.test"], &["/"], 1));
+    let first = snapshot([shop.clone(), blog.clone()]);
+    let (before, _) = compile(&settings(), &RoutingTable::default(), first.clone());
+    let mut second = first;
+    let mut changed = shop;
+    changed.endpoints.clear();
+    second.apps.insert(changed.id.clone(), Arc::new(changed));
+    let (after, changes) = compile(&settings(), &before, second);
+    assert_eq!(changes.len(), 1);
+    assert!(Arc::ptr_eq(before.app(&blog.id).unwrap(), after.app(&blog.id).unwrap()));
+}
+
+#[test]
+fn a_split_keeps_a_pool_for_a_version_without_endpoints() {
+    let mut shop = app("shop", &["h.test"], &["/"], 1);
+    let version = |name| VersionId::parse(name).unwrap();
+    let split = Split::new(vec![(version("v1"), 1), (version("v2"), 1), (version("v3"), 0)]).unwrap();
+    Arc::make_mut(&mut shop.spec).split = Some(split);
+    let table = table([shop.clone()]);
+    let app = table.app(&shop.id).unwrap();
+    let sizes: Vec<_> = app.http.pools.iter().map(|pool| pool.endpoints.len()).collect();
+    assert_eq!(sizes, [1, 0]);
+    // Every request still finds somebody, whatever its turn.
+    for _ in 0..4 {
+        assert!(app.http.choose(&app.live).any(|pool| !pool.endpoints.is_empty()));
+    }
+}
+
+/// Everything that requests can see of a table.
+fn observed(table: &RoutingTable) -> BTreeMap<String, Vec<(String, String)>> {
+    table
+        .hosts()
+        .map(|(host, routes)| {
+            (host, routes.iter().map(|(path, app)| (path.to_string(), app.id.to_string())).collect())
+        })
+        .collect()
+}
+
+fn arbitrary_app() -> impl Strategy<Value = App> {
+    let hosts =
+        proptest::collection::vec(prop::sample::select(vec!["a.test", "*.test", "b.a.test", "*"]), 0..3);
+    let paths = proptest::collection::vec(prop::sample::select(vec!["/", "/x", "=/x", "/x/y"]), 1..3);
+    (prop::sample::select(vec!["p", "q", "r", "s"]), hosts, paths, 0u64..3)
+        .prop_map(|(id, hosts, paths, claimed)| app(id, &hosts, &paths, claimed))
+}
+
+proptest! {
+    #[test]
+    fn step_by_step_is_the_same_as_all_at_once(steps in proptest::collection::vec(proptest::collection::vec(arbitrary_app(), 0..5), 1..8)) {
+        let mut grown = RoutingTable::default();
+        for apps in steps {
+            let wanted = snapshot(apps);
+            let scratch = compile(&settings(), &RoutingTable::default(), wanted.clone()).0;
+            grown = compile(&settings(), &grown, wanted).0;
+            prop_assert_eq!(observed(&grown), observed(&scratch));
+        }
+    }
+}
