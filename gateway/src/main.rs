@@ -135,7 +135,7 @@ fn reload(gateway: &Gateway, path: &std::path::Path, started: &config::Config) {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum LogStyle {
     Json,
     Plain,

@@ -88,7 +88,7 @@ impl Handler {
     ) {
         match self {
             Self::Tcp(listener) => {
-                Box::pin(tcp::serve(stream, peer, worker, listener.clone(), deadline)).await
+                Box::pin(tcp::serve(stream, peer, worker, listener.clone(), deadline)).await;
             }
             Self::Http { listener, tls } => {
                 let stream = match tls {

@@ -182,7 +182,7 @@ pub fn interim(response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
     status_line(response, head, out);
     let names = names_fields(&response.fields, head);
     copy_fields(&response.fields, head, out, |field| {
-        !field.kind.is_hop_by_hop() && !(names && response.connection_names(head, field.name.within(head)))
+        !(field.kind.is_hop_by_hop() || names && response.connection_names(head, field.name.within(head)))
     });
     out.extend_from_slice(b"\r\n");
 }

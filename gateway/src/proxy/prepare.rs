@@ -9,14 +9,15 @@ use super::record::LogFacts;
 use crate::message::encode::{self, Hop};
 use crate::message::{Framing, Malformed, Method, RequestHead, Version, target};
 use crate::reason::Reason;
-use crate::table::{CompiledApp, Match, RoutingTable};
+use crate::table::{CompiledApp, Match};
+use crate::worker::TableHandle;
 use crate::worker::request_ids::RequestId;
 
 /// A request on its way.
 #[derive(Debug)]
 pub struct Request {
     /// The one table that this request reads, from its first byte to its log line.
-    pub table: Rc<Arc<RoutingTable>>,
+    pub table: Rc<TableHandle>,
     pub app: Arc<CompiledApp>,
     pub upstream_head: Vec<u8>,
     pub facts: Facts,

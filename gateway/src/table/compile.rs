@@ -22,12 +22,15 @@ pub struct Settings {
     pub shards: usize,
 }
 
-/// A new table, and the apps in it that differ from the former one's (`None`: gone).
+/// An app that differs, as it is now; `None`: gone.
+pub type Change = (AppId, Option<Arc<CompiledApp>>);
+
+/// A new table, and the apps in it that differ from the former one's.
 pub fn compile(
     settings: &Settings,
     former: &RoutingTable,
     snapshot: Snapshot,
-) -> (RoutingTable, Vec<(AppId, Option<Arc<CompiledApp>>)>) {
+) -> (RoutingTable, Vec<Change>) {
     let mut apps = former.apps.clone();
     let mut hosts = former.hosts.clone();
     let mut changes = Vec::new();

@@ -53,6 +53,19 @@ impl Shared {
     }
 }
 
+/// A table, held by one thread: requests count their hold on it without touching the count that all
+/// workers share.
+#[derive(Debug)]
+pub struct TableHandle(Arc<RoutingTable>);
+
+impl std::ops::Deref for TableHandle {
+    type Target = RoutingTable;
+
+    fn deref(&self) -> &RoutingTable {
+        &self.0
+    }
+}
+
 #[derive(Debug)]
 pub struct Worker {
     pub index: usize,
@@ -66,7 +79,7 @@ pub struct Worker {
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
     /// The table last seen, behind a count that only this thread touches.
-    table: RefCell<Rc<Arc<RoutingTable>>>,
+    table: RefCell<Rc<TableHandle>>,
     connections: Cell<usize>,
 }
 
@@ -75,7 +88,7 @@ impl Worker {
         let deadlines = Rc::new(Deadlines::default());
         Self {
             index,
-            table: RefCell::new(Rc::new(shared.table.load_full())),
+            table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
             upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone()),
             rotations: Rotations::new(deadlines.clone(), request_ids::random() as usize % (1 << 16)),
             shared,
@@ -90,11 +103,11 @@ impl Worker {
     }
 
     /// The table in force.
-    pub fn table(&self) -> Rc<Arc<RoutingTable>> {
+    pub fn table(&self) -> Rc<TableHandle> {
         let current = self.shared.table.load();
         let mut last = self.table.borrow_mut();
-        if !Arc::ptr_eq(&current, &last) {
-            *last = Rc::new(Arc::clone(&current));
+        if !Arc::ptr_eq(&current, &last.0) {
+            *last = Rc::new(TableHandle(Arc::clone(&current)));
         }
         last.clone()
     }

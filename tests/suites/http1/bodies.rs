@@ -1,6 +1,6 @@
 //! Where a body ends, whoever delimits it and however.
 
-use tests::{Config, Fields, Framing, Gateway, RawEndpoint, Reply};
+use tests::{Config, Fields, Framing, Gate, Gateway, RawEndpoint, Reply};
 
 use crate::{answering, behaving, pattern};
 
@@ -187,12 +187,12 @@ fn a_response_cut_short_is_cut_short_for_the_client() {
 
 #[test]
 fn a_response_of_unknown_length_that_is_reset_is_cut_short_for_the_client() {
-    let (reset, told) = std::sync::mpsc::channel::<()>();
-    let told = std::sync::Mutex::new(told);
+    let gate = Gate::default();
+    let closed = gate.clone();
     let endpoint = RawEndpoint::start(move |wire, _| {
         tests::read_head(wire)?;
         wire.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")?;
-        told.lock().expect("nobody panics here").recv().ok();
+        closed.pass();
         wire.reset_at_end()
     });
     let gateway = Gateway::start(&Config::in_front_of(endpoint.address()));
@@ -200,7 +200,7 @@ fn a_response_of_unknown_length_that_is_reset_is_cut_short_for_the_client() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.receive_head().status, 200);
     assert_eq!(client.wire.exactly(9).expect("one chunk"), b"4\r\nhalf\r\n");
-    reset.send(()).expect("the endpoint waits");
+    gate.open();
     let rest = client.wire.rest().unwrap_or_default();
     assert_eq!(rest, b"", "a body that was cut short was completed");
 }

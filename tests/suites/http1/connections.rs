@@ -195,3 +195,26 @@ fn an_endpoint_that_goes_away_before_its_response_is_a_502() {
         );
     }
 }
+
+#[test]
+fn connections_at_once_never_mix_their_bodies() {
+    let (gateway, _endpoint) = behaving(|request| Reply::ok(request.body.clone()));
+    let clients: Vec<_> = (0..16_usize)
+        .map(|number| {
+            let mut client = gateway.connect();
+            std::thread::spawn(move || {
+                for round in 0..40_usize {
+                    // Its own bytes and its own lengths, from none to several buffers.
+                    let body = vec![number as u8; (number * 7_919 + round * 104_729) % 150_000];
+                    client
+                        .send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+                    client.send(&body);
+                    assert!(client.receive().body == body, "client {number}, round {round}");
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().expect("every client gets its own bytes back");
+    }
+}

@@ -5,6 +5,7 @@ mod connections;
 mod forwarding;
 mod interim;
 mod pressure;
+mod retries;
 
 use tests::{Config, Endpoint, Gateway, RawEndpoint, Reply, Request};
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tests::{Config, DEADLINE, Gateway, RawClient, RawEndpoint, Wire, settled};
+use tests::{Config, DEADLINE, Gate, Gateway, RawClient, RawEndpoint, Wire, settled};
 
 /// Far above all socket buffers on the way and the memory that a gateway may take for one exchange.
 const BODY_BYTES: u64 = 200 << 20;
@@ -53,11 +53,11 @@ fn a_client_that_does_not_read_grows_no_memory() {
 
 #[test]
 fn an_endpoint_that_does_not_read_grows_no_memory() {
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let released = std::sync::Mutex::new(released);
+    let gate = Gate::default();
+    let closed = gate.clone();
     let endpoint = RawEndpoint::start_unrecorded(move |wire, _| {
         tests::read_head(wire)?;
-        released.lock().expect("one connection").recv().ok();
+        closed.pass();
         wire.discard(BODY_BYTES)?;
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     });
@@ -71,7 +71,7 @@ fn an_endpoint_that_does_not_read_grows_no_memory() {
     let upload = thread::spawn(move || send_counted(&mut client.wire, &counted).map(|()| client));
     let held = settled(DEADLINE, QUIET, "the client is held back", || sent.load(Ordering::Acquire));
     assert_bounded(&gateway, before, held);
-    release.send(()).expect("the endpoint waits");
+    gate.open();
     let mut client = upload.join().expect("the upload does not panic").expect("the upload completes");
     assert_eq!(client.receive().text(), "ok");
 }

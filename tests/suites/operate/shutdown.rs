@@ -1,26 +1,24 @@
 //! How a gateway ends.
 
 use std::net::TcpStream;
-use std::sync::Mutex;
-use std::sync::mpsc::{Sender, channel};
 
 use rustix::process::Signal;
-use tests::{Config, DEADLINE, Endpoint, Gateway, Reply, eventually};
+use tests::{Config, DEADLINE, Endpoint, Gate, Gateway, Reply, eventually};
 
-/// An endpoint that answers when it is told to.
-fn patient() -> (Endpoint, Sender<()>) {
-    let (release, released) = channel();
-    let released = Mutex::new(released);
+/// An endpoint that answers when the gate is open.
+fn patient() -> (Endpoint, Gate) {
+    let gate = Gate::default();
+    let closed = gate.clone();
     let endpoint = Endpoint::behaving("c1", move |_| {
-        released.lock().expect("nobody panics here").recv().ok();
+        closed.pass();
         Reply::ok("finished")
     });
-    (endpoint, release)
+    (endpoint, gate)
 }
 
 #[test]
 fn a_request_under_way_ends_before_the_gateway_does() {
-    let (endpoint, release) = patient();
+    let (endpoint, gate) = patient();
     let mut gateway = Gateway::start(&Config::in_front_of(endpoint.address()));
     let mut client = gateway.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -29,7 +27,7 @@ fn a_request_under_way_ends_before_the_gateway_does() {
     eventually(DEADLINE, "it says that it is not ready", || gateway.admin_get("/ready").status == 503);
     assert_eq!(gateway.admin_get("/live").status, 200);
     assert_eq!(gateway.exited(), None);
-    release.send(()).expect("the endpoint waits");
+    gate.open();
     let response = client.receive();
     assert_eq!(response.text(), "finished");
     assert!(response.fields.lists("connection", "close"), "{response:?}");
@@ -53,7 +51,7 @@ fn idle_connections_are_closed() {
 
 #[test]
 fn a_request_that_never_ends_holds_the_gateway_up_for_the_drain_timeout() {
-    let (endpoint, release) = patient();
+    let (endpoint, gate) = patient();
     let config = Config::in_front_of(endpoint.address()).gateway(r#"drain_timeout = "300ms""#);
     let mut gateway = Gateway::start(&config);
     let mut client = gateway.connect();
@@ -62,7 +60,7 @@ fn a_request_that_never_ends_holds_the_gateway_up_for_the_drain_timeout() {
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.wait(DEADLINE).code(), Some(0));
     assert!(client.is_ended());
-    drop(release);
+    gate.open();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Saved, broken and removed files, while requests go on.
 
 use rustix::process::Signal;
-use tests::{App, Config, DEADLINE, Endpoint, Gateway, Load, Reply, eventually};
+use tests::{App, Config, DEADLINE, Endpoint, Gate, Gateway, Load, Reply, eventually};
 
 use crate::{answers, refusal, unknown_host};
 
@@ -115,11 +115,11 @@ fn continuous_changes_fail_no_request_and_close_no_connection() {
 
 #[test]
 fn a_request_under_way_survives_the_removal_of_its_app() {
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let released = std::sync::Mutex::new(released);
+    let gate = Gate::default();
+    let closed = gate.clone();
     let endpoint = Endpoint::behaving("c1", move |request| {
         if request.target == "/slow" {
-            released.lock().expect("nobody panics here").recv().ok();
+            closed.pass();
         }
         Reply::ok("finished")
     });
@@ -129,7 +129,7 @@ fn a_request_under_way_survives_the_removal_of_its_app() {
     eventually(DEADLINE, "the endpoint is asked", || endpoint.requests() == 1);
     gateway.remove_app("shop");
     eventually(DEADLINE, "the app is gone", || gateway.get("shop.test", "/").status == 404);
-    release.send(()).expect("the endpoint waits");
+    gate.open();
     assert_eq!(client.receive().text(), "finished");
     assert_eq!(client.get("shop.test", "/").status, 404);
 }

@@ -1,10 +1,17 @@
 //! Requests larger than anyone means to send. The default limits are far below these sizes.
 
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
 use tests::{RawClient, Response};
 
 use crate::Bench;
 
 const HUGE_BYTES: usize = 1 << 20;
+/// Well above the gateway's own limit of ten seconds for a head.
+const HEADER_DEADLINE: Duration = Duration::from_secs(25);
+/// Between two drops of a slow sender.
+const PAUSE: Duration = Duration::from_millis(500);
 const MANY_FIELDS: usize = 5_000;
 
 /// The answer to a request that the gateway may refuse before it has read it all.
@@ -66,4 +73,25 @@ fn a_chunk_extension_that_is_too_long_is_refused() {
     let response = refused(&bench, &[head, &huge, b"\r\nx\r\n0\r\n\r\n"]);
     assert_eq!((response.status, response.reason()), (400, Some("bad_body")));
     assert_eq!(bench.complete(), 0);
+}
+
+#[test]
+fn a_head_that_never_ends_is_a_408_however_slowly_it_comes() {
+    let bench = Bench::new();
+    let mut client = RawClient::connect(bench.gateway.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n");
+    client.wire.limit(PAUSE).expect("the connection is open");
+    let start = Instant::now();
+    let response = loop {
+        match client.try_receive("GET") {
+            Ok(response) => break response,
+            // A field now and then must not buy more time.
+            Err(error) if error.kind() == ErrorKind::WouldBlock && start.elapsed() < HEADER_DEADLINE => {
+                client.send("X: y\r\n");
+            }
+            Err(error) => panic!("no response after {:?}: {error}", start.elapsed()),
+        }
+    };
+    assert_eq!((response.status, response.reason()), (408, Some("header_timeout")));
+    assert_eq!(bench.received(), 0);
 }
