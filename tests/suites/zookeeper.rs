@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tests::{
-    App, Config, CuttableProxy, DEADLINE, Endpoint, Gateway, Kazoo, Load, LoadReport, ZooKeeperServer,
-    eventually, yields,
+    AnsweredAt, App, Config, CuttableProxy, DEADLINE, Endpoint, Gateway, Kazoo, KazooError, Load, LoadReport,
+    ZooKeeperServer, eventually, yields,
 };
 
 const HOST: &str = "shop.apps.test";
@@ -42,9 +42,31 @@ impl Fleet {
     }
 
     fn register(&mut self, instance: &str, value: &str) {
-        self.kazoo
-            .create(&node("shop", "v1", instance), value.as_bytes(), false)
-            .expect("ZooKeeper takes it");
+        let path = node("shop", "v1", instance);
+        self.insist("NodeExistsError", |kazoo| kazoo.create(&path, value.as_bytes(), false));
+    }
+
+    fn unregister(&mut self, instance: &str) {
+        let path = node("shop", "v1", instance);
+        self.insist("NoNodeError", |kazoo| kazoo.delete(&path));
+    }
+
+    fn specify(&mut self, spec: &str) {
+        let path = "/caas/app/shop";
+        self.insist("NodeExistsError", |kazoo| kazoo.create(path, spec.as_bytes(), false));
+        self.insist("nothing", |kazoo| kazoo.set(path, spec.as_bytes()));
+    }
+
+    /// Writes until the servers have answered: a slow disk or an outage ends a client's connection, and
+    /// then the write may have happened, as `done` says at the next attempt.
+    #[track_caller]
+    fn insist(&mut self, done: &str, mut write: impl FnMut(&mut Kazoo) -> Result<AnsweredAt, KazooError>) {
+        yields(RECOVERY, "ZooKeeper takes the write", || match write(&mut self.kazoo) {
+            Ok(_) => Some(()),
+            Err(error) if error.0.starts_with(done) => Some(()),
+            Err(error) if is_outage(&error) => None,
+            Err(error) => panic!("{error:?}"),
+        });
     }
 
     /// A gateway with one endpoint that answers.
@@ -58,18 +80,12 @@ impl Fleet {
     fn is_connected(&self) -> bool {
         self.gateway.metrics().sum("sluice_registry_connected", &[]) == Some(1.0)
     }
+}
 
-    /// Writes as soon as the client's own session is back.
-    fn register_after_recovery(&mut self, instance: &str, value: &str) {
-        let path = node("shop", "v1", instance);
-        yields(RECOVERY, "kazoo writes again", || {
-            match self.kazoo.create(&path, value.as_bytes(), false) {
-                Ok(_) => Some(()),
-                // An earlier attempt whose answer was lost.
-                Err(error) => error.0.starts_with("NodeExistsError").then_some(()),
-            }
-        });
-    }
+fn is_outage(error: &KazooError) -> bool {
+    ["ConnectionLoss", "SessionExpired", "ConnectionClosed", "OperationTimeout"]
+        .iter()
+        .any(|name| error.0.starts_with(name))
 }
 
 /// Waits until ten requests in a row are answered by `ids` and by all of them.
@@ -89,7 +105,7 @@ fn a_plain_address_gets_traffic_until_it_is_deleted() {
     let mut fleet = Fleet::serving(&a);
     fleet.register("c2", &b.address().to_string());
     answers_from(&fleet.gateway, &["a", "b"]);
-    fleet.kazoo.delete(&node("shop", "v1", "c1")).expect("ZooKeeper deletes it");
+    fleet.unregister("c1");
     answers_from(&fleet.gateway, &["b"]);
     let before = a.requests();
     answers_from(&fleet.gateway, &["b"]);
@@ -124,7 +140,8 @@ fn a_json_value_carries_a_weight() {
 fn a_changed_value_moves_traffic() {
     let (a, b) = (Endpoint::start("a"), Endpoint::start("b"));
     let mut fleet = Fleet::serving(&a);
-    fleet.kazoo.set(&node("shop", "v1", "c1"), b.address().to_string().as_bytes()).expect("it is set");
+    let (path, value) = (node("shop", "v1", "c1"), b.address().to_string());
+    fleet.insist("nothing", |kazoo| kazoo.set(&path, value.as_bytes()));
     answers_from(&fleet.gateway, &["b"]);
 }
 
@@ -159,7 +176,7 @@ fn nodes_where_none_belong_harm_nobody() {
         "/caas/unheard/of",
         "/other",
     ] {
-        fleet.kazoo.create(path, b"anything", false).expect("ZooKeeper takes it");
+        fleet.insist("NodeExistsError", |kazoo| kazoo.create(path, b"anything", false));
     }
     let b = Endpoint::start("b");
     fleet.register("c2", &b.address().to_string());
@@ -170,16 +187,15 @@ fn nodes_where_none_belong_harm_nobody() {
 fn an_app_spec_names_hosts_and_a_bad_one_keeps_the_last_good() {
     let a = Endpoint::start("a");
     let mut fleet = Fleet::serving(&a);
-    let spec = r#"{"hosts": ["shop.example.test"]}"#;
-    fleet.kazoo.create("/caas/app/shop", spec.as_bytes(), false).expect("ZooKeeper takes it");
+    fleet.specify(r#"{"hosts": ["shop.example.test"]}"#);
     let status = |host| fleet.gateway.get(host, "/").status;
     eventually(DEADLINE, "the named host answers", || status("shop.example.test") == 200);
-    fleet.kazoo.set("/caas/app/shop", br#"{"hostz": []}"#).expect("ZooKeeper takes it");
+    fleet.specify(r#"{"hostz": []}"#);
     eventually(DEADLINE, "the reject is visible", || {
         fleet.gateway.admin_json("/v1/apps").to_string().contains("hostz")
     });
     assert_eq!(fleet.gateway.get("shop.example.test", "/").text(), "a");
-    fleet.kazoo.delete("/caas/app/shop").expect("ZooKeeper deletes it");
+    fleet.insist("NoNodeError", |kazoo| kazoo.delete("/caas/app/shop"));
     eventually(DEADLINE, "the implied host answers", || fleet.gateway.get(HOST, "/").status == 200);
 }
 
@@ -191,7 +207,7 @@ fn a_write_after_an_outage_is_seen_and_no_request_is_lost() {
     fleet.server.kill();
     eventually(DEADLINE, "the metric says disconnected", || !fleet.is_connected());
     fleet.server.restart();
-    fleet.register_after_recovery("c2", &b.address().to_string());
+    fleet.register("c2", &b.address().to_string());
     answers_from(&fleet.gateway, &["a", "b"]);
     load.stop().assert_undisturbed();
 }
@@ -210,7 +226,7 @@ fn what_was_written_while_the_session_expired_is_seen_and_no_request_is_lost() {
     link.cut();
     let cut = Instant::now();
     fleet.register("c2", &b.address().to_string());
-    fleet.kazoo.delete(&node("shop", "v1", "c1")).expect("ZooKeeper deletes it");
+    fleet.unregister("c1");
     eventually(BEYOND_SESSION * 2, "the session has expired", || cut.elapsed() > BEYOND_SESSION);
     assert!(!fleet.is_connected());
     assert_eq!(fleet.gateway.get(HOST, "/").text(), "a");
@@ -254,22 +270,20 @@ fn a_registry_that_hangs_fails_no_request() {
 
 /// One step of an operator who never stops: an app's spec, an endpoint that comes, one that goes.
 fn change(fleet: &mut Fleet, round: usize, spare: SocketAddr) {
-    let path = node("shop", "v1", "spare");
     if round.is_multiple_of(2) {
         fleet.register("spare", &spare.to_string());
     } else {
-        fleet.kazoo.delete(&path).expect("ZooKeeper deletes it");
+        fleet.unregister("spare");
     }
     let spec = format!(r#"{{"hosts": ["{HOST}", "h{round}.test"]}}"#);
-    fleet.kazoo.set("/caas/app/shop", spec.as_bytes()).expect("ZooKeeper takes it");
+    fleet.specify(&spec);
 }
 
 #[test]
 fn continuous_changes_fail_no_request_and_close_no_connection() {
     let (a, spare) = (Endpoint::start("a"), Endpoint::start("spare"));
     let mut fleet = Fleet::serving(&a);
-    let spec = format!(r#"{{"hosts": ["{HOST}"]}}"#);
-    fleet.kazoo.create("/caas/app/shop", spec.as_bytes(), false).expect("ZooKeeper takes it");
+    fleet.specify(&format!(r#"{{"hosts": ["{HOST}"]}}"#));
     let load = Load::start(fleet.gateway.web(), HOST, 4);
     let (start, duration) = (Instant::now(), in_full(60, 10));
     let mut round = 0;

@@ -11,6 +11,9 @@ use tests::{DEADLINE, RawClient, eventually, finish, sluice, yields};
 
 use crate::folder;
 
+/// A demo takes a port that it saw free, and another demo may be faster.
+const MAX_STARTS: usize = 5;
+
 /// A running demo that keeps its temporary files in a folder of ours.
 struct Demo {
     child: Child,
@@ -21,22 +24,42 @@ struct Demo {
 impl Demo {
     /// Returns when it has said what to try.
     fn start() -> Self {
+        for _ in 0..MAX_STARTS {
+            let mut demo = Self::launch();
+            let is_up = yields(DEADLINE, "the demo says what to try, or ends", || demo.is_up_or_gone());
+            if is_up {
+                return demo;
+            }
+            let words = demo.read("stderr");
+            assert!(words.contains("in use"), "the demo did not start:\n{words}");
+        }
+        panic!("no free port in {MAX_STARTS} attempts")
+    }
+
+    fn launch() -> Self {
         let folder = folder(&[("temporary/.keep", "")]);
-        let output = folder.path().join("stdout");
+        let output = |name| File::create(folder.path().join(name)).expect("the folder is ours");
         let child = sluice()
             .arg("demo")
             .env("TMPDIR", folder.path().join("temporary"))
             .stdin(Stdio::null())
-            .stdout(File::create(&output).expect("the folder is ours"))
-            .stderr(File::create(folder.path().join("stderr")).expect("the folder is ours"))
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
             .spawn()
             .expect("the binary can be started");
-        let mut demo = Self { child, folder, introduction: String::new() };
-        demo.introduction = yields(DEADLINE, "the demo says what to try", || {
-            let text = std::fs::read_to_string(&output).unwrap_or_default();
-            text.contains("Ctrl-C").then_some(text)
-        });
-        demo
+        Self { child, folder, introduction: String::new() }
+    }
+
+    fn is_up_or_gone(&mut self) -> Option<bool> {
+        if self.child.try_wait().expect("it is our child").is_some() {
+            return Some(false);
+        }
+        self.introduction = self.read("stdout");
+        self.introduction.contains("Ctrl-C").then_some(true)
+    }
+
+    fn read(&self, output: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(output)).unwrap_or_default()
     }
 
     /// The commands that it proposes and that begin with `word`.

@@ -1,0 +1,27 @@
+//! Functions that every request or every change runs through, one file each.
+
+mod access_log;
+mod chunked;
+mod compile;
+mod find;
+mod heads;
+mod request;
+mod response;
+mod rotation;
+mod split;
+mod tables;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(
+    benches,
+    request::measure,
+    response::measure,
+    chunked::measure,
+    find::measure,
+    compile::measure,
+    rotation::measure,
+    split::measure,
+    access_log::measure
+);
+criterion_main!(benches);
