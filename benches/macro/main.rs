@@ -1,1 +1,47 @@
-fn main() {}
+//! Named scenarios that drive a real gateway and a real ZooKeeper: `cargo bench --bench scenarios -- NAME`.
+
+mod change_latency;
+mod change_under_load;
+mod fleet;
+mod micro;
+mod registry_outage;
+mod stretches;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about = "Drives a real gateway and keeps what it saw in benches/results")]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Option<Scenario>,
+    /// Cargo passes it to every bench.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(rename_all = "snake_case")]
+enum Scenario {
+    /// How soon a new endpoint gets its first request, and a deleted one its last.
+    ChangeLatency(change_latency::Settings),
+    /// Whether changes that never end fail or delay a request.
+    ChangeUnderLoad(change_under_load::Settings),
+    /// Whether a ZooKeeper that is killed fails a request.
+    RegistryOutage(registry_outage::Settings),
+    /// Runs the micro benches and keeps their figures.
+    Micro(micro::Settings),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().scenario {
+        Some(Scenario::ChangeLatency(settings)) => change_latency::run(&settings),
+        Some(Scenario::ChangeUnderLoad(settings)) => change_under_load::run(&settings),
+        Some(Scenario::RegistryOutage(settings)) => registry_outage::run(&settings),
+        Some(Scenario::Micro(settings)) => micro::run(&settings),
+        // `cargo bench` without a name runs every bench: minutes of load must be asked for.
+        None => {
+            println!("name a scenario: change_latency, change_under_load, registry_outage, micro");
+            Ok(())
+        }
+    }
+}

@@ -13,6 +13,10 @@ mod tables;
 
 use criterion::{criterion_group, criterion_main};
 
+/// The binary's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 criterion_group!(
     benches,
     request::measure,

@@ -3,6 +3,7 @@
 mod demo;
 mod signals;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -146,7 +147,10 @@ enum LogStyle {
 fn start_logging(style: LogStyle, default: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match style {
         LogStyle::Json => subscriber.json().flatten_event(true).init(),
         LogStyle::Plain => subscriber.with_target(false).init(),

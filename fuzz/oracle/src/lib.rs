@@ -1,0 +1,25 @@
+//! What must hold for any bytes that arrive from outside. Every entry point takes arbitrary bytes and
+//! panics where a promise is broken: the fuzz targets and `tests/suites/differential.rs` call them.
+//!
+//! hyper is the second opinion on HTTP/1.1. The rule is one-sided: what we refuse, hyper may take; what
+//! we accept, hyper must accept and read in the same way, but for the list in [`differences`].
+
+mod chunked;
+mod differences;
+mod ours;
+mod pieces;
+mod registry;
+mod requests;
+mod responses;
+mod roundtrip;
+mod theirs;
+
+pub use chunked::chunked;
+pub use registry::registry_values;
+pub use requests::requests;
+pub use responses::responses;
+
+/// Bytes as a failed assertion shows them.
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
