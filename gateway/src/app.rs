@@ -29,11 +29,12 @@ use crate::config::{
 };
 use crate::control::{Applied, Applier, on_transition};
 use crate::listener::tls::Certificates;
-use crate::listener::{Bound, HandlerSeed, bind};
+use crate::listener::{Bound, Speaks, bind};
 use crate::metrics::{Exporter, ServiceMetrics, Sources, WorkerMetrics};
+use crate::serve::{WorkerSeed, spawn};
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
-use crate::worker::{Shared, WorkerSeed, spawn};
+use crate::worker::Shared;
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
 /// gateway that knows no route yet should rather not accept.
@@ -177,7 +178,7 @@ fn refresh(certificates: &[(Arc<str>, Arc<Certificates>)]) {
 struct OpenListener {
     name: Arc<str>,
     address: SocketAddr,
-    seed: HandlerSeed,
+    speaks: Speaks,
     sockets: Vec<std::net::TcpListener>,
     certificates: Option<Arc<Certificates>>,
 }
@@ -193,10 +194,8 @@ fn open_listeners(config: &Config) -> anyhow::Result<Vec<OpenListener>> {
             sockets.push(bind(address).with_context(cannot)?);
         }
         let name = listener.name.clone();
-        let (seed, certificates) = match &listener.protocol {
-            ListenerProtocol::Tcp { app } => {
-                (HandlerSeed::Tcp { name: name.clone(), app: app.clone() }, None)
-            }
+        let (speaks, certificates) = match &listener.protocol {
+            ListenerProtocol::Tcp { app } => (Speaks::Tcp { name: name.clone(), app: app.clone() }, None),
             ListenerProtocol::Http { tls } => {
                 let certificates = tls.as_ref().map(|tls| Certificates::load(&tls.certificates)).transpose();
                 let certificates = certificates.with_context(cannot)?;
@@ -205,10 +204,10 @@ fn open_listeners(config: &Config) -> anyhow::Result<Vec<OpenListener>> {
                     .map(Certificates::server_config)
                     .transpose()
                     .with_context(cannot)?;
-                (HandlerSeed::Http { name: name.clone(), tls, authority: address.to_string() }, certificates)
+                (Speaks::Http { name: name.clone(), tls, authority: address.to_string() }, certificates)
             }
         };
-        Ok(OpenListener { name, address, seed, sockets, certificates })
+        Ok(OpenListener { name, address, speaks, sockets, certificates })
     };
     config.gateway.listeners.iter().map(open).collect()
 }
@@ -224,7 +223,7 @@ fn start_workers(
     let mut sockets: Vec<Vec<Bound>> = metrics.iter().map(|_| Vec::new()).collect();
     for listener in listeners {
         for (worker, socket) in sockets.iter_mut().zip(listener.sockets) {
-            worker.push(Bound { socket, handler: listener.seed.clone() });
+            worker.push(Bound { socket, speaks: listener.speaks.clone() });
         }
     }
     let start = |(index, (listeners, metrics)): (usize, (Vec<Bound>, &Arc<WorkerMetrics>))| {

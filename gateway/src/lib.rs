@@ -14,6 +14,7 @@ pub mod message;
 pub mod metrics;
 pub mod proxy;
 pub mod reason;
+pub mod serve;
 mod shutdown;
 pub mod table;
 pub mod worker;

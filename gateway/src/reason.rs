@@ -1,5 +1,7 @@
 //! Why a request failed: one word, the same in the access log, the metric label, the response and the docs.
 
+use crate::message::Malformed;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident, $code:literal, $status:literal;)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +64,21 @@ reasons! {
     /// The endpoint accepted the request and did not answer in time.
     UpstreamTimeout, "upstream_timeout", 504;
     VersionNotSupported, "version_not_supported", 505;
+}
+
+/// One place says what a client is told about a message that breaks a rule.
+impl From<Malformed> for Reason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::TooManyFields | Malformed::HeadTooLong => Self::HeadTooLarge,
+            Malformed::TargetTooLong => Self::UriTooLong,
+            Malformed::Version => Self::VersionNotSupported,
+            Malformed::UnknownCoding => Self::CodingNotSupported,
+            Malformed::Expectation => Self::ExpectationFailed,
+            Malformed::Chunk | Malformed::Trailer => Self::BadBody,
+            _ => Self::BadRequest,
+        }
+    }
 }
 
 /// The reason phrase of a status that the gateway itself answers with.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tests::{
-    AnsweredAt, App, Config, CuttableProxy, DEADLINE, Endpoint, Gateway, Kazoo, KazooError, Load, LoadReport,
+    AnsweredAt, App, Config, CuttableProxy, DEADLINE, Endpoint, Gateway, Kazoo, KazooError, Load,
     ZooKeeperServer, eventually, yields,
 };
 
@@ -252,8 +252,7 @@ fn an_outage_of_the_registry_fails_no_request() {
     eventually(outage * 2, "the outage is over", || killed.elapsed() > outage);
     fleet.server.restart();
     eventually(RECOVERY, "the metric says connected", || fleet.is_connected());
-    let report: LoadReport = load.stop();
-    report.assert_undisturbed();
+    load.stop().assert_undisturbed();
 }
 
 #[test]

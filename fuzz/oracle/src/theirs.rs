@@ -5,7 +5,7 @@ mod server;
 mod wire;
 
 pub use client::response;
-pub use server::requests;
+pub use server::{Request, requests};
 
 use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};

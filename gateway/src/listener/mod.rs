@@ -5,20 +5,12 @@ pub mod tls;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::Stream;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use topology::AppId;
-
-use crate::proxy::connection::Connection;
-use crate::proxy::{tcp, timeouts};
-use crate::worker::{Deadline, Worker};
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
 /// kernel's default `somaxconn` allows.
@@ -43,79 +35,14 @@ pub struct TcpListenerContext {
 #[derive(Debug)]
 pub struct Bound {
     pub socket: TcpListener,
-    pub handler: HandlerSeed,
+    pub speaks: Speaks,
 }
 
-/// How a listener's connections are served; every worker makes its own [`Handler`] of it.
+/// What is spoken on a listener.
 #[derive(Debug, Clone)]
-pub enum HandlerSeed {
+pub enum Speaks {
     Http { name: Arc<str>, tls: Option<Arc<ServerConfig>>, authority: String },
     Tcp { name: Arc<str>, app: AppId },
-}
-
-impl HandlerSeed {
-    pub fn localize(self) -> Rc<Handler> {
-        Rc::new(match self {
-            Self::Http { name, tls, authority } => Handler::Http {
-                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), authority }),
-                tls: tls.map(TlsAcceptor::from),
-            },
-            Self::Tcp { name, app } => Handler::Tcp(Rc::new(TcpListenerContext { name, app })),
-        })
-    }
-}
-
-pub enum Handler {
-    Http { listener: Rc<HttpListener>, tls: Option<TlsAcceptor> },
-    Tcp(Rc<TcpListenerContext>),
-}
-
-impl Handler {
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Http { listener, .. } => &listener.name,
-            Self::Tcp(listener) => &listener.name,
-        }
-    }
-
-    pub async fn serve(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        worker: Rc<Worker>,
-        deadline: Deadline,
-        position: usize,
-    ) {
-        match self {
-            Self::Tcp(listener) => {
-                Box::pin(tcp::serve(stream, peer, worker, listener.clone(), deadline)).await;
-            }
-            Self::Http { listener, tls } => {
-                let stream = match tls {
-                    None => Stream::Plain(stream),
-                    Some(acceptor) => match Box::pin(handshake(acceptor, stream, &deadline)).await {
-                        Some(stream) => stream,
-                        None => return worker.metrics.listeners[position].1.handshake_failures.increment(),
-                    },
-                };
-                let is_trusted = worker.shared.is_trusted(peer.ip());
-                let listener = listener.clone();
-                Connection { stream, worker, listener, peer, is_trusted, deadline, received: None }
-                    .serve()
-                    .await;
-            }
-        }
-    }
-}
-
-async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, deadline: &Deadline) -> Option<Stream> {
-    deadline.set(timeouts::HANDSHAKE);
-    let mut accepting = acceptor.accept(stream);
-    let accepted = deadline.bound(|context| match std::pin::Pin::new(&mut accepting).poll(context) {
-        Poll::Ready(done) => Poll::Ready(done),
-        Poll::Pending => Poll::Pending,
-    });
-    accepted.await.ok()?.ok().map(|stream| Stream::Tls(Box::new(stream)))
 }
 
 /// A socket that shares its address with the other workers' (SO_REUSEPORT): the kernel spreads

@@ -1,18 +1,16 @@
 //! One endpoint is asked: connect or reuse, send, wait for the head, pass the body on.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
-use super::connection::{After, Connection};
-use super::exchange::Outcome;
-use super::prepare::{Facts, reason_of};
+use super::client::Client;
+use super::dial::connect;
+use super::facts::{After, Facts, Outcome};
 use super::relay::{PREFIX_ROOM, Relay, RelayError, poll_more};
 use super::timeouts;
 use crate::message::encode::{self, Delimiting, Downstream};
@@ -21,7 +19,7 @@ use crate::message::scan::HeadScan;
 use crate::message::{Framing, Version};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::{Buffer, Deadline};
+use crate::worker::Buffer;
 
 /// Interim responses to one request. 103 and 102 come a few times; a flood of them is an attack.
 const MAX_INTERIM: u32 = 16;
@@ -36,7 +34,7 @@ pub struct Failure {
 
 #[derive(Debug)]
 pub struct Attempt<'a> {
-    connection: &'a mut Connection,
+    client: &'a mut Client,
     facts: &'a Facts,
     upload: Relay,
     /// Of the upload as it was when the deadline was last set.
@@ -50,7 +48,7 @@ pub struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     pub fn new(
-        connection: &'a mut Connection,
+        client: &'a mut Client,
         facts: &'a Facts,
         endpoint: Arc<PooledEndpoint>,
         retries: u32,
@@ -60,7 +58,7 @@ impl<'a> Attempt<'a> {
             if facts.framing == Framing::Chunked { Delimiting::Chunked } else { Delimiting::Plain };
         let attempted = Instant::now();
         Self {
-            connection,
+            client,
             facts,
             upload: Relay::new(facts.framing, delimiting, head),
             upload_progress: 0,
@@ -87,7 +85,7 @@ impl<'a> Attempt<'a> {
 
     /// The request's head, for another attempt, and the outcome.
     pub fn into_parts(mut self) -> (Vec<u8>, Outcome) {
-        let buffers = &self.connection.worker.buffers;
+        let buffers = &self.client.worker.buffers;
         self.upload.release(buffers);
         self.response.take().into_iter().for_each(|buffer| buffers.put(buffer));
         self.outcome.received_bytes = self.facts.head_bytes as u64 + self.upload.payload;
@@ -108,7 +106,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn open(&mut self) -> Result<TcpStream, Failure> {
-        let worker = &self.connection.worker;
+        let worker = &self.client.worker;
         let endpoint = &self.outcome.endpoint;
         let cells = endpoint.metrics.cells(worker.index);
         // A second attempt after a reset wants a connection that nobody has had time to close.
@@ -118,7 +116,7 @@ impl<'a> Attempt<'a> {
             cells.reuses.increment();
             return Ok(idle);
         }
-        match connect(endpoint.address, &self.connection.deadline).await {
+        match connect(endpoint.address, &self.client.deadline).await {
             Ok(stream) => {
                 cells.connects.increment();
                 Ok(stream)
@@ -144,10 +142,10 @@ impl<'a> Attempt<'a> {
     /// ones are passed on.
     async fn await_response(&mut self, upstream: &mut TcpStream) -> Result<(ResponseHead, usize), Reason> {
         loop {
-            self.connection.deadline.set(timeouts::RESPONSE);
+            self.client.deadline.set(timeouts::RESPONSE);
             let mut scan = HeadScan::default();
             let length = poll_fn(|context| match self.poll_head(context, upstream, &mut scan) {
-                Poll::Pending if self.connection.deadline.has_passed() => Poll::Ready(Err(self.timed_out())),
+                Poll::Pending if self.client.deadline.has_passed() => Poll::Ready(Err(self.timed_out())),
                 polled => polled,
             })
             .await?;
@@ -167,7 +165,7 @@ impl<'a> Attempt<'a> {
                 encode::interim(&response, head, &mut out);
             }
             self.consume_head(length);
-            self.outcome.sent_bytes += self.connection.send(out).await.map_err(|_| Reason::ClientAbort)?;
+            self.outcome.sent_bytes += self.client.send(out).await.map_err(|_| Reason::ClientAbort)?;
         }
     }
 
@@ -191,7 +189,7 @@ impl<'a> Attempt<'a> {
                 }
             }
             let is_begun = self.response.is_some();
-            let buffers = &self.connection.worker.buffers;
+            let buffers = &self.client.worker.buffers;
             let mut buffer = self.response.take().unwrap_or_else(|| buffers.take(PREFIX_ROOM));
             let polled = poll_more(context, upstream, &mut buffer);
             if is_begun || matches!(polled, Poll::Ready(Ok(1..))) {
@@ -213,7 +211,7 @@ impl<'a> Attempt<'a> {
         if self.upload.is_done() || self.upload_failure.is_some() {
             return;
         }
-        let Connection { stream, worker, received, deadline, .. } = &mut *self.connection;
+        let Client { stream, worker, received, deadline, .. } = &mut *self.client;
         let polled = self.upload.poll(context, stream, upstream, received, &worker.buffers);
         let progress = self.upload.payload + self.upload.sent();
         if progress != self.upload_progress {
@@ -222,7 +220,7 @@ impl<'a> Attempt<'a> {
         }
         self.upload_failure = match polled {
             Poll::Ready(Err(RelayError::Source)) => Some(Reason::ClientAbort),
-            Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(reason_of(malformed)),
+            Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(malformed.into()),
             Poll::Ready(Err(RelayError::Sink)) => Some(Reason::UpstreamReset),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
@@ -240,7 +238,7 @@ impl<'a> Attempt<'a> {
             buffer.start += length;
         }
         if self.response.as_ref().is_some_and(Buffer::is_empty) {
-            self.response.take().into_iter().for_each(|buffer| self.connection.worker.buffers.put(buffer));
+            self.response.take().into_iter().for_each(|buffer| self.client.worker.buffers.put(buffer));
         }
     }
 
@@ -249,7 +247,7 @@ impl<'a> Attempt<'a> {
         let keep_alive = self.facts.keep_alive
             && self.upload.is_done()
             && !encode::needs_close(response.framing, self.facts.version)
-            && !self.connection.worker.is_draining();
+            && !self.client.worker.is_draining();
         let downstream = Downstream { version: self.facts.version, keep_alive };
         let head = self.response.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
         let mut out = Vec::with_capacity(length + ADDED_BYTES);
@@ -259,7 +257,7 @@ impl<'a> Attempt<'a> {
         let failure = self.pass_body(&mut upstream, &mut download).await.err();
         self.outcome.sent_bytes += download.sent();
         self.outcome.failure = failure;
-        download.release(&self.connection.worker.buffers);
+        download.release(&self.client.worker.buffers);
         if failure.is_some() {
             return if failure == Some(Reason::ClientAbort) { After::Close } else { After::Abort };
         }
@@ -270,9 +268,9 @@ impl<'a> Attempt<'a> {
             // Bytes after the response belong to no request.
             && self.response.is_none();
         if is_reusable {
-            self.connection.worker.upstreams.put(self.outcome.endpoint.live.id, upstream);
+            self.client.worker.upstreams.put(self.outcome.endpoint.live.id, upstream);
         }
-        match (keep_alive, self.upload.is_done() && self.connection.received.is_none()) {
+        match (keep_alive, self.upload.is_done() && self.client.received.is_none()) {
             (true, _) => After::KeepAlive,
             (false, true) => After::Close,
             (false, false) => After::Linger,
@@ -280,11 +278,11 @@ impl<'a> Attempt<'a> {
     }
 
     async fn pass_body(&mut self, upstream: &mut TcpStream, download: &mut Relay) -> Result<(), Reason> {
-        self.connection.deadline.set(timeouts::BODY);
+        self.client.deadline.set(timeouts::BODY);
         let mut progress = 0;
         poll_fn(|context| {
             self.poll_upload(context, upstream);
-            let Connection { stream, worker, deadline, .. } = &mut *self.connection;
+            let Client { stream, worker, deadline, .. } = &mut *self.client;
             let polled = download.poll(context, upstream, stream, &mut self.response, &worker.buffers);
             let now = download.payload + download.sent();
             if now != progress {
@@ -307,17 +305,3 @@ impl<'a> Attempt<'a> {
 /// What a response's head may gain: framing and Connection, so that writing it allocates once. A short
 /// body is merged into it.
 const ADDED_BYTES: usize = 256;
-
-/// # Errors
-/// The socket's error, or [`io::ErrorKind::TimedOut`] after [`timeouts::CONNECT`].
-pub async fn connect(address: SocketAddr, deadline: &Deadline) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Heads and chunks are written whole: waiting for more only delays them.
-    socket.set_nodelay(true)?;
-    deadline.set(timeouts::CONNECT);
-    let mut connecting = pin!(socket.connect(address));
-    match deadline.bound(|context| connecting.as_mut().poll(context)).await {
-        Ok(connected) => connected,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}

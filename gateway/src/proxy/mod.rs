@@ -8,18 +8,23 @@
 //!    [`relay`], each only as fast as its receiver reads.
 //! 5. [`record`] counts and logs, once per request, whatever became of it.
 //!
-//! [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`].
+//! They work on two things: the [`client`] and the request's [`facts`]. [`refuse`] ends a request that
+//! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`].
 
 mod answer;
 mod attempt;
+mod client;
 pub mod connection;
+mod dial;
 mod exchange;
+mod facts;
 mod outgoing;
 mod prepare;
 mod record;
+mod refuse;
 mod relay;
 pub mod tcp;
 pub mod timeouts;
 
-pub use prepare::Facts;
-pub use record::LogFacts;
+pub use client::Client;
+pub use facts::{Facts, LogFacts};

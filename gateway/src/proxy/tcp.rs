@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use super::exchange::connect;
+use super::dial::connect;
 use super::relay::{Relay, RelayError};
 use super::timeouts;
 use crate::listener::TcpListenerContext;

@@ -6,7 +6,6 @@ mod deadlines;
 pub mod request_ids;
 mod retries;
 mod rotations;
-mod run;
 mod upstreams;
 
 use std::cell::{Cell, RefCell};
@@ -16,12 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
-pub use deadlines::{Deadline, Deadlines};
+pub use deadlines::{Deadline, Deadlines, TICK};
 use ipnet::IpNet;
 use request_ids::RequestIds;
 use retries::RetryBudget;
 use rotations::Rotations;
-pub use run::{WorkerSeed, spawn};
 use tokio_util::sync::CancellationToken;
 use upstreams::UpstreamPool;
 
@@ -84,7 +82,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, metrics: Arc<WorkerMetrics>, log: WorkerLog) -> Self {
+    pub fn new(index: usize, shared: Arc<Shared>, metrics: Arc<WorkerMetrics>, log: WorkerLog) -> Self {
         let deadlines = Rc::new(Deadlines::default());
         Self {
             index,
@@ -110,6 +108,15 @@ impl Worker {
             *last = Rc::new(TableHandle(Arc::clone(&current)));
         }
         last.clone()
+    }
+
+    /// Client connections that this worker has open.
+    pub fn open_connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    pub fn count_connections(&self, change: isize) {
+        self.connections.set(self.connections.get().saturating_add_signed(change));
     }
 
     pub fn is_draining(&self) -> bool {

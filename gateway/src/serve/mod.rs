@@ -1,5 +1,7 @@
 //! A worker's thread: accept, tick, and end when it is told to.
 
+mod handler;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -8,15 +10,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use handler::Handler;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 
-use super::deadlines::{Deadline, TICK};
-use super::{Shared, Worker};
 use crate::access_log::WorkerLog;
-use crate::listener::{Bound, Handler};
+use crate::listener::Bound;
 use crate::metrics::WorkerMetrics;
+use crate::worker::{Deadline, Shared, TICK, Worker};
 
 /// Idle connections are looked through this often.
 const SWEEP_TICKS: u32 = 10;
@@ -52,10 +54,16 @@ async fn run(seed: WorkerSeed) {
     let WorkerSeed { index, shared, metrics, log, listeners, max_connections } = seed;
     let worker = Rc::new(Worker::new(index, shared, metrics, log));
     for (position, bound) in listeners.into_iter().enumerate() {
-        let Bound { socket, handler } = bound;
+        let Bound { socket, speaks } = bound;
         match TcpListener::from_std(socket) {
             Ok(listener) => {
-                spawn_local(accept(worker.clone(), listener, handler.localize(), position, max_connections));
+                spawn_local(accept(
+                    worker.clone(),
+                    listener,
+                    Rc::new(Handler::from(speaks)),
+                    position,
+                    max_connections,
+                ));
             }
             Err(error) => tracing::error!(%error, worker = index, "cannot listen"),
         }
@@ -84,7 +92,7 @@ async fn run(seed: WorkerSeed) {
                 told = true;
                 worker.deadlines.wake_all();
             }
-            if worker.connections.get() == 0 {
+            if worker.open_connections() == 0 {
                 break;
             }
         }
@@ -135,13 +143,13 @@ fn admit(
     peer: SocketAddr,
 ) {
     let cells = &worker.metrics.listeners[position].1;
-    if worker.connections.get() >= most {
+    if worker.open_connections() >= most {
         cells.refused.increment();
         return;
     }
     cells.accepted.increment();
     cells.open.add(1);
-    worker.connections.set(worker.connections.get() + 1);
+    worker.count_connections(1);
     let open = Open { worker: worker.clone(), position };
     let handler = handler.clone();
     spawn_local(async move {
@@ -160,7 +168,7 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.worker.connections.set(self.worker.connections.get() - 1);
+        self.worker.count_connections(-1);
         self.worker.metrics.listeners[self.position].1.open.add(-1);
     }
 }

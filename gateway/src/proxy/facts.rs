@@ -1,0 +1,157 @@
+//! What is known of a request at each stage of its way.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::message::fields::list_items;
+use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version};
+use crate::reason::Reason;
+use crate::table::{CompiledApp, PooledEndpoint};
+use crate::worker::TableHandle;
+use crate::worker::request_ids::RequestId;
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct Request {
+    /// The one table that this request reads, from its first byte to its log line.
+    pub table: Rc<TableHandle>,
+    pub app: Arc<CompiledApp>,
+    pub upstream_head: Vec<u8>,
+    pub facts: Facts,
+}
+
+/// What is known of a request, whatever becomes of it.
+#[derive(Debug)]
+pub struct Facts {
+    pub started: Instant,
+    pub method: Method,
+    pub version: Version,
+    pub framing: Framing,
+    pub keep_alive: bool,
+    /// The client waits with its body for a 100.
+    pub expects_continue: bool,
+    pub head_bytes: usize,
+    pub id: RequestId,
+    /// Only where there is an access log.
+    pub log: Option<Box<LogFacts>>,
+}
+
+impl Facts {
+    /// Of a request that could not be understood.
+    pub fn unknown(started: Instant, id: RequestId, head_bytes: usize) -> Self {
+        Self {
+            started,
+            method: Method::Other,
+            version: Version::Http11,
+            framing: Framing::None,
+            keep_alive: false,
+            expects_continue: false,
+            head_bytes,
+            id,
+            log: None,
+        }
+    }
+
+    /// Whether bytes follow the head that somebody has to read.
+    pub fn has_body(&self) -> bool {
+        !matches!(self.framing, Framing::None | Framing::Length(0))
+    }
+}
+
+/// A request that goes nowhere.
+#[derive(Debug)]
+pub struct Refusal {
+    pub facts: Facts,
+    pub reason: Reason,
+    /// Says more than the reason; shown to the client.
+    pub detail: Option<Malformed>,
+    pub app: Option<Arc<CompiledApp>>,
+}
+
+/// What came of the last attempt.
+#[derive(Debug)]
+pub struct Outcome {
+    pub endpoint: Arc<PooledEndpoint>,
+    pub retries: u32,
+    /// When that attempt began.
+    pub attempted: Instant,
+    pub responded: Option<Instant>,
+    /// Of the endpoint's response; 0 if there was none.
+    pub status: u16,
+    pub failure: Option<Reason>,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+}
+
+/// What becomes of the connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    KeepAlive,
+    /// Everything was said and read.
+    Close,
+    /// The client may still be sending: closing at once would reset the connection and could take our
+    /// response with it (RFC 9112 section 9.6).
+    Linger,
+    /// The response is incomplete, and the client must not mistake it for a whole one.
+    Abort,
+}
+
+/// What the access log shows of a request's head, copied because the head is gone when the line is written.
+#[derive(Debug)]
+pub struct LogFacts {
+    text: Vec<u8>,
+    method: usize,
+    host: usize,
+    target: usize,
+    agent: usize,
+    /// The last address in X-Forwarded-For that a trusted peer vouches for.
+    pub client: Option<IpAddr>,
+}
+
+impl LogFacts {
+    pub fn of(request: &RequestHead, head: &[u8], is_trusted: bool) -> Self {
+        let mut text = Vec::with_capacity(LOG_BYTES);
+        let mut push = |bytes: &[u8]| {
+            text.extend_from_slice(bytes);
+            text.len()
+        };
+        let value = |kind| request.fields.first(kind).map_or(&[][..], |field| field.value.within(head));
+        let method = push(request.method_name.within(head));
+        let host = push(request.authority.within(head));
+        let target = push(request.target.within(head));
+        let agent = push(value(FieldKind::UserAgent));
+        push(value(FieldKind::Referer));
+        let client = is_trusted.then(|| last_address(request, head)).flatten();
+        Self { text, method, host, target, agent, client }
+    }
+
+    pub fn method(&self) -> &[u8] {
+        &self.text[..self.method]
+    }
+
+    pub fn host(&self) -> &[u8] {
+        &self.text[self.method..self.host]
+    }
+
+    pub fn target(&self) -> &[u8] {
+        &self.text[self.host..self.target]
+    }
+
+    pub fn agent(&self) -> &[u8] {
+        &self.text[self.target..self.agent]
+    }
+
+    pub fn referer(&self) -> &[u8] {
+        &self.text[self.agent..]
+    }
+}
+
+/// Method, host, a usual path and a browser's user agent.
+const LOG_BYTES: usize = 256;
+
+fn last_address(request: &RequestHead, head: &[u8]) -> Option<IpAddr> {
+    let last = request.fields.all(FieldKind::XForwardedFor).last()?;
+    std::str::from_utf8(list_items(last.value.within(head)).last()?).ok()?.parse().ok()
+}
