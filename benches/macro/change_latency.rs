@@ -3,9 +3,9 @@
 //! An endpoint comes and goes again and again, while requests for its app never stop. It comes at the
 //! first request that it receives after the writer's acknowledgement, and goes at the last one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use benches::clock::Moment;
+use benches::clock::{Moment, millis};
 use benches::distribution::Distribution;
 use benches::load::Plan;
 use benches::record::Record;
@@ -104,7 +104,7 @@ impl Source for Files {
 /// Milliseconds after the acknowledgement; negative when the gateway was faster than the writer.
 struct Round {
     comes: f64,
-    goes: Option<f64>,
+    goes: f64,
 }
 
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
@@ -147,22 +147,16 @@ fn round<S: Source>(source: &mut S, witness: &Witness, instance: &str) -> anyhow
     witness.forget();
     let added = source.add(instance, witness)?;
     let first = yields(DEADLINE, "the new endpoint is asked", || witness.asked().first);
-    witness.forget();
     let removed = source.remove(instance)?;
-    let (mut last, mut since) = (witness.asked().last, Instant::now());
-    yields(DEADLINE, "the deleted endpoint is left alone", || {
-        let now = witness.asked().last;
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-        (since.elapsed() >= GONE).then_some(())
+    let last = yields(DEADLINE, "the deleted endpoint is left alone", || {
+        witness.asked().last.filter(|last| Moment::now().millis_since(*last) >= millis(GONE))
     });
-    Ok(Round { comes: first.millis_since(added), goes: last.map(|last| last.millis_since(removed)) })
+    Ok(Round { comes: first.millis_since(added), goes: last.millis_since(removed) })
 }
 
 fn tell<S: Source>(record: &mut Record, rounds: &[Round]) {
     let comes: Distribution = rounds.iter().map(|round| round.comes).collect();
-    let goes: Distribution = rounds.iter().filter_map(|round| round.goes).collect();
+    let goes: Distribution = rounds.iter().map(|round| round.goes).collect();
     for (what, values) in [("created: first request", comes), ("deleted: last request", goes)] {
         record.line("summary", json!({"source": S::NAME, "what": what, "ms": values.to_json()}));
         record.say(&format!("| {} | {what} | {} | {} |", S::NAME, values.len(), values.cells()));

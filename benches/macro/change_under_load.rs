@@ -13,7 +13,7 @@ use benches::record::Record;
 use serde_json::json;
 use tests::{App, Config, DEADLINE, Endpoint, Gateway, Kazoo, yields};
 
-use crate::fleet::{Fleet, HOST, node};
+use crate::fleet::{Fleet, HOST, insist, node};
 use crate::stretches::{self, Stretch};
 
 const CONNECTIONS: u32 = 32;
@@ -88,9 +88,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
 /// One app of each source, both answering.
 fn start(endpoints: &Endpoints) -> anyhow::Result<Fleet> {
     let mut fleet = Fleet::start(Config::new().app(&filed(endpoints)));
-    write(fleet.kazoo.create("/caas/app/shop", spec(0).as_bytes(), false))?;
+    insist(|| fleet.kazoo.create("/caas/app/shop", spec(0).as_bytes(), false))?;
     let address = endpoints.steady.address().to_string();
-    write(fleet.kazoo.create(&node("shop", "steady"), address.as_bytes(), false))?;
+    insist(|| fleet.kazoo.create(&node("shop", "steady"), address.as_bytes(), false))?;
     let gateway = &fleet.gateway;
     yields(DEADLINE, "both apps answer", || {
         [HOST, FILED_HOST].iter().all(|host| gateway.get(host, "/").status == 200).then_some(())
@@ -123,7 +123,7 @@ fn change_registry(kazoo: &mut Kazoo, endpoints: &Endpoints, over: &AtomicBool) 
     for round in 1.. {
         let tenant = node(&format!("tenant{round}"), "c1");
         for step in 0..6 {
-            write(match step {
+            insist(|| match step {
                 0 => kazoo.create(&shop, spare.as_bytes(), false),
                 1 => kazoo.set("/caas/app/shop", spec(round).as_bytes()),
                 2 => kazoo.set(&shop, weighted.as_bytes()),
@@ -169,8 +169,4 @@ fn filed(endpoints: &Endpoints) -> App {
 
 fn spec(round: u64) -> String {
     format!(r#"{{"hosts": ["{HOST}", "h{round}.test"]}}"#)
-}
-
-fn write(answered: Result<tests::AnsweredAt, tests::KazooError>) -> anyhow::Result<()> {
-    answered.map(drop).map_err(|error| anyhow::anyhow!(error.0))
 }

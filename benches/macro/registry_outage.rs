@@ -15,7 +15,7 @@ use crate::stretches::{self, Stretch};
 
 const CONNECTIONS: u32 = 32;
 const RATE: u32 = 2_000;
-/// Without a registry, before and after.
+/// Before and after, on the same connections.
 const UNDISTURBED: Duration = Duration::from_secs(10);
 /// The gateway's and kazoo's own backoff after an outage.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -94,8 +94,11 @@ fn recover(fleet: &mut Fleet, late: &Witness) -> Recovered {
     yields(RECOVERY, "the metric says connected", || is_connected(&fleet.gateway).then_some(()));
     let connected = restarted.elapsed();
     let address = late.address().to_string();
+    let mut attempts = 0;
     let acknowledged = yields(RECOVERY, "kazoo writes again", || {
-        fleet.kazoo.create(&node("shop", "late"), address.as_bytes(), false).ok()
+        // An attempt without an answer may have happened, so each has a node of its own.
+        attempts += 1;
+        fleet.kazoo.create(&node("shop", &format!("late{attempts}")), address.as_bytes(), false).ok()
     });
     let first = yields(RECOVERY, "the new endpoint is asked", || late.asked().first);
     Recovered { connected, written_ms: first.millis_since(Moment::from_seconds(acknowledged)) }

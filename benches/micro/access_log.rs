@@ -32,7 +32,7 @@ pub fn measure(criterion: &mut Criterion) {
     group.finish();
     let parsed = RequestHead::parse(heads::BROWSER).expect("it is valid");
     criterion.bench_function("access_log/facts_browser", |bencher| {
-        bencher.iter(|| LogFacts::of(&parsed, heads::BROWSER, false));
+        bencher.iter(|| LogFacts::of(&parsed, heads::BROWSER, None));
     });
     writer.finish();
 }
@@ -67,7 +67,7 @@ fn facts(head: &[u8]) -> Facts {
         framing: parsed.framing,
         keep_alive: parsed.keep_alive,
         expects_continue: parsed.expects_continue,
-        log: Some(Box::new(LogFacts::of(&parsed, head, false))),
+        log: Some(Box::new(LogFacts::of(&parsed, head, None))),
         ..Facts::unknown(Instant::now(), RequestIds::default().next(), head.len())
     }
 }

@@ -16,6 +16,7 @@ use discovery::file::{FileReloader, FileSource};
 use discovery::registry::{Registry, State};
 use discovery::zookeeper::{self, ZooKeeper};
 use healthcheck::Checker;
+use socket2::Socket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
@@ -29,7 +30,7 @@ use crate::config::{
 };
 use crate::control::{Applied, Applier, on_transition};
 use crate::listener::tls::Certificates;
-use crate::listener::{Bound, Speaks, bind};
+use crate::listener::{Bound, Speaks, bind, listen, local_address};
 use crate::metrics::{Exporter, ServiceMetrics, Sources, WorkerMetrics};
 use crate::serve::{WorkerSeed, spawn};
 use crate::table::RoutingTable;
@@ -55,6 +56,7 @@ pub struct Gateway {
     pub(crate) log: Option<LogWriter>,
     pub(crate) control: CancellationToken,
     pub(crate) tasks: Vec<tokio::task::JoinHandle<()>>,
+    pub(crate) drain_delay: Duration,
     pub(crate) drain_timeout: Duration,
     files: FileReloader,
     certificates: Vec<(Arc<str>, Arc<Certificates>)>,
@@ -125,6 +127,7 @@ impl Gateway {
             log,
             control,
             tasks,
+            drain_delay: config.gateway.drain_delay,
             drain_timeout: config.gateway.drain_timeout,
             files: reloader,
             certificates,
@@ -174,25 +177,20 @@ fn refresh(certificates: &[(Arc<str>, Arc<Certificates>)]) {
     }
 }
 
-/// A listener's sockets, one per worker.
+/// A listener's sockets, one per worker, which do not accept yet.
 struct OpenListener {
     name: Arc<str>,
     address: SocketAddr,
     speaks: Speaks,
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<Socket>,
     certificates: Option<Arc<Certificates>>,
 }
 
 fn open_listeners(config: &Config) -> anyhow::Result<Vec<OpenListener>> {
     let open = |listener: &ListenerConfig| {
         let cannot = || format!("cannot open listener {} at {}", listener.name, listener.address);
-        let first = bind(listener.address).with_context(cannot)?;
-        // With port 0 the others join the port that the first one got.
-        let address = first.local_addr().with_context(cannot)?;
-        let mut sockets = vec![first];
-        for _ in 1..config.gateway.workers {
-            sockets.push(bind(address).with_context(cannot)?);
-        }
+        let sockets = bind(listener.address, config.gateway.workers).with_context(cannot)?;
+        let address = sockets.first().map_or(Ok(listener.address), local_address).with_context(cannot)?;
         let name = listener.name.clone();
         let (speaks, certificates) = match &listener.protocol {
             ListenerProtocol::Tcp { app } => (Speaks::Tcp { name: name.clone(), app: app.clone() }, None),
@@ -223,6 +221,7 @@ fn start_workers(
     let mut sockets: Vec<Vec<Bound>> = metrics.iter().map(|_| Vec::new()).collect();
     for listener in listeners {
         for (worker, socket) in sockets.iter_mut().zip(listener.sockets) {
+            let socket = listen(socket).with_context(|| format!("cannot listen at {}", listener.address))?;
             worker.push(Bound { socket, speaks: listener.speaks.clone() });
         }
     }

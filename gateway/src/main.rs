@@ -103,7 +103,11 @@ fn run(path: &std::path::Path) -> ExitCode {
 /// One thread carries the control plane.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the control plane's runtime")?.block_on(work)
+    let runtime = runtime.context("cannot start the control plane's runtime")?;
+    let done = runtime.block_on(work);
+    // A scrape in the making does not hold up the end.
+    runtime.shutdown_background();
+    done
 }
 
 async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {

@@ -59,6 +59,10 @@ reasons! {
     NoEndpoint, "no_endpoint", 503;
     /// The app has endpoints, and none of them may take traffic.
     NoHealthyEndpoint, "no_healthy_endpoint", 503;
+    /// The gateway stopped before the request was done.
+    Shutdown, "shutdown", 503;
+    /// The gateway had no socket left to ask an endpoint with.
+    OutOfSockets, "out_of_sockets", 503;
     /// The endpoint did not accept the connection in time.
     ConnectTimeout, "connect_timeout", 504;
     /// The endpoint accepted the request and did not answer in time.

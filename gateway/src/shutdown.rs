@@ -1,7 +1,10 @@
 //! The end, step by step, under one deadline.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
 
 use crate::app::Gateway;
 
@@ -12,21 +15,27 @@ impl Gateway {
     /// Drains and stops. Requests under way have the configured time; what is left then is cut. `hurry`
     /// cuts it short. Returns whether everything ended by itself.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> bool {
-        let Self { serving, shared, workers, log, control, tasks, drain_timeout, .. } = self;
+        let Self { serving, shared, workers, log, control, tasks, drain_delay, drain_timeout, .. } = self;
+        let mut hurry = pin!(hurry);
 
-        // 1. Not ready: load balancers and address holders look elsewhere.
+        // 1. Not ready: load balancers and address holders look elsewhere, and are given the time to.
         serving.drain(Instant::now());
+        let hurried = tokio::select! {
+            () = tokio::time::sleep(drain_delay) => false,
+            () = &mut hurry => true,
+        };
 
         // 2. Nothing new; every response from now on says that its connection closes, idle ones close.
-        shared.draining.store(true, Ordering::Relaxed);
         shared.stop_accepting.cancel();
+        shared.draining.store(true, Ordering::Relaxed);
 
         // 3. What is under way finishes.
-        let mut joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(join));
+        let mut joined = on_thread(move || workers.into_iter().for_each(join));
         let drained = tokio::select! {
             _ = &mut joined => true,
-            () = tokio::time::sleep(drain_timeout) => false,
-            () = hurry => false,
+            () = tokio::time::sleep(drain_timeout), if !hurried => false,
+            () = hurry, if !hurried => false,
+            () = std::future::ready(()), if hurried => false,
         };
 
         // 4. What did not is cut.
@@ -42,10 +51,25 @@ impl Gateway {
             let _ = tokio::time::timeout(LAST_GRACE, task).await;
         }
         if let Some(log) = log {
-            let _ = tokio::time::timeout(LAST_GRACE, tokio::task::spawn_blocking(move || log.finish())).await;
+            let _ = tokio::time::timeout(LAST_GRACE, on_thread(move || log.finish())).await;
         }
         drained
     }
+}
+
+/// Runs what may block for ever, such as a log on a pipe that nobody reads, where the end of the process
+/// does not wait for it.
+fn on_thread(work: impl FnOnce() + Send + 'static) -> oneshot::Receiver<()> {
+    let (done, finished) = oneshot::channel();
+    let spawned = std::thread::Builder::new().name("shutdown".into()).spawn(move || {
+        work();
+        // Nobody waits any more: that is what the deadline was for.
+        let _ = done.send(());
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "cannot wait for the end in order");
+    }
+    finished
 }
 
 fn join(worker: std::thread::JoinHandle<()>) {

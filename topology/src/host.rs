@@ -86,7 +86,8 @@ pub fn normalize_host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let name = if name.len() > 1 { name.strip_suffix('.').unwrap_or(name) } else { name };
     let valid = match name.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => name.is_empty() || is_name(name),
+        // RFC 9110 section 4.2.1: with a port there must be a host.
+        None => text.is_empty() || is_name(name),
     };
     if !valid {
         return None;

@@ -19,7 +19,7 @@ pub fn describe() -> Value {
         "cores": cores,
         "cpu": field(&read("/proc/cpuinfo"), "model name"),
         "memory_kib": field(&read("/proc/meminfo"), "MemTotal").split(' ').next().unwrap_or_default(),
-        "sluice": output(tests::sluice().arg("--version")),
+        "sluice": output(::tests::sluice().arg("--version")),
         "sluice_built": built(),
         "checkout": output(Command::new("git").args(["describe", "--always", "--dirty"])),
         "zookeeper": package("zookeeper"),
@@ -67,7 +67,7 @@ fn our_seconds() -> f64 {
 }
 
 fn built() -> Option<String> {
-    let binary = tests::sluice().get_program().to_owned();
+    let binary = ::tests::sluice().get_program().to_owned();
     let modified = fs::metadata(binary).and_then(|metadata| metadata.modified()).ok()?;
     jiff::Timestamp::try_from(modified).ok().map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }

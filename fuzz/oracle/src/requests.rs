@@ -20,50 +20,48 @@ pub const SENTINEL: &[u8] = b"GET /sentinel HTTP/1.1\r\nHost: sentinel\r\n\r\n";
 /// hop is not exactly the same request.
 pub fn requests(input: &[u8]) {
     let accepted = ours::requests(input);
-    let Some(last) = accepted.last() else { return };
-    let mut bytes = input.to_vec();
-    if last.body.end == BodyEnd::Complete {
-        bytes.truncate(last.end);
-        bytes.extend_from_slice(SENTINEL);
-    }
-    agree(&accepted, &bytes);
+    agree(&accepted, input);
     let is_trusted = hash(input) & 1 == 0;
     for request in accepted.iter().filter(|request| request.body.end == BodyEnd::Complete) {
         roundtrip::request(request, is_trusted);
     }
 }
 
-/// hyper sees the `accepted` requests in `bytes`, and the sentinel after them if there is to be one.
-pub fn agree(accepted: &[Request], bytes: &[u8]) {
-    let seen = theirs::requests(&cut(bytes, 1));
+/// hyper sees the `accepted` requests that `input` begins with, and where the last of them ends.
+pub fn agree(accepted: &[Request], input: &[u8]) {
+    let Some(last) = accepted.last() else { return };
+    let mut bytes = input.to_vec();
+    if last.body.end == BodyEnd::Complete {
+        bytes.truncate(last.end);
+        bytes.extend_from_slice(SENTINEL);
+    }
+    let seen = theirs::requests(&cut(&bytes, 1));
     let mut seen = seen.iter();
-    for (at, request) in accepted.iter().enumerate() {
+    let mut former_may_have_closed = false;
+    for request in accepted {
         let Some(theirs) = seen.next() else {
-            let former = at.checked_sub(1).map(|former| &accepted[former]);
-            let closed = former.is_some_and(|former| {
-                differences::may_differ_in_keep_alive(&former.parsed.fields, &former.head)
-            });
             let target = request.parsed.target.within(&request.head);
-            assert!(
-                closed || differences::may_refuse_target(target),
-                "hyper refuses request {at}: {}",
-                shown(&request.head)
-            );
+            let is_excused = former_may_have_closed || differences::may_refuse_target(target);
+            assert!(is_excused, "hyper refuses what we accept: {}", shown(&request.head));
             return;
         };
         same(request, theirs);
-        if request.body.end != BodyEnd::Complete {
-            return;
-        }
+        former_may_have_closed = differences::may_differ_in_keep_alive(&request.parsed.fields, &request.head);
     }
-    let Some(last) = accepted.last() else { return };
-    let sentinel = seen.next();
-    let found = sentinel.is_some_and(|request| request.uri.path() == "/sentinel");
-    assert!(sentinel.is_none() || found, "hyper sees another request: {sentinel:?} in {}", shown(bytes));
-    let expected = last.parsed.keep_alive;
-    let excused = differences::may_differ_in_keep_alive(&last.parsed.fields, &last.head);
-    assert!(found == expected || excused, "hyper keeps alive: {found} after {}", shown(bytes));
-    assert!(seen.next().is_none(), "hyper sees more requests in {}", shown(bytes));
+    if last.body.end == BodyEnd::Complete {
+        ends_here(last, &seen.collect::<Vec<_>>(), former_may_have_closed);
+    }
+}
+
+/// hyper goes on with the sentinel if the connection stays open, and else with nothing.
+fn ends_here(last: &Request, seen: &[&theirs::Request], may_differ: bool) {
+    let found = match seen {
+        [] => false,
+        [only] if only.uri.path() == "/sentinel" => true,
+        _ => panic!("hyper sees other requests after {}: {seen:?}", shown(&last.head)),
+    };
+    let wanted = last.parsed.keep_alive;
+    assert!(found == wanted || may_differ, "hyper stays open: {found} after {}", shown(&last.head));
 }
 
 fn same(ours: &Request, theirs: &theirs::Request) {

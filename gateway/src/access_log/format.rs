@@ -92,7 +92,8 @@ impl Entry<'_> {
             seconds(line, "upstream_seconds", upstream);
         }
         number(line, "retries", u64::from(self.retries));
-        string(line, "request_id", &self.facts.id);
+        let given = text(LogFacts::given_id);
+        string(line, "request_id", if given.is_empty() { &self.facts.id } else { given });
         string(line, "user_agent", text(LogFacts::agent));
         string(line, "referer", text(LogFacts::referer));
         line.push(b'}');

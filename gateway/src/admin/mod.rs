@@ -13,7 +13,7 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
@@ -105,7 +105,7 @@ async fn apps(State(state): State<Arc<AdminState>>, Query(filter): Query<Filter>
         Err(response) => return *response,
     };
     let table = state.sources.shared.table.load_full();
-    axum::Json(views::apps(&table, app.as_ref(), MAX_ROWS)).into_response()
+    build(move || views::apps(&table, app.as_ref(), MAX_ROWS)).await
 }
 
 async fn endpoints(State(state): State<Arc<AdminState>>, Query(filter): Query<Filter>) -> Response {
@@ -114,11 +114,19 @@ async fn endpoints(State(state): State<Arc<AdminState>>, Query(filter): Query<Fi
         Err(response) => return *response,
     };
     let table = state.sources.shared.table.load_full();
-    axum::Json(views::endpoints(&table, app.as_ref(), MAX_ROWS)).into_response()
+    build(move || views::endpoints(&table, app.as_ref(), MAX_ROWS)).await
 }
 
 async fn table(State(state): State<Arc<AdminState>>) -> Response {
     let table = state.sources.shared.table.load_full();
     let registry = state.sources.registry.borrow().clone();
-    axum::Json(views::table(&state.gateway_id, &table, &registry, MAX_ROWS)).into_response()
+    build(move || views::table(&state.gateway_id, &table, &registry, MAX_ROWS)).await
+}
+
+/// Large views are built where they hold nobody up.
+async fn build<T: Serialize + Send + 'static>(view: impl FnOnce() -> T + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(move || axum::Json(view()).into_response()).await {
+        Ok(response) => response,
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }

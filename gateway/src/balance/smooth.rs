@@ -79,13 +79,16 @@ impl SmoothRotation {
         Some(richest)
     }
 
-    /// Another than those that `tried` names, for a retry. Turns are not counted.
-    pub fn pick_other(&self, tried: impl Fn(u64) -> bool) -> Option<usize> {
+    /// The next in the list that `tried` does not name, for a retry; each retry begins behind the last one,
+    /// so that nobody gets all of them.
+    pub fn pick_other(&mut self, tried: impl Fn(u64) -> bool) -> Option<usize> {
         let count = self.standings.len();
-        (0..count).map(|offset| (self.next + offset) % count).find(|position| {
+        let found = (0..count).map(|offset| (self.next + offset) % count).find(|position| {
             let candidate = &self.standings[*position].candidate;
             candidate.weight > 0 && !tried(candidate.id)
-        })
+        })?;
+        self.next = found + 1;
+        Some(found)
     }
 }
 
@@ -124,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_retry_goes_to_another_one() {
-        let rotation = rotation(&[1, 1, 0]);
+        let mut rotation = rotation(&[1, 1, 0]);
         assert_eq!(rotation.pick_other(|id| id == 0), Some(1));
         assert_eq!(rotation.pick_other(|id| id < 2), None);
     }

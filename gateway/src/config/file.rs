@@ -1,7 +1,6 @@
 //! The file's sections and keys.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use topology::{AppId, HostPattern};
 
 use super::listener::read_listeners;
 use super::registry::read_registry;
+use super::values::{MAX_PATTERNS, file_path, socket_address};
 use super::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, AdminConfig, AppsConfig, Config, GatewayConfig,
     ListenerConfig,
@@ -21,8 +21,6 @@ use super::{
 const MAX_WORKERS: usize = 256;
 /// The published ranges of the largest content delivery networks fit.
 const MAX_TRUSTED_PROXIES: usize = 1_000;
-/// Who has more sorts of app files sorts them by folder: `apps/*/*.toml`.
-pub(super) const MAX_PATTERNS: usize = 100;
 /// What process supervisors grant between SIGTERM and SIGKILL (systemd 90 s, Kubernetes 30 s).
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest download that anybody would wait for.
@@ -54,6 +52,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
     let listeners = read_listeners(&table, base);
     let access_log = read_access_log(&table, base);
+    let drain_delay = table.duration("drain_delay", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     let drain_timeout = table.duration("drain_timeout", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     table.finish();
     Some(GatewayConfig {
@@ -63,6 +62,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         trusted_proxies,
         listeners,
         access_log,
+        drain_delay: drain_delay.unwrap_or_default(),
         drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
     })
 }
@@ -121,14 +121,6 @@ fn read_access_log(gateway: &Table<'_>, base: &Path) -> AccessLogConfig {
     AccessLogConfig { target: target.unwrap_or(default.target), format: format.unwrap_or(default.format) }
 }
 
-/// A path as seen from `base`.
-pub(super) fn file_path(base: &Path, text: &str) -> Result<PathBuf, &'static str> {
-    if text.is_empty() || text.contains('\0') {
-        return Err("is no path");
-    }
-    Ok(base.join(text))
-}
-
 fn read_admin(root: &Table<'_>, listeners: &[ListenerConfig]) -> Option<AdminConfig> {
     let table = root.table("admin")?;
     let address = table.parsed("address", socket_address);
@@ -147,11 +139,6 @@ fn read_admin(root: &Table<'_>, listeners: &[ListenerConfig]) -> Option<AdminCon
     }
     table.finish();
     address.map(|address| AdminConfig { address })
-}
-
-/// An address to listen on.
-pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is no address; write IP:port, such as \"0.0.0.0:8080\""))
 }
 
 pub(super) fn read_apps(root: &Table<'_>, base: &Path) -> AppsConfig {

@@ -7,7 +7,7 @@ use discovery::document::Table;
 use discovery::file::FilePattern;
 use topology::AppId;
 
-use super::file::{MAX_PATTERNS, socket_address};
+use super::values::{MAX_PATTERNS, socket_address};
 use super::{ListenerConfig, ListenerProtocol, TlsConfig};
 
 /// Each costs a socket per worker.

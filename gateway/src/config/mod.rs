@@ -7,6 +7,7 @@ mod check;
 mod file;
 mod listener;
 mod registry;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,9 @@ pub struct GatewayConfig {
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub access_log: AccessLogConfig,
+    /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
+    /// only a load balancer in front of us needs the time.
+    pub drain_delay: Duration,
     /// How long requests in flight may take once the process was told to stop. Default: 30 s.
     pub drain_timeout: Duration,
 }

@@ -8,7 +8,7 @@ use discovery::registry::Key;
 use topology::HostPattern;
 
 use super::RegistryConfig;
-use super::file::file_path;
+use super::values::file_path;
 
 const DEFAULT_PATH: &str = "data/registry";
 /// What the platform's registrars write below.

@@ -37,10 +37,13 @@ impl Applier {
         let took = began.elapsed();
         self.applied.record(took);
         for (id, compiled) in &changes {
+            let live = compiled.as_ref().map(|compiled| compiled.live.clone());
             match (table.snapshot.apps.get(id), compiled) {
                 (Some(app), Some(compiled)) => self.checker.reconcile(id, self.targets(app, compiled)),
                 _ => self.checker.remove(id),
             }
+            // Starting and ending probes can change a state without a transition.
+            live.inspect(|live| live.health_changed());
         }
         report(&former.snapshot, &table.snapshot);
         tracing::info!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
-pub use stream::Stream;
+pub use stream::{Stream, reset_on_close};
 use topology::AppId;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
@@ -45,15 +45,43 @@ pub enum Speaks {
     Tcp { name: Arc<str>, app: AppId },
 }
 
-/// A socket that shares its address with the other workers' (SO_REUSEPORT): the kernel spreads
-/// connections over them.
+/// Sockets that share an address (SO_REUSEPORT): the kernel spreads connections over them. None
+/// accepts before [`listen`].
 ///
 /// # Errors
-/// The system's error, for instance that another process holds the address.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// The system's error, for instance that another process listens there.
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
+    // Without SO_REUSEPORT this fails where a listener that shares the port would silently take half
+    // of another gateway's connections.
+    let exclusive = socket_for(address)?;
+    exclusive.bind(&address.into())?;
+    // With port 0 the shared sockets take the port that this one got.
+    let address = local_address(&exclusive)?;
+    drop(exclusive);
+    let shared = || {
+        let socket = socket_for(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    (0..count).map(|_| shared()).collect()
+}
+
+/// # Errors
+/// The system's error, for instance that another process has begun to listen there.
+pub fn listen(socket: Socket) -> io::Result<TcpListener> {
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    let address = socket.local_addr()?;
+    address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         // A v4 listener of the same port is a listener of its own.
         socket.set_only_v6(true)?;
@@ -61,7 +89,5 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // Accepted sockets inherit it, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }

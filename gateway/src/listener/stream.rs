@@ -27,14 +27,23 @@ impl Stream {
         Pin::new(self).poll_shutdown(context)
     }
 
-    /// Makes the coming close a reset, so that the client cannot take a cut response for a whole one.
-    pub fn reset_on_close(&self) {
-        let socket = match self {
+    fn socket(&self) -> &TcpStream {
+        match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0,
-        };
-        // Where it fails the socket is already dead.
-        let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Whether the kernel holds bytes that nobody has read.
+    pub fn has_unread(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let peeked = recv(self.socket(), &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(peeked, Ok((1.., _)))
+    }
+
+    /// Makes the coming close a reset, so that the client cannot take a cut response for a whole one.
+    pub fn reset_on_close(&self) {
+        reset_on_close(self.socket());
     }
 }
 
@@ -87,4 +96,10 @@ impl AsyncWrite for Stream {
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(context),
         }
     }
+}
+
+/// Makes the coming close a reset.
+pub fn reset_on_close(socket: &TcpStream) {
+    // Where it fails the socket is already dead.
+    let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

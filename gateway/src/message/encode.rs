@@ -34,8 +34,11 @@ pub fn request(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<
     let names = names_fields(&request.fields, head);
     copy_fields(&request.fields, head, out, |field| match field.kind {
         FieldKind::Host => host_kept,
-        FieldKind::XForwardedFor | FieldKind::Forwarded => false,
-        FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::XRequestId => hop.is_trusted,
+        FieldKind::XForwardedFor | FieldKind::Forwarded | FieldKind::Imitation => false,
+        FieldKind::XForwardedProto
+        | FieldKind::XForwardedHost
+        | FieldKind::XRequestId
+        | FieldKind::ClientClaim => hop.is_trusted,
         FieldKind::Expect => request.expects_continue,
         kind if kind.is_hop_by_hop() => false,
         _ => !(names && request.connection_names(head, field.name.within(head))),
@@ -187,9 +190,10 @@ pub fn interim(response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Not a list of equal values, which is written anew.
+/// Neither a list of equal values nor with leading zeros: those are written anew.
 fn is_single_length(field: &Field, head: &[u8]) -> bool {
-    !field.value.within(head).contains(&b',')
+    let value = field.value.within(head);
+    !value.contains(&b',') && (value.len() == 1 || value.first() != Some(&b'0'))
 }
 
 fn status_line(response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
@@ -316,11 +320,13 @@ mod tests {
     #[test]
     fn an_untrusted_client_cannot_claim_earlier_hops() {
         let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n\
-                    Forwarded: for=1.1.1.1\r\nX-Request-Id: mine\r\n\r\n";
+                    Forwarded: for=1.1.1.1\r\nX-Request-Id: mine\r\nX-Real-IP: 1.1.1.1\r\n\
+                    X_Forwarded_For: 1.1.1.2\r\n\r\n";
         let out = forwarded(head, false);
-        assert!(!out.contains("1.1.1.1") && !out.contains("https") && !out.contains("mine"), "{out}");
+        assert!(!out.contains("1.1.1.") && !out.contains("https") && !out.contains("mine"), "{out}");
         let out = forwarded(head, true);
         assert!(out.contains("X-Forwarded-For: 1.1.1.1, 10.0.0.7\r\n"), "{out}");
+        assert!(out.contains("X-Real-IP: 1.1.1.1\r\n") && !out.contains("1.1.1.2"), "{out}");
         assert!(out.contains("Forwarded: for=1.1.1.1, for=10.0.0.7;"), "{out}");
         assert!(
             out.contains("X-Forwarded-Proto: https\r\n") && out.contains("X-Request-Id: mine\r\n"),

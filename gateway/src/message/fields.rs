@@ -50,45 +50,67 @@ pub enum FieldKind {
     Via,
     UserAgent,
     Referer,
+    /// Says who the client is, or how it came, in one of the many ways that are no standard.
+    ClientClaim,
+    /// Has an underscore, and would be one of the above with a hyphen. CGI and its heirs make both the
+    /// same variable.
+    Imitation,
 }
 
 impl FieldKind {
-    /// Case-insensitive (RFC 9110 section 5.1). The length decides which names are compared at all.
+    /// Case-insensitive (RFC 9110 section 5.1).
     pub fn of(name: &[u8]) -> Self {
-        let (candidates, otherwise): (&[(&[u8], Self)], Self) = (
-            match name.len() {
-                2 => &[(b"te", Self::Te)],
-                3 => &[(b"via", Self::Via)],
-                4 => &[(b"host", Self::Host)],
-                6 => &[(b"expect", Self::Expect)],
-                7 => &[(b"upgrade", Self::Upgrade), (b"referer", Self::Referer)],
-                9 => &[(b"forwarded", Self::Forwarded)],
-                10 => &[
-                    (b"connection", Self::Connection),
-                    (b"keep-alive", Self::KeepAlive),
-                    (b"user-agent", Self::UserAgent),
-                ],
-                12 => &[(b"x-request-id", Self::XRequestId)],
-                14 => &[(b"content-length", Self::ContentLength)],
-                15 => &[(b"x-forwarded-for", Self::XForwardedFor)],
-                16 => &[
-                    (b"proxy-connection", Self::ProxyConnection),
-                    (b"x-forwarded-host", Self::XForwardedHost),
-                ],
-                17 => &[
-                    (b"transfer-encoding", Self::TransferEncoding),
-                    (b"x-forwarded-proto", Self::XForwardedProto),
-                ],
-                18 => &[(b"proxy-authenticate", Self::ProxyAuthenticate)],
-                19 => &[(b"proxy-authorization", Self::ProxyAuthorization)],
-                _ => &[],
-            },
-            Self::Other,
-        );
-        candidates
-            .iter()
-            .find(|(known, _)| name.eq_ignore_ascii_case(known))
-            .map_or(otherwise, |(_, kind)| *kind)
+        if memchr::memchr(b'_', name).is_some() { Self::with_underscore(name) } else { Self::known(name) }
+    }
+
+    fn with_underscore(name: &[u8]) -> Self {
+        let hyphenated: SmallVec<[u8; 32]> =
+            name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+        if Self::known(&hyphenated) == Self::Other { Self::Other } else { Self::Imitation }
+    }
+
+    /// The length decides which names are compared at all.
+    fn known(name: &[u8]) -> Self {
+        let candidates: &[(&[u8], Self)] = match name.len() {
+            2 => &[(b"te", Self::Te)],
+            3 => &[(b"via", Self::Via)],
+            4 => &[(b"host", Self::Host)],
+            6 => &[(b"expect", Self::Expect)],
+            7 => &[(b"upgrade", Self::Upgrade), (b"referer", Self::Referer)],
+            9 => &[(b"forwarded", Self::Forwarded), (b"x-real-ip", Self::ClientClaim)],
+            10 => &[
+                (b"connection", Self::Connection),
+                (b"keep-alive", Self::KeepAlive),
+                (b"user-agent", Self::UserAgent),
+            ],
+            11 => &[(b"x-client-ip", Self::ClientClaim)],
+            12 => &[(b"x-request-id", Self::XRequestId)],
+            14 => &[(b"content-length", Self::ContentLength), (b"true-client-ip", Self::ClientClaim)],
+            15 => &[(b"x-forwarded-for", Self::XForwardedFor), (b"x-forwarded-ssl", Self::ClientClaim)],
+            16 => &[
+                (b"proxy-connection", Self::ProxyConnection),
+                (b"x-forwarded-host", Self::XForwardedHost),
+                (b"x-forwarded-port", Self::ClientClaim),
+                (b"cf-connecting-ip", Self::ClientClaim),
+            ],
+            17 => &[
+                (b"transfer-encoding", Self::TransferEncoding),
+                (b"x-forwarded-proto", Self::XForwardedProto),
+            ],
+            18 => &[
+                (b"proxy-authenticate", Self::ProxyAuthenticate),
+                (b"x-forwarded-prefix", Self::ClientClaim),
+                (b"x-forwarded-server", Self::ClientClaim),
+                (b"x-forwarded-scheme", Self::ClientClaim),
+            ],
+            19 => &[
+                (b"proxy-authorization", Self::ProxyAuthorization),
+                (b"x-cluster-client-ip", Self::ClientClaim),
+            ],
+            _ => &[],
+        };
+        let found = candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
+        found.map_or(Self::Other, |(_, kind)| *kind)
     }
 
     /// Concerns one connection only and is never forwarded (RFC 9110 section 7.6.1; the two Proxy
@@ -177,6 +199,10 @@ mod tests {
         assert_eq!(FieldKind::of(b"HOST"), FieldKind::Host);
         assert_eq!(FieldKind::of(b"Transfer-Encoding"), FieldKind::TransferEncoding);
         assert_eq!(FieldKind::of(b"x-forwarded-proto"), FieldKind::XForwardedProto);
+        assert_eq!(FieldKind::of(b"X-Real-IP"), FieldKind::ClientClaim);
+        assert_eq!(FieldKind::of(b"X_Forwarded_For"), FieldKind::Imitation);
+        assert_eq!(FieldKind::of(b"content_length"), FieldKind::Imitation);
+        assert_eq!(FieldKind::of(b"x_my_field"), FieldKind::Other);
         assert_eq!(FieldKind::of(b"hosts"), FieldKind::Other);
         assert_eq!(FieldKind::of(b""), FieldKind::Other);
     }

@@ -66,17 +66,19 @@ pub(super) fn coding(fields: &Fields, head: &[u8], version: Version) -> Result<C
     }
 }
 
+/// The next hop may count in signed 64-bit numbers, or reserve the largest for meanings of its own as
+/// hyper does; a length that it reads differently is where requests are smuggled.
+const MAX_CONTENT_LENGTH: u64 = i64::MAX as u64;
+
 /// The digits of one Content-Length value.
 pub(super) fn content_length(value: &[u8]) -> Result<u64, Malformed> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Malformed::ContentLength);
     }
-    value.iter().try_fold(0u64, |length, digit| {
-        length
-            .checked_mul(10)
-            .and_then(|l| l.checked_add(u64::from(digit - b'0')))
-            .ok_or(Malformed::ContentLength)
-    })
+    let length = value.iter().try_fold(0u64, |length, digit| {
+        length.checked_mul(10).and_then(|length| length.checked_add(u64::from(digit - b'0')))
+    });
+    length.filter(|length| *length <= MAX_CONTENT_LENGTH).ok_or(Malformed::ContentLength)
 }
 
 /// Whether a Connection field has `option`.

@@ -24,7 +24,7 @@ pub enum Malformed {
     HostCount,
     #[error("the Host field or the target's authority is no host and port")]
     Host,
-    #[error("Content-Length is given more than once or is no number (RFC 9112 section 6.3)")]
+    #[error("Content-Length is given more than once or is no number below 2^63 (RFC 9112 section 6.3)")]
     ContentLength,
     #[error("Content-Length and Transfer-Encoding are both given (RFC 9112 section 6.1)")]
     LengthAndCoding,

@@ -12,11 +12,6 @@ pub struct HeadScan {
 }
 
 impl HeadScan {
-    /// Whether nothing has been looked at yet.
-    pub fn is_fresh(&self) -> bool {
-        self.seen == 0
-    }
-
     /// `received` is everything since the head's first byte. Returns the head's length, with its empty
     /// line, once that is there.
     ///

@@ -12,6 +12,9 @@ const METHODS: usize = Method::ALL.len();
 /// 1xx to 5xx.
 const CLASSES: usize = 5;
 
+/// What stands for the method of a TCP listener's connections, so that one family holds every outcome.
+const TUNNEL: &str = "tcp";
+
 /// All workers' counters of a service. A worker's cells exist from its first request on, so an app
 /// without traffic costs a pointer per worker.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct ServiceMetrics {
 pub struct ServiceCells {
     answered: [[Counter; CLASSES]; METHODS],
     failed: OnceLock<Box<FailureCells>>,
+    /// Of TCP listeners: connections that both sides ended in order.
+    tunnels: Counter,
     /// From the first byte of the request to the last byte of the response.
     pub request_seconds: Histogram,
     /// From the request's last attempt to the first byte of the response's head.
@@ -40,8 +45,11 @@ pub struct ServiceCells {
     pub retries: Counter,
 }
 
-#[derive(Debug)]
-struct FailureCells([[Counter; Reason::ALL.len()]; METHODS]);
+#[derive(Debug, Default)]
+struct FailureCells {
+    requests: [[Counter; Reason::ALL.len()]; METHODS],
+    tunnels: [Counter; Reason::ALL.len()],
+}
 
 impl ServiceMetrics {
     /// `version` is `None` for requests that never came to one.
@@ -80,8 +88,19 @@ impl ServiceCells {
     }
 
     pub fn count_failure(&self, method: Method, reason: Reason) {
-        let failed = self.failed.get_or_init(|| Box::new(FailureCells(Default::default())));
-        failed.0[method as usize][reason as usize].increment();
+        self.failures().requests[method as usize][reason as usize].increment();
+    }
+
+    pub fn count_tunnel(&self) {
+        self.tunnels.increment();
+    }
+
+    pub fn count_tunnel_failure(&self, reason: Reason) {
+        self.failures().tunnels[reason as usize].increment();
+    }
+
+    fn failures(&self) -> &FailureCells {
+        self.failed.get_or_init(Box::default)
     }
 
     /// Adds this worker's counts, class by class, to `total`.
@@ -91,9 +110,12 @@ impl ServiceCells {
                 total.answered[method][class] += counter.value();
             }
         }
-        for (method, reasons) in self.failed.get().iter().flat_map(|failed| failed.0.iter().enumerate()) {
-            for (reason, counter) in reasons.iter().enumerate() {
-                total.failed[method][reason] += counter.value();
+        total.tunnels += self.tunnels.value();
+        let Some(failed) = self.failed.get() else { return };
+        let rows = failed.requests.iter().chain([&failed.tunnels]);
+        for (row, sums) in rows.zip(total.failed.iter_mut().chain([&mut total.failed_tunnels])) {
+            for (counter, sum) in row.iter().zip(sums) {
+                *sum += counter.value();
             }
         }
     }
@@ -104,6 +126,8 @@ impl ServiceCells {
 pub(super) struct RequestTotals {
     answered: [[u64; CLASSES]; METHODS],
     failed: [[u64; Reason::ALL.len()]; METHODS],
+    tunnels: u64,
+    failed_tunnels: [u64; Reason::ALL.len()],
 }
 
 impl RequestTotals {
@@ -113,11 +137,14 @@ impl RequestTotals {
         let answered = Method::ALL.iter().zip(&self.answered).flat_map(|(method, classes)| {
             classes.iter().zip(NAMES).map(|(count, class)| (method.as_str(), class, "", *count))
         });
-        let failed = Method::ALL.iter().zip(&self.failed).flat_map(|(method, reasons)| {
-            reasons.iter().zip(Reason::ALL).map(|(count, reason)| {
-                (method.as_str(), NAMES[usize::from(reason.status() / 100) - 1], reason.as_str(), *count)
+        let methods = Method::ALL.iter().map(|method| method.as_str()).chain([TUNNEL]);
+        let rows = self.failed.iter().chain([&self.failed_tunnels]);
+        let failed = methods.zip(rows).flat_map(|(method, reasons)| {
+            reasons.iter().zip(Reason::ALL).map(move |(count, reason)| {
+                (method, NAMES[usize::from(reason.status() / 100) - 1], reason.as_str(), *count)
             })
         });
-        answered.chain(failed).filter(|(.., count)| *count > 0)
+        let tunnels = [(TUNNEL, "2xx", "", self.tunnels)];
+        answered.chain(failed).chain(tunnels).filter(|(.., count)| *count > 0)
     }
 }

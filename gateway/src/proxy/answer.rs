@@ -1,12 +1,13 @@
 //! What the gateway says itself.
 
+use super::facts::Facts;
 use crate::message::encode::{push_decimal, push_length};
-use crate::message::{Malformed, Method};
+use crate::message::{Malformed, Method, Version};
 use crate::reason::{Reason, phrase};
 
 /// A complete response: the status, the reason code as a field and in a line of text, and for a
 /// malformed message the rule that it breaks.
-pub fn write(reason: Reason, detail: Option<Malformed>, method: Method, keep_alive: bool) -> Vec<u8> {
+pub fn write(reason: Reason, detail: Option<Malformed>, facts: &Facts, keep_alive: bool) -> Vec<u8> {
     let status = reason.status();
     let mut body = format!("{status} {}: {}\n", phrase(status), reason.as_str());
     if let Some(detail) = detail {
@@ -25,11 +26,13 @@ pub fn write(reason: Reason, detail: Option<Malformed>, method: Method, keep_ali
         out.extend_from_slice(b"Retry-After: 1\r\n");
     }
     push_length(&mut out, body.len() as u64);
-    if !keep_alive {
-        out.extend_from_slice(b"Connection: close\r\n");
+    match (keep_alive, facts.version) {
+        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (true, Version::Http11) => {}
     }
     out.extend_from_slice(b"\r\n");
-    if method != Method::Head {
+    if facts.method != Method::Head {
         out.extend_from_slice(body.as_bytes());
     }
     out
@@ -41,14 +44,17 @@ mod tests {
 
     #[test]
     fn an_answer_names_its_reason_and_the_broken_rule() {
-        let out = write(Reason::BadRequest, Some(Malformed::HostCount), Method::Get, false);
+        let mut facts = Facts::unknown(std::time::Instant::now(), [b'0'; 32], 0);
+        let out = write(Reason::BadRequest, Some(Malformed::HostCount), &facts, false);
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.starts_with("HTTP/1.1 400 Bad Request\r\n")
                 && text.contains("X-Sluice-Reason: bad_request\r\n")
         );
         assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"));
-        let head = write(Reason::UnknownHost, None, Method::Head, true);
-        assert!(head.ends_with(b"\r\n\r\n"));
+        facts.method = Method::Head;
+        facts.version = Version::Http10;
+        let head = String::from_utf8(write(Reason::UnknownHost, None, &facts, true)).unwrap();
+        assert!(head.ends_with("\r\n\r\n") && head.contains("Connection: keep-alive\r\n"));
     }
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::client::Client;
 use super::dial::connect;
 use super::facts::{After, Facts, Outcome};
+use super::outgoing::MERGE_BYTES;
 use super::relay::{PREFIX_ROOM, Relay, RelayError, poll_more};
 use super::timeouts;
 use crate::message::encode::{self, Delimiting, Downstream};
@@ -37,8 +38,6 @@ pub struct Attempt<'a> {
     client: &'a mut Client,
     facts: &'a Facts,
     upload: Relay,
-    /// Of the upload as it was when the deadline was last set.
-    upload_progress: u64,
     /// The endpoint or the client broke the upload off; a response may still come.
     upload_failure: Option<Reason>,
     response: Option<Buffer>,
@@ -61,12 +60,12 @@ impl<'a> Attempt<'a> {
             client,
             facts,
             upload: Relay::new(facts.framing, delimiting, head),
-            upload_progress: 0,
             upload_failure: None,
             response: None,
             interims: 0,
             outcome: Outcome {
                 endpoint,
+                is_reused: false,
                 retries,
                 attempted,
                 responded: None,
@@ -106,14 +105,15 @@ impl<'a> Attempt<'a> {
     }
 
     async fn open(&mut self) -> Result<TcpStream, Failure> {
-        let worker = &self.client.worker;
-        let endpoint = &self.outcome.endpoint;
+        let worker = self.client.worker.clone();
+        let endpoint = self.outcome.endpoint.clone();
         let cells = endpoint.metrics.cells(worker.index);
         // A second attempt after a reset wants a connection that nobody has had time to close.
         if self.outcome.retries == 0
             && let Some(idle) = worker.upstreams.take(endpoint.live.id)
         {
             cells.reuses.increment();
+            self.outcome.is_reused = true;
             return Ok(idle);
         }
         match connect(endpoint.address, &self.client.deadline).await {
@@ -121,10 +121,18 @@ impl<'a> Attempt<'a> {
                 cells.connects.increment();
                 Ok(stream)
             }
+            Err(error) if is_ours(&error) => {
+                worker.upstreams.clear();
+                Err(Failure { reason: Reason::OutOfSockets, is_repeatable: false })
+            }
             Err(error) => {
                 cells.connect_failures.increment();
                 let timed_out = error.kind() == io::ErrorKind::TimedOut;
-                let reason = if timed_out { Reason::ConnectTimeout } else { Reason::ConnectFailed };
+                let reason = match (worker.is_aborting(), timed_out) {
+                    (true, _) => Reason::Shutdown,
+                    (false, true) => Reason::ConnectTimeout,
+                    (false, false) => Reason::ConnectFailed,
+                };
                 // Not a byte was sent, so any method may go elsewhere.
                 Err(Failure { reason, is_repeatable: true })
             }
@@ -132,9 +140,9 @@ impl<'a> Attempt<'a> {
     }
 
     fn failure(&self, reason: Reason) -> Failure {
-        // RFC 9110 section 9.2.2, and design rule 10. A body that was begun is gone.
-        let is_repeatable =
-            reason == Reason::UpstreamReset && self.facts.method.is_idempotent() && !self.facts.has_body();
+        // RFC 9110 section 9.2.2: what is idempotent, or was never sent. A body that was begun is gone.
+        let cannot_double = self.facts.method.is_idempotent() || self.upload.sent() == 0;
+        let is_repeatable = reason == Reason::UpstreamReset && cannot_double && !self.facts.has_body();
         Failure { reason, is_repeatable }
     }
 
@@ -176,8 +184,10 @@ impl<'a> Attempt<'a> {
         upstream: &mut TcpStream,
         scan: &mut HeadScan,
     ) -> Poll<Result<usize, Reason>> {
-        self.poll_upload(context, upstream);
-        if let Some(reason @ (Reason::BadBody | Reason::ClientAbort)) = self.upload_failure {
+        if self.poll_upload(context, upstream) {
+            self.client.deadline.set(timeouts::RESPONSE);
+        }
+        if let Some(reason) = self.client_failure() {
             return Poll::Ready(Err(reason));
         }
         loop {
@@ -191,6 +201,10 @@ impl<'a> Attempt<'a> {
             let is_begun = self.response.is_some();
             let buffers = &self.client.worker.buffers;
             let mut buffer = self.response.take().unwrap_or_else(|| buffers.take(PREFIX_ROOM));
+            if buffer.room().is_empty() {
+                // Interim responses have used it up.
+                buffer = buffers.make_room(buffer, PREFIX_ROOM);
+            }
             let polled = poll_more(context, upstream, &mut buffer);
             if is_begun || matches!(polled, Poll::Ready(Ok(1..))) {
                 self.response = Some(buffer);
@@ -199,37 +213,42 @@ impl<'a> Attempt<'a> {
             }
             match ready!(polled) {
                 Ok(1..) => {}
-                Ok(0) if is_begun => return Poll::Ready(Err(Reason::UpstreamBadResponse)),
+                _ if is_begun => return Poll::Ready(Err(Reason::UpstreamBadResponse)),
                 Ok(0) | Err(_) => return Poll::Ready(Err(Reason::UpstreamReset)),
             }
         }
     }
 
-    /// Sends what there is of the request. A failure ends the upload and not yet the attempt: an
-    /// endpoint may answer and close without reading the rest.
-    fn poll_upload(&mut self, context: &mut Context<'_>, upstream: &mut TcpStream) {
+    /// Sends what there is of the request; whether that was anything. A failure ends the upload and not
+    /// yet the attempt: an endpoint may answer and close without reading the rest.
+    fn poll_upload(&mut self, context: &mut Context<'_>, upstream: &mut TcpStream) -> bool {
         if self.upload.is_done() || self.upload_failure.is_some() {
-            return;
+            return false;
         }
-        let Client { stream, worker, received, deadline, .. } = &mut *self.client;
+        let before = self.upload.payload + self.upload.sent();
+        let Client { stream, worker, received, .. } = &mut *self.client;
         let polled = self.upload.poll(context, stream, upstream, received, &worker.buffers);
-        let progress = self.upload.payload + self.upload.sent();
-        if progress != self.upload_progress {
-            self.upload_progress = progress;
-            deadline.set(timeouts::RESPONSE);
-        }
         self.upload_failure = match polled {
             Poll::Ready(Err(RelayError::Source)) => Some(Reason::ClientAbort),
             Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(malformed.into()),
             Poll::Ready(Err(RelayError::Sink)) => Some(Reason::UpstreamReset),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
+        self.upload.payload + self.upload.sent() != before
+    }
+
+    /// Why the request can never be completed, if it is the client's doing.
+    fn client_failure(&self) -> Option<Reason> {
+        self.upload_failure.filter(|reason| matches!(reason, Reason::BadBody | Reason::ClientAbort))
     }
 
     /// Who kept us waiting for a response's head.
     fn timed_out(&self) -> Reason {
-        let awaits_client =
-            !self.upload.is_done() && !self.upload.is_sending() && !self.facts.expects_continue;
+        if self.client.worker.is_aborting() {
+            return Reason::Shutdown;
+        }
+        let may_send = !self.facts.expects_continue || self.interims > 0;
+        let awaits_client = !self.upload.is_done() && !self.upload.is_sending() && may_send;
         if awaits_client { Reason::BodyTimeout } else { Reason::UpstreamTimeout }
     }
 
@@ -250,7 +269,8 @@ impl<'a> Attempt<'a> {
             && !self.client.worker.is_draining();
         let downstream = Downstream { version: self.facts.version, keep_alive };
         let head = self.response.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
-        let mut out = Vec::with_capacity(length + ADDED_BYTES);
+        let body = self.response.as_ref().map_or(0, |buffer| buffer.filled().len() - length);
+        let mut out = Vec::with_capacity(length + ADDED_BYTES + body.min(MERGE_BYTES));
         let delimiting = encode::response(response, head, downstream, &mut out);
         self.consume_head(length);
         let mut download = Relay::new(response.framing, delimiting, out);
@@ -259,7 +279,7 @@ impl<'a> Attempt<'a> {
         self.outcome.failure = failure;
         download.release(&self.client.worker.buffers);
         if failure.is_some() {
-            return if failure == Some(Reason::ClientAbort) { After::Close } else { After::Abort };
+            return After::Abort;
         }
         let is_reusable = response.keep_alive
             && response.framing != Framing::UntilClose
@@ -268,12 +288,16 @@ impl<'a> Attempt<'a> {
             // Bytes after the response belong to no request.
             && self.response.is_none();
         if is_reusable {
-            self.client.worker.upstreams.put(self.outcome.endpoint.live.id, upstream);
+            let worker = &self.client.worker;
+            worker.upstreams.put(self.outcome.endpoint.live.id, upstream, worker.open_connections());
         }
-        match (keep_alive, self.upload.is_done() && self.client.received.is_none()) {
-            (true, _) => After::KeepAlive,
-            (false, true) => After::Close,
-            (false, false) => After::Linger,
+        if keep_alive {
+            After::KeepAlive
+        } else if self.upload.is_done() && self.facts.has_body() {
+            // A whole body was read; whether more follows is as for a request without one.
+            self.client.after_last(&Facts { framing: Framing::None, log: None, ..*self.facts })
+        } else {
+            self.client.after_last(self.facts)
         }
     }
 
@@ -281,11 +305,15 @@ impl<'a> Attempt<'a> {
         self.client.deadline.set(timeouts::BODY);
         let mut progress = 0;
         poll_fn(|context| {
-            self.poll_upload(context, upstream);
+            let uploaded = self.poll_upload(context, upstream);
+            if let Some(reason) = self.client_failure() {
+                return Poll::Ready(Err(reason));
+            }
             let Client { stream, worker, deadline, .. } = &mut *self.client;
             let polled = download.poll(context, upstream, stream, &mut self.response, &worker.buffers);
             let now = download.payload + download.sent();
-            if now != progress {
+            // What a client uploads does not excuse it from taking what it is sent.
+            if now != progress || uploaded && !download.is_sending() {
                 progress = now;
                 deadline.set(timeouts::BODY);
             }
@@ -293,6 +321,7 @@ impl<'a> Attempt<'a> {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(RelayError::Sink)) => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamTruncated)),
+                Poll::Pending if worker.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Pending => Poll::Ready(Err(Reason::UpstreamTruncated)),
@@ -300,6 +329,13 @@ impl<'a> Attempt<'a> {
         })
         .await
     }
+}
+
+/// The system's word for "you have no socket left", which is no endpoint's fault.
+fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    ours.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// What a response's head may gain: framing and Connection, so that writing it allocates once. A short

@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, ready};
+use std::time::Instant;
 
+use super::facts::{After, Facts};
 use super::outgoing::Outgoing;
 use super::relay::poll_fill;
 use super::timeouts;
@@ -57,10 +59,30 @@ impl Client {
         }
     }
 
+    /// How to close after a response that says so: at once only if the client has said that it is done
+    /// and nothing of it is left unread. Unread bytes would turn the close into a reset, which can take
+    /// the response with it (RFC 9112 section 9.6).
+    pub fn after_last(&self, facts: &Facts) -> After {
+        let is_quiet = self.received.is_none() && !self.stream.has_unread();
+        if facts.is_last && !facts.has_body() && is_quiet { After::Close } else { After::Linger }
+    }
+
+    /// Tells a TLS client that the stream ends here and was not cut. TCP's own FIN needs no help.
+    pub async fn say_goodbye(&mut self) {
+        if matches!(self.stream, Stream::Plain(_)) {
+            return;
+        }
+        self.deadline.set(timeouts::LINGER);
+        let Self { stream, deadline, .. } = self;
+        // Whatever comes of it, the connection is closed next.
+        let _ = deadline.bound(|context| stream.poll_shutdown_out(context)).await;
+    }
+
     /// Says that we are done, then reads and forgets until the client has heard it.
     pub async fn linger(&mut self) {
-        self.deadline.set(timeouts::LINGER);
+        let began = Instant::now();
         self.release();
+        self.deadline.set(timeouts::LINGER);
         let Self { stream, worker, deadline, .. } = self;
         let heard = deadline.bound(|context| {
             ready!(stream.poll_shutdown_out(context))?;
@@ -68,6 +90,9 @@ impl Client {
                 match ready!(poll_fill(context, stream, &worker.buffers, false))? {
                     Some(buffer) => worker.buffers.put(buffer),
                     None => return Poll::Ready(io::Result::Ok(())),
+                }
+                if began.elapsed() < timeouts::LINGER_TOTAL && !worker.is_aborting() {
+                    deadline.set(timeouts::LINGER);
                 }
             }
         });

@@ -13,6 +13,7 @@ use crate::message::Malformed;
 use crate::message::request::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 use crate::message::scan::HeadScan;
 use crate::reason::Reason;
+use crate::worker::Buffer;
 
 enum Received {
     /// A head of this many bytes, at the start of what was received.
@@ -39,7 +40,7 @@ pub async fn serve(mut client: Client) {
         is_first = false;
         match after {
             After::KeepAlive => continue,
-            After::Close => {}
+            After::Close => Box::pin(client.say_goodbye()).await,
             After::Linger => Box::pin(client.linger()).await,
             After::Abort => client.stream.reset_on_close(),
         }
@@ -62,19 +63,13 @@ async fn request(client: &mut Client, head_bytes: usize) -> After {
 /// Waits for the next head. Until its first byte arrives nothing is held; the deadline is the
 /// keepalive's, from then on the head's.
 async fn receive_head(client: &mut Client, is_first: bool) -> Received {
-    if client.received.is_none() {
-        client.deadline.set(if is_first { timeouts::HEADER } else { timeouts::KEEPALIVE });
-        let Client { stream, worker, deadline, .. } = client;
-        let waited = deadline.bound(|context| match poll_fill(context, stream, &worker.buffers, false) {
-            Poll::Pending if worker.is_draining() => Poll::Ready(Ok(None)),
-            polled => polled,
-        });
-        match waited.await {
-            Ok(Ok(Some(buffer))) => client.received = Some(buffer),
-            Ok(Ok(None) | Err(_)) | Err(_) => return Received::Closed,
+    let mut scan = HeadScan::default();
+    while skip_empty_lines(client) {
+        match receive_first(client, is_first).await {
+            Some(buffer) => client.received = Some(buffer),
+            None => return Received::Closed,
         }
     }
-    let mut scan = HeadScan::default();
     let mut is_waiting = false;
     loop {
         match find_head(client, &mut scan) {
@@ -85,6 +80,8 @@ async fn receive_head(client: &mut Client, is_first: bool) -> Received {
         if !is_waiting {
             client.deadline.set(timeouts::HEADER);
             is_waiting = true;
+            client.received =
+                client.received.take().map(|buffer| client.worker.buffers.shrink(buffer, PREFIX_ROOM));
         }
         match receive_more(client).await {
             Ok(0) => return Received::Closed,
@@ -95,18 +92,48 @@ async fn receive_head(client: &mut Client, is_first: bool) -> Received {
     }
 }
 
+/// The first bytes of a request; `None` when there will be none.
+async fn receive_first(client: &mut Client, is_first: bool) -> Option<Buffer> {
+    client.deadline.set(if is_first { timeouts::HEADER } else { timeouts::KEEPALIVE });
+    let Client { stream, worker, deadline, .. } = client;
+    let mut is_last_call = false;
+    let waited = deadline.bound(|context| match poll_fill(context, stream, &worker.buffers, false) {
+        Poll::Pending if worker.is_draining() && !is_first => Poll::Ready(Ok(None)),
+        Poll::Pending if worker.is_draining() && !is_last_call => {
+            is_last_call = true;
+            deadline.set(timeouts::LAST_CALL);
+            Poll::Pending
+        }
+        polled => polled,
+    });
+    waited.await.ok()?.ok()?
+}
+
+/// RFC 9112 section 2.2: empty lines before a request are ignored. Returns whether nothing is left.
+fn skip_empty_lines(client: &mut Client) -> bool {
+    let Some(buffer) = &mut client.received else { return true };
+    while buffer.filled().starts_with(b"\r\n") {
+        buffer.start += EMPTY_LINE;
+    }
+    let is_empty = buffer.is_empty();
+    if is_empty {
+        client.release();
+    }
+    is_empty
+}
+
 /// The length of the head that begins what was received, once it is complete.
 fn find_head(client: &mut Client, scan: &mut HeadScan) -> Result<Option<usize>, Malformed> {
     let Some(buffer) = &mut client.received else { return Ok(None) };
-    // RFC 9112 section 2.2: empty lines before a request are ignored.
-    while scan.is_fresh() && buffer.filled().starts_with(b"\r\n") {
-        buffer.start += 2;
+    let mut found = scan.find_end(buffer.filled());
+    if found == Ok(Some(EMPTY_LINE)) {
+        // Its first half had come alone.
+        buffer.start += EMPTY_LINE;
+        *scan = HeadScan::default();
+        found = scan.find_end(buffer.filled());
     }
     let filled = buffer.filled();
-    if scan.is_fresh() && filled == b"\r" {
-        return Ok(None);
-    }
-    match scan.find_end(filled)? {
+    match found? {
         Some(length) if length <= MAX_HEAD_BYTES => Ok(Some(length)),
         Some(_) => Err(Malformed::HeadTooLong),
         None if filled.len() < MAX_HEAD_BYTES => Ok(None),
@@ -115,15 +142,17 @@ fn find_head(client: &mut Client, scan: &mut HeadScan) -> Result<Option<usize>, 
     }
 }
 
+/// CR LF.
+const EMPTY_LINE: usize = 2;
+
 async fn receive_more(client: &mut Client) -> io::Result<usize> {
     let Client { stream, received, worker, deadline, .. } = client;
-    let buffer = received.get_or_insert_with(|| worker.buffers.take(PREFIX_ROOM));
+    let mut buffer = received.take().unwrap_or_else(|| worker.buffers.take(PREFIX_ROOM));
     if buffer.room().is_empty() {
-        // A head that begins deep in a buffer of pipelined requests moves to the front of a new one.
-        let mut fresh = worker.buffers.take(PREFIX_ROOM);
-        fresh.append(buffer.filled());
-        worker.buffers.put(std::mem::replace(buffer, fresh));
+        // It outgrew a small one, or begins deep in one of pipelined requests.
+        buffer = worker.buffers.make_room(buffer, PREFIX_ROOM);
     }
+    let buffer = received.insert(buffer);
     match deadline.bound(|context| poll_more(context, stream, buffer)).await {
         Ok(read) => read,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),

@@ -1,9 +1,11 @@
 //! What is known of a request at each stage of its way.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+use smallvec::SmallVec;
 
 use crate::message::fields::list_items;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version};
@@ -29,7 +31,10 @@ pub struct Facts {
     pub method: Method,
     pub version: Version,
     pub framing: Framing,
+    /// Whether the connection may stay open: the client wants it and we are not draining.
     pub keep_alive: bool,
+    /// The client asked for the connection to be closed, so it sends nothing more.
+    pub is_last: bool,
     /// The client waits with its body for a 100.
     pub expects_continue: bool,
     pub head_bytes: usize,
@@ -47,6 +52,7 @@ impl Facts {
             version: Version::Http11,
             framing: Framing::None,
             keep_alive: false,
+            is_last: false,
             expects_continue: false,
             head_bytes,
             id,
@@ -74,6 +80,8 @@ pub struct Refusal {
 #[derive(Debug)]
 pub struct Outcome {
     pub endpoint: Arc<PooledEndpoint>,
+    /// Whether the request went out on a kept connection, which may have been closed under it.
+    pub is_reused: bool,
     pub retries: u32,
     /// When that attempt began.
     pub attempted: Instant,
@@ -106,12 +114,14 @@ pub struct LogFacts {
     host: usize,
     target: usize,
     agent: usize,
-    /// The last address in X-Forwarded-For that a trusted peer vouches for.
+    referer: usize,
+    /// Whom trusted peers name as the client.
     pub client: Option<IpAddr>,
 }
 
 impl LogFacts {
-    pub fn of(request: &RequestHead, head: &[u8], is_trusted: bool) -> Self {
+    /// `trusts` says whose word on earlier hops is believed; `None`: not even the peer's.
+    pub fn of(request: &RequestHead, head: &[u8], trusts: Option<&dyn Fn(IpAddr) -> bool>) -> Self {
         let mut text = Vec::with_capacity(LOG_BYTES);
         let mut push = |bytes: &[u8]| {
             text.extend_from_slice(bytes);
@@ -122,9 +132,12 @@ impl LogFacts {
         let host = push(request.authority.within(head));
         let target = push(request.target.within(head));
         let agent = push(value(FieldKind::UserAgent));
-        push(value(FieldKind::Referer));
-        let client = is_trusted.then(|| last_address(request, head)).flatten();
-        Self { text, method, host, target, agent, client }
+        let referer = push(value(FieldKind::Referer));
+        if trusts.is_some() {
+            push(value(FieldKind::XRequestId));
+        }
+        let client = trusts.and_then(|trusts| forwarded_client(request, head, trusts));
+        Self { text, method, host, target, agent, referer, client }
     }
 
     pub fn method(&self) -> &[u8] {
@@ -144,14 +157,37 @@ impl LogFacts {
     }
 
     pub fn referer(&self) -> &[u8] {
-        &self.text[self.agent..]
+        &self.text[self.agent..self.referer]
+    }
+
+    /// The request's id as a trusted peer gave it; else empty.
+    pub fn given_id(&self) -> &[u8] {
+        &self.text[self.referer..]
     }
 }
 
 /// Method, host, a usual path and a browser's user agent.
 const LOG_BYTES: usize = 256;
 
-fn last_address(request: &RequestHead, head: &[u8]) -> Option<IpAddr> {
-    let last = request.fields.all(FieldKind::XForwardedFor).last()?;
-    std::str::from_utf8(list_items(last.value.within(head)).last()?).ok()?.parse().ok()
+/// X-Forwarded-For from the end: the first address that is no trusted proxy's.
+fn forwarded_client(request: &RequestHead, head: &[u8], trusts: &dyn Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let fields: SmallVec<[_; 2]> = request.fields.all(FieldKind::XForwardedFor).collect();
+    let mut furthest = None;
+    for field in fields.iter().rev() {
+        let items: SmallVec<[&[u8]; 8]> = list_items(field.value.within(head)).collect();
+        for item in items.iter().rev() {
+            let Some(address) = parse_hop(item) else { return furthest };
+            furthest = Some(address);
+            if !trusts(address) {
+                return furthest;
+            }
+        }
+    }
+    furthest
+}
+
+/// An address, with or without a port.
+fn parse_hop(item: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(item).ok()?;
+    text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|hop| hop.ip()))
 }

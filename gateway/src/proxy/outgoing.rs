@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 use crate::worker::{Buffer, Buffers};
 
 /// Copying this much into the head is cheaper than a vectored write.
-const MERGE_BYTES: usize = 2 << 10;
+pub const MERGE_BYTES: usize = 2 << 10;
 
 #[derive(Debug, Default)]
 pub struct Outgoing {

@@ -19,16 +19,21 @@ pub fn prepare(client: &Client, head: &[u8], started: Instant) -> Result<Request
     };
     let parsed = RequestHead::parse(head).map_err(refuse_unread)?;
     let path = target::route_path(parsed.path_and_query.within(head)).map_err(refuse_unread)?;
+    let trusts = |address| worker.shared.is_trusted(address);
     let facts = Facts {
         started,
         method: parsed.method,
         version: parsed.version,
         framing: parsed.framing,
         keep_alive: parsed.keep_alive && !worker.is_draining(),
+        is_last: !parsed.keep_alive,
         expects_continue: parsed.expects_continue,
         head_bytes: head.len(),
         id,
-        log: worker.log.is_on().then(|| Box::new(LogFacts::of(&parsed, head, client.is_trusted))),
+        log: worker
+            .log
+            .is_on()
+            .then(|| Box::new(LogFacts::of(&parsed, head, client.is_trusted.then_some(&trusts)))),
     };
     let refuse = |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app }));
     if parsed.method == Method::Connect {

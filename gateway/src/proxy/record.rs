@@ -51,7 +51,9 @@ pub fn exchange(client: &Client, facts: &Facts, outcome: &Outcome) {
         Some(reason) => cells.count_failure(facts.method, reason),
     }
     cells.request_seconds.record(ended - facts.started);
-    cells.added_seconds.record(outcome.attempted - facts.started);
+    if outcome.retries == 0 {
+        cells.added_seconds.record(outcome.attempted - facts.started);
+    }
     if let Some(responded) = outcome.responded {
         cells.upstream_seconds.record(responded - outcome.attempted);
     }

@@ -19,13 +19,13 @@ pub async fn refuse(client: &mut Client, refusal: Refusal) -> After {
     let Refusal { facts, reason, detail, app } = refusal;
     // A body that nobody will read leaves the next request's start unknown.
     let keep_alive = facts.keep_alive && !facts.has_body();
-    let response = answer::write(reason, detail, facts.method, keep_alive);
+    let response = answer::write(reason, detail, &facts, keep_alive);
     let sent = client.send(response).await;
     let app_metrics = app.as_ref().map(|app| &app.metrics);
     record::refusal(client, &facts, reason, app_metrics, sent.as_ref().copied().unwrap_or(0));
     match sent {
         Err(_) => After::Close,
         Ok(_) if keep_alive => After::KeepAlive,
-        Ok(_) => After::Linger,
+        Ok(_) => client.after_last(&facts),
     }
 }

@@ -131,10 +131,18 @@ impl Relay {
         self.full_reads = if full { self.full_reads.saturating_add(1) } else { 0 };
         let (payload, consumed) = self.decode(buffer.filled_mut()).map_err(RelayError::Malformed)?;
         self.payload += payload as u64;
-        if consumed < buffer.filled().len() {
-            *carried = Some(copy_rest(&buffer, consumed, buffers));
+        let rest = buffer.filled().len() - consumed;
+        if rest > payload {
+            // Many small requests in one buffer: the body moves, and the rest stays where it is.
+            let body = copy(&buffer.filled()[..payload], buffers);
+            buffer.start += consumed;
+            *carried = Some(std::mem::replace(&mut buffer, body));
+        } else if rest > 0 {
+            *carried = Some(copy(&buffer.filled()[consumed..], buffers));
+            buffer.end = buffer.start + payload;
+        } else {
+            buffer.end = buffer.start + payload;
         }
-        buffer.end = buffer.start + payload;
         if self.delimiting == Delimiting::Chunked {
             if payload > 0 {
                 let mut size_line = [0; PREFIX_ROOM];
@@ -227,15 +235,11 @@ where
     Poll::Ready(Ok(read))
 }
 
-/// The bytes after `consumed`, in a buffer of their own that is as large.
-fn copy_rest(buffer: &Buffer, consumed: usize, buffers: &Buffers) -> Buffer {
-    let bytes = &buffer.filled()[consumed..];
-    let mut rest = buffers.take(PREFIX_ROOM);
-    if rest.room().len() < bytes.len() {
-        buffers.put(std::mem::replace(&mut rest, buffers.take_large(PREFIX_ROOM)));
-    }
-    rest.append(bytes);
-    rest
+/// `bytes` in a buffer of their own, which is as large as they need.
+fn copy(bytes: &[u8], buffers: &Buffers) -> Buffer {
+    let mut copied = buffers.take_fitting(PREFIX_ROOM, bytes.len());
+    copied.append(bytes);
+    copied
 }
 
 fn chunk_size_line(size: usize, line: &mut [u8; PREFIX_ROOM]) -> &[u8] {

@@ -1,5 +1,6 @@
 //! A TCP listener's connection: bytes both ways, each direction ended on its own.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,9 +14,9 @@ use tokio::net::TcpStream;
 use super::dial::connect;
 use super::relay::{Relay, RelayError};
 use super::timeouts;
-use crate::listener::TcpListenerContext;
+use crate::listener::{TcpListenerContext, reset_on_close};
+use crate::message::Framing;
 use crate::message::encode::Delimiting;
-use crate::message::{Framing, Method};
 use crate::metrics::ServiceMetrics;
 use crate::reason::Reason;
 use crate::table::CompiledApp;
@@ -78,30 +79,44 @@ pub async fn serve(
     };
     let (mut upstream, metrics) = match dial(&worker, &app, &deadline).await {
         Ok(dialled) => dialled,
-        Err(reason) => return app.metrics.cells(worker.index).count_failure(Method::Other, reason),
+        Err(reason) => return app.metrics.cells(worker.index).count_tunnel_failure(reason),
     };
     drop(app);
+    keep_alive(&client);
+    keep_alive(&upstream);
     let (mut there, mut back) = (Direction::new(), Direction::new());
     deadline.set(timeouts::TUNNEL);
     let mut progress = 0;
     let passed = deadline.bound(|context| {
-        let polled = there
-            .poll(context, &mut client, &mut upstream, &worker)
-            .and_then(|()| back.poll(context, &mut upstream, &mut client, &worker));
+        let sent = there.poll(context, &mut client, &mut upstream, &worker);
+        let received = back.poll(context, &mut upstream, &mut client, &worker);
         let now = there.relay.sent() + back.relay.sent();
-        if now != progress {
+        if now != progress && !worker.is_aborting() {
             progress = now;
             deadline.set(timeouts::TUNNEL);
         }
-        match polled {
-            Err(_) => Poll::Ready(()),
-            Ok(()) if there.is_ended && back.is_ended => Poll::Ready(()),
+        match sent.and(received) {
+            Err(_) => Poll::Ready(false),
+            Ok(()) if there.is_ended && back.is_ended => Poll::Ready(true),
             Ok(()) => Poll::Pending,
         }
     });
-    // Whatever ended it, both sockets close next.
-    let _ = passed.await;
+    let failure = match passed.await {
+        Ok(true) => None,
+        Ok(false) => Some(Reason::UpstreamTruncated),
+        Err(_) if worker.is_aborting() => Some(Reason::Shutdown),
+        Err(_) => Some(Reason::UpstreamTimeout),
+    };
+    if failure.is_some() {
+        // Neither side may take a cut stream for a whole one.
+        reset_on_close(&client);
+        reset_on_close(&upstream);
+    }
     let cells = metrics.cells(worker.index);
+    match failure {
+        None => cells.count_tunnel(),
+        Some(reason) => cells.count_tunnel_failure(reason),
+    }
     cells.received_bytes.add(there.relay.sent());
     cells.sent_bytes.add(back.relay.sent());
     there.relay.release(&worker.buffers);
@@ -114,24 +129,39 @@ async fn dial(
     app: &CompiledApp,
     deadline: &Deadline,
 ) -> Result<(TcpStream, Arc<ServiceMetrics>), Reason> {
+    let turn = app.tcp.next_turn(&app.live);
+    let Some(mut endpoint) = worker.rotations.pick(app, &app.tcp, turn) else {
+        return Err(if app.tcp.is_empty() { Reason::NoEndpoint } else { Reason::NoHealthyEndpoint });
+    };
     let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
-    let mut failure = if app.tcp.is_empty() { Reason::NoEndpoint } else { Reason::NoHealthyEndpoint };
-    while tried.len() < MAX_ATTEMPTS
-        && let Some(endpoint) = worker.rotations.pick(app, &app.tcp, &tried)
-    {
+    loop {
         tried.push(endpoint.live.id);
         let cells = endpoint.metrics.cells(worker.index);
-        match connect(endpoint.address, deadline).await {
+        let error = match connect(endpoint.address, deadline).await {
             Ok(stream) => {
                 cells.connects.increment();
                 return Ok((stream, endpoint.metrics.clone()));
             }
-            Err(_) => {
-                cells.connect_failures.increment();
-                worker.rotations.suspect(endpoint.live.id);
-                failure = Reason::ConnectFailed;
-            }
-        }
+            Err(error) => error,
+        };
+        cells.connect_failures.increment();
+        worker.rotations.suspect(endpoint.live.id);
+        let next = if tried.len() < MAX_ATTEMPTS && !worker.is_aborting() {
+            worker.rotations.pick_again(app, &app.tcp, turn, &tried)
+        } else {
+            None
+        };
+        let timed_out = error.kind() == io::ErrorKind::TimedOut;
+        let Some(next) = next else {
+            return Err(if timed_out { Reason::ConnectTimeout } else { Reason::ConnectFailed });
+        };
+        cells.retries.increment();
+        endpoint = next;
     }
-    Err(failure)
+}
+
+/// A peer that has vanished is noticed in a silence that may last an hour.
+fn keep_alive(stream: &TcpStream) {
+    // Where it fails the socket is already dead.
+    let _ = socket2::SockRef::from(stream).set_keepalive(true);
 }

@@ -13,8 +13,12 @@ pub const CONNECT: Duration = Duration::from_secs(3);
 pub const RESPONSE: Duration = Duration::from_secs(60);
 /// Between two bytes of a body in either direction, and for a client to take what it is sent.
 pub const BODY: Duration = Duration::from_secs(60);
-/// For a client to notice our close after we stopped reading it (RFC 9112 section 9.6).
+/// Without a byte from a client that was told that we close (RFC 9112 section 9.6).
 pub const LINGER: Duration = Duration::from_secs(2);
+/// For it to stop sending altogether. nginx's default.
+pub const LINGER_TOTAL: Duration = Duration::from_secs(30);
+/// For the first request of a connection that was accepted before a drain began: it was on its way.
+pub const LAST_CALL: Duration = Duration::from_secs(1);
 /// Of a TCP listener's connections, without a byte in either direction. HAProxy's advice for databases.
 pub const TUNNEL: Duration = Duration::from_secs(3600);
 /// For a TLS handshake, which takes two round trips at the most.

@@ -31,10 +31,14 @@ pub struct CompiledApp {
 }
 
 impl CompiledApp {
-    /// Of two apps with the same claim the lesser wins: an app's own name below the base domain is its
-    /// own, whatever others write; then who claimed first.
-    pub fn precedence(&self) -> (bool, u64, &AppId) {
-        (!self.spec.hosts.is_empty(), self.claimed, &self.id)
+    /// Of two apps with the same claim the lesser wins.
+    pub fn precedence(&self) -> (u64, &AppId) {
+        (self.claimed, &self.id)
+    }
+
+    /// Whether it answers at its own name below the base domain, which nobody else can take part of.
+    pub fn has_own_name(&self) -> bool {
+        self.spec.hosts.is_empty()
     }
 
     /// Whether there can be a listener that both serve.
@@ -79,12 +83,16 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// The pool of the next request, then the others that have a share: when a version has nothing
-    /// healthy, an answer of another one is worth more than an error.
-    pub fn choose(&self, live: &AppLive) -> impl Iterator<Item = &Pool> {
-        let first = self.split.as_ref().map_or(0, |split| split.step(&live.split_cursor));
+    /// The turn of the next request: which of the pools its share of the split belongs to.
+    pub fn next_turn(&self, live: &AppLive) -> usize {
+        self.split.as_ref().map_or(0, |split| split.step(&live.split_cursor))
+    }
+
+    /// The pool whose turn it is, then the others that have a share: when a version has nothing healthy,
+    /// an answer of another one is worth more than an error.
+    pub fn choose(&self, turn: usize) -> impl Iterator<Item = &Pool> {
         let count = self.pools.len();
-        (0..count).filter_map(move |offset| self.pools.get((first + offset) % count))
+        (0..count).filter_map(move |offset| self.pools.get((turn + offset) % count))
     }
 
     pub fn is_empty(&self) -> bool {

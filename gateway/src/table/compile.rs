@@ -78,8 +78,10 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Com
     } else {
         let speakers =
             endpoints.iter().filter(|endpoint| endpoint.protocol == Protocol::Http1).cloned().collect();
-        // Pools that HTTP had to itself before keep their identity, and so do those that it shared.
-        Arc::new(spread(old.map(|old| &*old.http), app, speakers))
+        // Pools that were shared with TCP stay TCP's: two pools with one identity would make workers
+        // confuse their rotations.
+        let own = old.filter(|old| !Arc::ptr_eq(&old.http, &old.tcp)).map(|old| &*old.http);
+        Arc::new(spread(own, app, speakers))
     };
     CompiledApp {
         id: app.id.clone(),

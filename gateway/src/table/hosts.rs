@@ -19,8 +19,8 @@ type Shard = HashMap<Arc<str>, Arc<HostRoutes>, FixedState>;
 /// collisions by asking.
 const HASHER: FixedState = FixedState::with_seed(0x51_75_1c_e0);
 
-/// The paths of one host, in the order in which they are tried: exact ones, then prefixes by falling
-/// length; of equals the app that claimed the host first.
+/// The paths of one host, in the order in which they are tried: those of the app whose own name it is;
+/// exact ones, then prefixes by falling length; of equals the app that claimed the host first.
 #[derive(Debug)]
 pub struct HostRoutes {
     routes: Box<[(PathMatch, Arc<CompiledApp>)]>,
@@ -33,7 +33,8 @@ impl HostRoutes {
             .flat_map(|app| app.spec.paths.iter().map(|path| (path.clone(), app.clone())))
             .collect();
         routes.sort_by(|(path, app), (other_path, other)| {
-            rank(path).cmp(&rank(other_path)).then_with(|| app.precedence().cmp(&other.precedence()))
+            let own = |app: &CompiledApp| !app.has_own_name();
+            (own(app), rank(path), app.precedence()).cmp(&(own(other), rank(other_path), other.precedence()))
         });
         Self { routes: routes.into_boxed_slice() }
     }

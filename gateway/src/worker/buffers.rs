@@ -3,15 +3,20 @@
 //! A worker lends the one returned last, which is still in the processor's cache. Who waits for a
 //! socket holds none, so their number follows the connections that are stuck with unsent bytes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// A whole TLS record or 45 segments of an ethernet: past this a read gains little for small messages.
 const USUAL_BYTES: usize = 64 << 10;
+/// For the beginning of a head that has not come to its end: most do in their first packet, and who
+/// sends slowly should not hold more than was sent.
+const SMALL_BYTES: usize = 4 << 10;
 /// For bodies: few system calls per MiB and still within a second-level cache.
 const LARGE_BYTES: usize = 256 << 10;
 /// Free buffers beyond these go back to the allocator: 16 MiB and 4 MiB per worker at the most.
 const KEPT_USUAL: usize = 256;
 const KEPT_LARGE: usize = 16;
+/// 16 MiB per worker in large buffers, whoever stops reading; further bodies go on in usual ones.
+const LENT_LARGE: usize = 64;
 /// Room for the CR LF after a chunk. Reads leave it free.
 pub const TAIL_ROOM: usize = 2;
 
@@ -66,6 +71,7 @@ impl Buffer {
 pub struct Buffers {
     usual: RefCell<Vec<Buffer>>,
     large: RefCell<Vec<Buffer>>,
+    lent_large: Cell<usize>,
 }
 
 impl Buffers {
@@ -74,8 +80,21 @@ impl Buffers {
         Self::lend(&self.usual, USUAL_BYTES, start)
     }
 
-    /// One for long bodies.
+    /// One for long bodies, while there are any.
     pub fn take_large(&self, start: usize) -> Buffer {
+        if self.lent_large.get() >= LENT_LARGE {
+            return self.take(start);
+        }
+        self.take_full_size(start)
+    }
+
+    /// One that `bytes` fit into, whatever is lent: they have been received already.
+    pub fn take_fitting(&self, start: usize, bytes: usize) -> Buffer {
+        if start + bytes + TAIL_ROOM <= USUAL_BYTES { self.take(start) } else { self.take_full_size(start) }
+    }
+
+    fn take_full_size(&self, start: usize) -> Buffer {
+        self.lent_large.set(self.lent_large.get() + 1);
         Self::lend(&self.large, LARGE_BYTES, start)
     }
 
@@ -85,10 +104,36 @@ impl Buffers {
         buffer
     }
 
+    /// What `buffer` holds, in one that is no larger than it needs to be, with `start` bytes of room before.
+    pub fn shrink(&self, buffer: Buffer, start: usize) -> Buffer {
+        let held = buffer.filled().len();
+        if buffer.data.len() == SMALL_BYTES || held > SMALL_BYTES / 2 {
+            return buffer;
+        }
+        let mut small = Buffer::with_capacity(SMALL_BYTES);
+        (small.start, small.end) = (start, start);
+        small.append(buffer.filled());
+        self.put(buffer);
+        small
+    }
+
+    /// What `buffer` holds, with as much room behind it as a usual buffer has; the room in front of it
+    /// is given up.
+    pub fn make_room(&self, buffer: Buffer, start: usize) -> Buffer {
+        let mut fresh = self.take(start);
+        fresh.append(buffer.filled());
+        self.put(buffer);
+        fresh
+    }
+
     pub fn put(&self, buffer: Buffer) {
         let (free, kept) = match buffer.data.len() {
             USUAL_BYTES => (&self.usual, KEPT_USUAL),
-            _ => (&self.large, KEPT_LARGE),
+            LARGE_BYTES => {
+                self.lent_large.set(self.lent_large.get().saturating_sub(1));
+                (&self.large, KEPT_LARGE)
+            }
+            _ => return,
         };
         let mut free = free.borrow_mut();
         if free.len() < kept {

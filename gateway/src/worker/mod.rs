@@ -18,7 +18,6 @@ pub use buffers::{Buffer, Buffers};
 pub use deadlines::{Deadline, Deadlines, TICK};
 use ipnet::IpNet;
 use request_ids::RequestIds;
-use retries::RetryBudget;
 use rotations::Rotations;
 use tokio_util::sync::CancellationToken;
 use upstreams::UpstreamPool;
@@ -72,31 +71,38 @@ pub struct Worker {
     pub buffers: Buffers,
     pub upstreams: UpstreamPool,
     pub rotations: Rotations,
-    pub retries: RetryBudget,
     pub request_ids: RequestIds,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
     /// The table last seen, behind a count that only this thread touches.
     table: RefCell<Rc<TableHandle>>,
     connections: Cell<usize>,
+    /// What is left is being cut.
+    aborting: Cell<bool>,
 }
 
 impl Worker {
-    pub fn new(index: usize, shared: Arc<Shared>, metrics: Arc<WorkerMetrics>, log: WorkerLog) -> Self {
+    pub fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        metrics: Arc<WorkerMetrics>,
+        log: WorkerLog,
+        max_sockets: usize,
+    ) -> Self {
         let deadlines = Rc::new(Deadlines::default());
         Self {
             index,
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
-            upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone()),
+            upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone(), max_sockets),
             rotations: Rotations::new(deadlines.clone(), request_ids::random() as usize % (1 << 16)),
             shared,
             deadlines,
             buffers: Buffers::default(),
-            retries: RetryBudget::default(),
             request_ids: RequestIds::default(),
             metrics,
             log,
             connections: Cell::new(0),
+            aborting: Cell::new(false),
         }
     }
 
@@ -117,6 +123,16 @@ impl Worker {
 
     pub fn count_connections(&self, change: isize) {
         self.connections.set(self.connections.get().saturating_add_signed(change));
+    }
+
+    /// Ends every wait: what is under way is answered or cut now, counted and logged.
+    pub fn cut(&self) {
+        self.aborting.set(true);
+        self.deadlines.expire_all();
+    }
+
+    pub fn is_aborting(&self) -> bool {
+        self.aborting.get()
     }
 
     pub fn is_draining(&self) -> bool {

@@ -1,12 +1,13 @@
-//! A budget for retries, so that they never become the load that keeps an endpoint down.
+//! A budget for retries, per pool and worker, so that they never become the load that keeps an endpoint
+//! down.
 
 use std::cell::Cell;
 
 /// A fifth of the requests may be tried again, as in linkerd2-proxy.
 const DEPOSIT: u32 = 20;
 const COST: u32 = 100;
-/// Retries that a quiet worker may make at once: an app's every endpoint but one refusing costs this
-/// many before its probes have ejected them.
+/// Retries that may be made at once: endpoints that refuse are avoided for a second after each refusal, so
+/// an app's every endpoint but one can be dead for minutes before this is used up.
 const MOST: u32 = 100 * COST;
 
 /// In hundredths of a retry.

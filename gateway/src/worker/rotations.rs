@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::deadlines::{Deadlines, TICK};
+use super::retries::RetryBudget;
 use crate::balance::{Candidate, SmoothRotation};
 use crate::table::{CompiledApp, Pool, PooledEndpoint, Spread};
 
@@ -23,6 +24,8 @@ struct View {
     /// Positions in the pool's list, as the rotation has them.
     eligible: Vec<u32>,
     rotation: SmoothRotation,
+    /// One app's dead endpoints do not use up another one's retries.
+    retries: RetryBudget,
     used: u32,
 }
 
@@ -40,38 +43,54 @@ impl Rotations {
         Self { views: RefCell::default(), suspects: RefCell::default(), deadlines, offset }
     }
 
-    /// The endpoint for the next request of `app`: the split's version first, then any other that has
-    /// somebody. `tried` are endpoints that this request has been to.
-    pub fn pick(&self, app: &CompiledApp, spread: &Spread, tried: &[u64]) -> Option<Arc<PooledEndpoint>> {
-        spread.choose(&app.live).find_map(|pool| self.pick_from(app, pool, tried))
+    /// The endpoint for a request whose turn it is: of that version first, then of any other that has
+    /// somebody.
+    pub fn pick(&self, app: &CompiledApp, spread: &Spread, turn: usize) -> Option<Arc<PooledEndpoint>> {
+        spread.choose(turn).find_map(|pool| {
+            self.view(app, pool, |view| {
+                view.retries.deposit();
+                let position = view.rotation.pick()?;
+                let is_suspect = |id| self.is_suspect(id);
+                let other = is_suspect(view.id(pool, position)).then(|| view.rotation.pick_other(is_suspect));
+                Some(view.endpoint(pool, other.flatten().unwrap_or(position)))
+            })
+        })
     }
 
-    fn pick_from(&self, app: &CompiledApp, pool: &Pool, tried: &[u64]) -> Option<Arc<PooledEndpoint>> {
+    /// Another endpoint for a request that has been to those in `tried`, if the app's budget allows.
+    pub fn pick_again(
+        &self,
+        app: &CompiledApp,
+        spread: &Spread,
+        turn: usize,
+        tried: &[u64],
+    ) -> Option<Arc<PooledEndpoint>> {
+        spread.choose(turn).find_map(|pool| {
+            self.view(app, pool, |view| {
+                let is_tried = |id: u64| tried.contains(&id);
+                let other = view.rotation.pick_other(|id| is_tried(id) || self.is_suspect(id));
+                let position = other.or_else(|| view.rotation.pick_other(is_tried))?;
+                view.retries.withdraw().then(|| view.endpoint(pool, position))
+            })
+        })
+    }
+
+    /// This worker's view of `pool`, as healthy as it is now.
+    fn view<T>(&self, app: &CompiledApp, pool: &Pool, work: impl FnOnce(&mut View) -> T) -> T {
         let mut views = self.views.borrow_mut();
-        let stamp = pool.stamp(&app.live);
         let view = views.entry(pool.id).or_insert_with(|| View {
             stamp: (0, 0),
             eligible: Vec::new(),
             rotation: SmoothRotation::starting_at(self.offset),
+            retries: RetryBudget::default(),
             used: 0,
         });
+        let stamp = pool.stamp(&app.live);
         if view.stamp != stamp {
             view.refresh(pool, stamp);
         }
         view.used = self.deadlines.now();
-        let endpoint = |position: usize| &pool.endpoints[view.eligible[position] as usize];
-        let is_tried = |id: u64| tried.contains(&id);
-        if !tried.is_empty() {
-            let other = view.rotation.pick_other(|id| is_tried(id) || self.is_suspect(id));
-            return other.or_else(|| view.rotation.pick_other(is_tried)).map(endpoint).cloned();
-        }
-        let position = view.rotation.pick()?;
-        if self.is_suspect(endpoint(position).live.id)
-            && let Some(other) = view.rotation.pick_other(|id| self.is_suspect(id))
-        {
-            return Some(endpoint(other).clone());
-        }
-        Some(endpoint(position).clone())
+        work(view)
     }
 
     /// `endpoint` refused a connection: others are preferred for a moment.
@@ -92,6 +111,14 @@ impl Rotations {
 }
 
 impl View {
+    fn endpoint(&self, pool: &Pool, position: usize) -> Arc<PooledEndpoint> {
+        pool.endpoints[self.eligible[position] as usize].clone()
+    }
+
+    fn id(&self, pool: &Pool, position: usize) -> u64 {
+        pool.endpoints[self.eligible[position] as usize].live.id
+    }
+
     fn refresh(&mut self, pool: &Pool, stamp: (u64, u64)) {
         let up = || pool.endpoints.iter().zip(0u32..).filter(|(endpoint, _)| endpoint.live.health.is_up());
         self.eligible = up().map(|(_, position)| position).collect();

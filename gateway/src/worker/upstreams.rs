@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use foldhash::fast::FixedState;
 use tokio::net::TcpStream;
@@ -29,11 +29,13 @@ pub struct UpstreamPool {
     idle: RefCell<HashMap<u64, Vec<Idle>, FixedState>>,
     deadlines: Rc<Deadlines>,
     metrics: Arc<WorkerMetrics>,
+    /// Sockets that this worker may have, to clients and to endpoints.
+    max_sockets: usize,
 }
 
 impl UpstreamPool {
-    pub fn new(deadlines: Rc<Deadlines>, metrics: Arc<WorkerMetrics>) -> Self {
-        Self { idle: RefCell::default(), deadlines, metrics }
+    pub fn new(deadlines: Rc<Deadlines>, metrics: Arc<WorkerMetrics>, max_sockets: usize) -> Self {
+        Self { idle: RefCell::default(), deadlines, metrics, max_sockets }
     }
 
     /// The connection to `endpoint` that was used last and that is still quiet. Readable means closed,
@@ -50,13 +52,25 @@ impl UpstreamPool {
         None
     }
 
-    pub fn put(&self, endpoint: u64, stream: TcpStream) {
+    /// Keeps a connection, unless clients (`open` of them, each with one of its own upstream) need the
+    /// sockets.
+    pub fn put(&self, endpoint: u64, stream: TcpStream, open: usize) {
+        let kept = usize::try_from(self.metrics.idle_upstream_connections.value()).unwrap_or(0);
+        if kept + 2 * open > self.max_sockets {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(endpoint).or_default();
         if connections.len() < MAX_IDLE_PER_ENDPOINT {
             connections.push(Idle { stream, since: self.deadlines.now() });
             self.metrics.idle_upstream_connections.add(1);
         }
+    }
+
+    /// Gives every idle connection up: the process has run out of sockets.
+    pub fn clear(&self) {
+        let dropped: usize = self.idle.borrow_mut().drain().map(|(_, connections)| connections.len()).sum();
+        self.metrics.idle_upstream_connections.add(-(dropped as i64));
     }
 
     /// Drops connections that are closed or have been idle for too long. An endpoint that is no longer
@@ -72,17 +86,9 @@ impl UpstreamPool {
     }
 }
 
-/// Costs no system call while the driver has seen no event for the socket.
+/// Nothing to read and not closed. Costs no system call while the driver has seen no event for the
+/// socket. (`poll_read_ready` would be wrong here: it also says "pending" when the task has used up its
+/// cooperative budget.)
 fn is_quiet(stream: &TcpStream) -> bool {
-    let mut context = Context::from_waker(Waker::noop());
-    match stream.poll_read_ready(&mut context) {
-        Poll::Pending => true,
-        // Readiness is only cleared by a read that finds nothing; a last read that happened to fill its
-        // buffer leaves it set.
-        Poll::Ready(Ok(())) => {
-            let mut byte = [0];
-            matches!(stream.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-        }
-        Poll::Ready(Err(_)) => false,
-    }
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
