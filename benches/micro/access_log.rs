@@ -50,6 +50,7 @@ fn write(bencher: &mut criterion::Bencher<'_>, log: &WorkerLog, facts: &Facts) {
             reason: None,
             received_bytes: 412,
             sent_bytes: 5_120,
+            body_bytes: 4_802,
             seconds: 0.001_234,
             upstream_seconds: Some(0.001_198),
             app: Some(app.id.as_str()),

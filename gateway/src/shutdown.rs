@@ -26,8 +26,8 @@ impl Gateway {
         };
 
         // 2. Nothing new; every response from now on says that its connection closes, idle ones close.
-        shared.stop_accepting.cancel();
         shared.draining.store(true, Ordering::Relaxed);
+        shared.stop_accepting.cancel();
 
         // 3. What is under way finishes.
         let mut joined = on_thread(move || workers.into_iter().for_each(join));

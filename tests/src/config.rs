@@ -9,14 +9,14 @@ use crate::app::App;
 pub struct Config {
     registry: String,
     gateway: Vec<String>,
-    pub(crate) listeners: Vec<ListenerConfig>,
+    listeners: Vec<ListenerConfig>,
     access_log: (String, String),
     pub(crate) files: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct ListenerConfig {
-    pub(crate) name: String,
+struct ListenerConfig {
+    name: String,
     lines: Vec<String>,
 }
 
@@ -92,19 +92,18 @@ impl Config {
         self
     }
 
-    /// `sluice.toml`, with the listeners at `addresses`.
-    pub(crate) fn render(&self, addresses: &[SocketAddr], admin: SocketAddr) -> String {
+    /// `sluice.toml`. Every port is 0: the gateway says which one it got.
+    pub(crate) fn render(&self) -> String {
         let mut text = format!("[registry]\n{}\n[gateway]\n{}\n", self.registry, self.gateway.join("\n"));
-        for (listener, address) in self.listeners.iter().zip(addresses) {
+        for ListenerConfig { name, lines } in &self.listeners {
+            let lines = lines.join("\n");
             text.push_str(&format!(
-                "\n[[gateway.listener]]\nname = \"{}\"\naddress = \"{address}\"\n{}\n",
-                listener.name,
-                listener.lines.join("\n")
+                "\n[[gateway.listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\n{lines}\n"
             ));
         }
         let (path, format) = &self.access_log;
         text.push_str(&format!("\n[gateway.access_log]\npath = \"{path}\"\nformat = \"{format}\"\n"));
-        text.push_str(&format!("\n[admin]\naddress = \"{admin}\"\n\n[apps]\nfiles = [\"apps/*.toml\"]\n"));
+        text.push_str("\n[admin]\naddress = \"127.0.0.1:0\"\n\n[apps]\nfiles = [\"apps/*.toml\"]\n");
         text
     }
 }

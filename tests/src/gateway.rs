@@ -1,6 +1,7 @@
 //! A running `sluice`.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,10 +17,8 @@ use crate::config::Config;
 use crate::eventually::yields;
 use crate::message::Response;
 use crate::metrics::Metrics;
-use crate::ports::{Reservation, unused_port};
+use crate::wire::Wire;
 
-/// The admin port is free only when we look, so another process can take it before the gateway does.
-const MAX_STARTS: usize = 5;
 /// What a failed test prints of the gateway's own words.
 const TAIL_LINES: usize = 60;
 
@@ -51,9 +50,8 @@ pub struct Gateway {
     folder: TempDir,
     child: Child,
     status: Option<ExitStatus>,
-    names: Vec<String>,
-    listeners: Vec<Reservation>,
-    admin: SocketAddr,
+    listeners: Vec<(String, SocketAddr)>,
+    admin: Option<SocketAddr>,
 }
 
 impl Gateway {
@@ -63,29 +61,23 @@ impl Gateway {
     /// When it does not.
     #[track_caller]
     pub fn start(config: &Config) -> Self {
-        for _ in 0..MAX_STARTS {
-            let mut gateway = Self::launch(config);
-            let ready = yields(DEADLINE, "the gateway is ready or gone", || gateway.is_ready_or_gone());
-            if ready {
-                return gateway;
-            }
-            let output = gateway.output();
-            assert!(output.to_lowercase().contains("in use"), "the gateway did not start:\n{output}");
-        }
-        panic!("no free admin port in {MAX_STARTS} attempts")
+        let mut gateway = Self::launch(config);
+        yields(DEADLINE, "the gateway is ready", || {
+            assert!(gateway.exited().is_none(), "the gateway did not start");
+            gateway.read_addresses();
+            gateway.is_ready().then_some(())
+        });
+        gateway
     }
 
     fn launch(config: &Config) -> Self {
         let folder = TempDir::with_prefix("sluice-test-").expect("a temporary folder can be made");
-        let listeners: Vec<_> = config.listeners.iter().map(|_| Reservation::take()).collect();
-        let addresses: Vec<_> = listeners.iter().map(Reservation::address).collect();
-        let admin = unused_port();
         fs::create_dir(folder.path().join("apps")).expect("the temporary folder is ours");
         for (path, contents) in &config.files {
             write(&folder.path().join(path), contents);
         }
         let file = folder.path().join("sluice.toml");
-        write(&file, &config.render(&addresses, admin));
+        write(&file, &config.render());
         let log = |name| File::create(folder.path().join(name)).expect("the temporary folder is ours");
         let child = sluice()
             .args(["run", "--config"])
@@ -95,18 +87,33 @@ impl Gateway {
             .stderr(log("stderr"))
             .spawn()
             .expect("the binary can be started");
-        let names = config.listeners.iter().map(|listener| listener.name.clone()).collect();
-        Self { folder, child, status: None, names, listeners, admin }
+        Self { folder, child, status: None, listeners: Vec::new(), admin: None }
     }
 
-    fn is_ready_or_gone(&mut self) -> Option<bool> {
-        if self.exited().is_some() {
-            return Some(false);
+    /// Every port is 0, and the log says which ones they became.
+    fn read_addresses(&mut self) {
+        let log = fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
+        let entries = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        self.listeners.clear();
+        for entry in entries {
+            let address = entry["address"].as_str().and_then(|address| address.parse().ok());
+            match (entry["message"].as_str(), entry["listener"].as_str(), address) {
+                (Some("listening"), Some(name), Some(address)) => {
+                    self.listeners.push((name.to_owned(), address));
+                }
+                (Some("admin listening"), _, Some(address)) => self.admin = Some(address),
+                _ => {}
+            }
         }
-        let mut client = crate::wire::Wire::connect(self.admin, DEADLINE).ok()?;
-        client.send(b"GET /ready HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").ok()?;
-        let response = Response::read(&mut client, "GET").ok()?;
-        (response.status == 200).then_some(true)
+    }
+
+    fn is_ready(&self) -> bool {
+        let ask = |admin| -> io::Result<u16> {
+            let mut wire = Wire::connect(admin, DEADLINE)?;
+            wire.send(b"GET /ready HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+            Ok(Response::read(&mut wire, "GET")?.status)
+        };
+        self.admin.is_some_and(|admin| ask(admin).is_ok_and(|status| status == 200))
     }
 
     pub fn web(&self) -> SocketAddr {
@@ -117,12 +124,14 @@ impl Gateway {
     /// When the configuration has none of that name.
     #[track_caller]
     pub fn listener(&self, name: &str) -> SocketAddr {
-        let found = self.names.iter().position(|given| given == name);
-        self.listeners[found.expect("the configuration has a listener of that name")].address()
+        let found = self.listeners.iter().find(|(given, _)| given == name);
+        found.expect("the configuration has a listener of that name").1
     }
 
+    /// # Panics
+    /// Never after the start.
     pub fn admin(&self) -> SocketAddr {
-        self.admin
+        self.admin.expect("a gateway that is ready has said where")
     }
 
     pub fn folder(&self) -> &Path {
@@ -143,7 +152,7 @@ impl Gateway {
 
     #[track_caller]
     pub fn admin_get(&self, target: &str) -> Response {
-        RawClient::connect(self.admin).get("admin", target)
+        RawClient::connect(self.admin()).get("admin", target)
     }
 
     /// # Panics

@@ -134,6 +134,9 @@ fn fewer_failures_than_asked_for_eject_nobody() {
         .endpoint("v1", "a", a.address())
         .endpoint("v1", "b", b.address());
     let gateway = Gateway::start(&Config::new().app(&app));
+    // An endpoint that fails its very first ping is out at once.
+    let up = || gateway.metrics().count("sluice_endpoints", &[("state", "up")]);
+    eventually(DEADLINE, "both have passed a ping", || up() == 2);
     a.set_healthy(false);
     let before = a.pings();
     eventually(DEADLINE, "several pings fail", || a.pings() > before + 5);

@@ -1,14 +1,13 @@
 //! The chunked coding against a second reading of RFC 9112 section 7.1, written to be obvious.
 
-use gateway::message::FieldKind;
-use gateway::message::chunked::{ChunkedDecoder, MAX_TRAILER_BYTES};
+use gateway::message::chunked::{ChunkedDecoder, MAX_TRAILER_BYTES, is_allowed_trailer};
 
 use crate::pieces::cut;
 use crate::{requests, responses, shown};
 
 /// What `message::chunked` documents as its bounds.
 const MAX_SIZE_DIGITS: usize = 16;
-const MAX_EXTENSION_BYTES: usize = 256;
+const MAX_EXTENSION_BYTES: usize = 4 << 10;
 const MAX_TRAILER_FIELDS: usize = 32;
 
 /// Both are fed what follows these, so that hyper's decoder gives its opinion too.
@@ -27,7 +26,7 @@ enum Stop {
 /// # Panics
 /// When our decoder and the plain one differ on any input, or ours accepts what hyper reads differently.
 pub fn chunked(input: &[u8]) {
-    let mut plain = Plain { input, at: 0, payload: Vec::new(), tail: Vec::new() };
+    let mut plain = Plain { input, at: 0, extensions: 0, payload: Vec::new(), tail: Vec::new() };
     let expected = plain.body();
     let mut decoder = ChunkedDecoder::default();
     let (mut payload, mut consumed, mut refused) = (Vec::new(), 0, false);
@@ -61,6 +60,8 @@ pub fn chunked(input: &[u8]) {
 struct Plain<'a> {
     input: &'a [u8],
     at: usize,
+    /// Bytes of all extensions, and of white space where one would do.
+    extensions: usize,
     payload: Vec<u8>,
     /// The trailer section less the fields that a recipient must not take from it.
     tail: Vec<u8>,
@@ -105,7 +106,11 @@ impl Plain<'_> {
         }
         let size = u64::from_str_radix(&digits, 16).map_err(|_| Stop::Refused)?;
         let spaced = matches!(byte, b' ' | b'\t');
+        if spaced {
+            byte = self.next()?;
+        }
         while matches!(byte, b' ' | b'\t') {
+            self.count_extension()?;
             byte = self.next()?;
         }
         if byte == b';' {
@@ -121,13 +126,18 @@ impl Plain<'_> {
 
     /// The byte after it.
     fn extension(&mut self) -> Result<u8, Stop> {
-        for _ in 0..MAX_EXTENSION_BYTES {
+        loop {
             let byte = self.next()?;
             if byte < b' ' && byte != b'\t' || byte == 0x7f {
                 return Ok(byte);
             }
+            self.count_extension()?;
         }
-        self.next()
+    }
+
+    fn count_extension(&mut self) -> Result<(), Stop> {
+        self.extensions += 1;
+        if self.extensions > MAX_EXTENSION_BYTES { Err(Stop::Refused) } else { Ok(()) }
     }
 
     fn trailer_section(&mut self) -> Result<(), Stop> {
@@ -171,7 +181,7 @@ impl Plain<'_> {
         if name.is_empty() || !name.iter().all(is_token) || !line[colon + 1..].iter().all(is_text) {
             return Err(Stop::Refused);
         }
-        if FieldKind::of(name) == FieldKind::Other {
+        if is_allowed_trailer(name) {
             self.tail.extend_from_slice(&[name, b": ", value, b"\r\n"].concat());
         }
         Ok(())

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use gateway::message::{FieldKind, Fields, RequestHead, Version};
+use gateway::message::chunked::is_allowed_trailer;
+use gateway::message::{Fields, RequestHead, Version};
 use hyper::HeaderMap;
 
 use crate::ours::{BodyEnd, Request};
@@ -116,7 +117,7 @@ pub fn same_body(ours: &ours::Body, theirs: &Body, head: &[u8]) {
     same_trailers(&ours.tail, &theirs.trailers);
 }
 
-/// `tail` has hyper's trailers but for those that the gateway itself acts on.
+/// `tail` has hyper's trailers but for those that a recipient must not take from there.
 fn same_trailers(tail: &[u8], theirs: &HeaderMap) {
     let mut here: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in String::from_utf8_lossy(tail).split("\r\n").skip(1) {
@@ -126,7 +127,7 @@ fn same_trailers(tail: &[u8], theirs: &HeaderMap) {
     }
     let mut there: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in theirs {
-        if FieldKind::of(name.as_str().as_bytes()) == FieldKind::Other {
+        if is_allowed_trailer(name.as_str().as_bytes()) {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
             there.entry(name.as_str().to_owned()).or_default().push(value);
         }

@@ -26,6 +26,8 @@ pub struct Entry<'a> {
     pub reason: Option<Reason>,
     pub received_bytes: u64,
     pub sent_bytes: u64,
+    /// Of `sent_bytes` the response's content, without head and framing.
+    pub body_bytes: u64,
     pub seconds: f64,
     pub upstream_seconds: Option<f64>,
     pub app: Option<&'a str>,
@@ -115,7 +117,7 @@ impl Entry<'_> {
         line.extend_from_slice(b"\" ");
         push_decimal(u64::from(self.status), line);
         line.push(b' ');
-        push_decimal(self.sent_bytes, line);
+        push_decimal(self.body_bytes, line);
         line.extend_from_slice(b" \"");
         escape(text(LogFacts::referer), line);
         line.extend_from_slice(b"\" \"");

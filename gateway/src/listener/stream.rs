@@ -34,6 +34,12 @@ impl Stream {
         }
     }
 
+    /// Ready when something has arrived: true if it is a reset, false if it is bytes or a FIN.
+    pub fn poll_reset(&self, context: &mut Context<'_>) -> Poll<bool> {
+        let socket = self.socket();
+        socket.poll_read_ready(context).map(|_| !matches!(socket.take_error(), Ok(None)))
+    }
+
     /// Whether the kernel holds bytes that nobody has read.
     pub fn has_unread(&self) -> bool {
         use rustix::net::{RecvFlags, recv};

@@ -162,7 +162,7 @@ impl ChunkedDecoder {
         else {
             return Err(Malformed::Trailer);
         };
-        for field in fields.iter().filter(|field| is_allowed(field.name.as_bytes())) {
+        for field in fields.iter().filter(|field| is_allowed_trailer(field.name.as_bytes())) {
             self.trailer.extend_from_slice(field.name.as_bytes());
             self.trailer.extend_from_slice(b": ");
             self.trailer.extend_from_slice(field.value);
@@ -181,7 +181,7 @@ impl ChunkedDecoder {
 
 /// Not what decides over framing, routing, authentication or how content is read: a recipient that
 /// merges trailers into the head would take it for what the head said.
-fn is_allowed(name: &[u8]) -> bool {
+pub fn is_allowed_trailer(name: &[u8]) -> bool {
     const DENIED: [&[u8]; 20] = [
         b"accept",
         b"age",

@@ -40,17 +40,14 @@ pub(super) enum Coding {
 }
 
 /// A coding other than chunked, or chunked anywhere but last and once, leaves the body's end to
-/// interpretation.
+/// interpretation. So do the empty items that RFC 9110 section 5.6.1.2 tolerates in lists: hyper reads
+/// a response with `chunked,` until it closes.
 pub(super) fn coding(fields: &Fields, head: &[u8], version: Version) -> Result<Coding, Malformed> {
     let mut last: Option<bool> = None;
     let mut before = 0;
     for field in fields.all(FieldKind::TransferEncoding) {
-        let value = field.value.within(head);
-        if list_items(value).next().is_none() {
-            return Err(Malformed::TransferEncoding);
-        }
-        for item in list_items(value) {
-            if last == Some(true) {
+        for item in field.value.within(head).split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if item.is_empty() || last == Some(true) {
                 return Err(Malformed::TransferEncoding);
             }
             before += usize::from(last.is_some());

@@ -111,7 +111,7 @@ impl RequestHead {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Ok(_) => return Err(Malformed::Grammar),
             Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooManyFields),
-            Err(httparse::Error::Version) => return Err(Malformed::Version),
+            Err(httparse::Error::Version) => return Err(version_error(head)),
             Err(_) => return Err(Malformed::Grammar),
         }
         let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
@@ -142,6 +142,20 @@ impl RequestHead {
     /// Whether a Connection field names `name`, so that this field ends here (RFC 9110 section 7.6.1).
     pub fn connection_names(&self, head: &[u8], name: &[u8]) -> bool {
         framing::has_connection_option(&self.fields, head, name)
+    }
+}
+
+/// A version that we do not speak, or nothing that is one (RFC 9112 section 2.3).
+fn version_error(head: &[u8]) -> Malformed {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Malformed::Version
+        }
+        _ => Malformed::Grammar,
     }
 }
 
@@ -207,6 +221,21 @@ mod tests {
         assert_eq!(request.authority.within(head.as_bytes()), b"Shop:80");
         assert_eq!(request.path_and_query.within(head.as_bytes()), b"/a?b");
         assert!(request.connection_names(head.as_bytes(), b"X"));
+    }
+
+    #[test]
+    fn only_a_well_formed_version_is_an_unknown_one() {
+        for (line, wanted) in [
+            ("GET / HTTP/2.0", Malformed::Version),
+            ("GET / HTTP/1.2", Malformed::Version),
+            ("GET /  HTTP/1.1", Malformed::Grammar),
+            ("GET / a HTTP/1.1", Malformed::Grammar),
+            ("GET / http/1.1", Malformed::Grammar),
+            ("GET / HTTP/1", Malformed::Grammar),
+            ("GET / HTTP/01.1", Malformed::Grammar),
+        ] {
+            assert_eq!(parse(&format!("{line}\r\nHost: a\r\n\r\n")).err(), Some(wanted), "{line}");
+        }
     }
 
     #[test]

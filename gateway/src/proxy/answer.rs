@@ -5,9 +5,16 @@ use crate::message::encode::{push_decimal, push_length};
 use crate::message::{Malformed, Method, Version};
 use crate::reason::{Reason, phrase};
 
-/// A complete response: the status, the reason code as a field and in a line of text, and for a
+/// A complete response, and how much of it is content.
+#[derive(Debug)]
+pub struct Answer {
+    pub bytes: Vec<u8>,
+    pub body_bytes: u64,
+}
+
+/// The status, the reason code as a field and in a line of text, and for a
 /// malformed message the rule that it breaks.
-pub fn write(reason: Reason, detail: Option<Malformed>, facts: &Facts, keep_alive: bool) -> Vec<u8> {
+pub fn write(reason: Reason, detail: Option<Malformed>, facts: &Facts, keep_alive: bool) -> Answer {
     let status = reason.status();
     let mut body = format!("{status} {}: {}\n", phrase(status), reason.as_str());
     if let Some(detail) = detail {
@@ -32,10 +39,11 @@ pub fn write(reason: Reason, detail: Option<Malformed>, facts: &Facts, keep_aliv
         (true, Version::Http11) => {}
     }
     out.extend_from_slice(b"\r\n");
-    if facts.method != Method::Head {
-        out.extend_from_slice(body.as_bytes());
+    if facts.method == Method::Head {
+        return Answer { bytes: out, body_bytes: 0 };
     }
-    out
+    out.extend_from_slice(body.as_bytes());
+    Answer { bytes: out, body_bytes: body.len() as u64 }
 }
 
 #[cfg(test)]
@@ -46,7 +54,7 @@ mod tests {
     fn an_answer_names_its_reason_and_the_broken_rule() {
         let mut facts = Facts::unknown(std::time::Instant::now(), [b'0'; 32], 0);
         let out = write(Reason::BadRequest, Some(Malformed::HostCount), &facts, false);
-        let text = String::from_utf8(out).unwrap();
+        let text = String::from_utf8(out.bytes).unwrap();
         assert!(
             text.starts_with("HTTP/1.1 400 Bad Request\r\n")
                 && text.contains("X-Sluice-Reason: bad_request\r\n")
@@ -54,7 +62,7 @@ mod tests {
         assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"));
         facts.method = Method::Head;
         facts.version = Version::Http10;
-        let head = String::from_utf8(write(Reason::UnknownHost, None, &facts, true)).unwrap();
+        let head = String::from_utf8(write(Reason::UnknownHost, None, &facts, true).bytes).unwrap();
         assert!(head.ends_with("\r\n\r\n") && head.contains("Connection: keep-alive\r\n"));
     }
 }

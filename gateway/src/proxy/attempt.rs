@@ -42,6 +42,8 @@ pub struct Attempt<'a> {
     upload_failure: Option<Reason>,
     response: Option<Buffer>,
     interims: u32,
+    /// Whether a reset by the client would be noticed while nothing is read from it.
+    watches_client: bool,
     outcome: Outcome,
 }
 
@@ -63,6 +65,7 @@ impl<'a> Attempt<'a> {
             upload_failure: None,
             response: None,
             interims: 0,
+            watches_client: true,
             outcome: Outcome {
                 endpoint,
                 is_reused: false,
@@ -73,6 +76,7 @@ impl<'a> Attempt<'a> {
                 failure: None,
                 received_bytes: 0,
                 sent_bytes: 0,
+                body_bytes: 0,
             },
         }
     }
@@ -187,7 +191,7 @@ impl<'a> Attempt<'a> {
         if self.poll_upload(context, upstream) {
             self.client.deadline.set(timeouts::RESPONSE);
         }
-        if let Some(reason) = self.client_failure() {
+        if let Some(reason) = self.client_failure(context) {
             return Poll::Ready(Err(reason));
         }
         loop {
@@ -238,7 +242,15 @@ impl<'a> Attempt<'a> {
     }
 
     /// Why the request can never be completed, if it is the client's doing.
-    fn client_failure(&self) -> Option<Reason> {
+    fn client_failure(&mut self, context: &mut Context<'_>) -> Option<Reason> {
+        // While a body is read, reading notices. A FIN is no failure: it may be half a close.
+        if self.watches_client && self.upload.is_done() {
+            match self.client.stream.poll_reset(context) {
+                Poll::Pending => {}
+                Poll::Ready(true) => return Some(Reason::ClientAbort),
+                Poll::Ready(false) => self.watches_client = false,
+            }
+        }
         self.upload_failure.filter(|reason| matches!(reason, Reason::BadBody | Reason::ClientAbort))
     }
 
@@ -276,6 +288,7 @@ impl<'a> Attempt<'a> {
         let mut download = Relay::new(response.framing, delimiting, out);
         let failure = self.pass_body(&mut upstream, &mut download).await.err();
         self.outcome.sent_bytes += download.sent();
+        self.outcome.body_bytes = download.payload;
         self.outcome.failure = failure;
         download.release(&self.client.worker.buffers);
         if failure.is_some() {
@@ -306,7 +319,7 @@ impl<'a> Attempt<'a> {
         let mut progress = 0;
         poll_fn(|context| {
             let uploaded = self.poll_upload(context, upstream);
-            if let Some(reason) = self.client_failure() {
+            if let Some(reason) = self.client_failure(context) {
                 return Poll::Ready(Err(reason));
             }
             let Client { stream, worker, deadline, .. } = &mut *self.client;

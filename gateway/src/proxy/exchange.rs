@@ -75,7 +75,9 @@ async fn fail(client: &mut Client, facts: &Facts, mut outcome: Outcome) -> After
         After::Close
     } else {
         let keep_alive = facts.keep_alive && !facts.has_body();
-        let sent = client.send(answer::write(reason, None, facts, keep_alive)).await;
+        let answer = answer::write(reason, None, facts, keep_alive);
+        outcome.body_bytes = answer.body_bytes;
+        let sent = client.send(answer.bytes).await;
         outcome.sent_bytes += sent.as_ref().copied().unwrap_or(0);
         match sent {
             Err(_) => After::Close,

@@ -91,6 +91,8 @@ pub struct Outcome {
     pub failure: Option<Reason>,
     pub received_bytes: u64,
     pub sent_bytes: u64,
+    /// Of the response's content.
+    pub body_bytes: u64,
 }
 
 /// What becomes of the connection after a request.

@@ -37,6 +37,8 @@ pub fn prepare(client: &Client, head: &[u8], started: Instant) -> Result<Request
     };
     let refuse = |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app }));
     if parsed.method == Method::Connect {
+        // What follows may be meant for the tunnel.
+        let facts = Facts { keep_alive: false, ..facts };
         return refuse(facts, Reason::MethodNotSupported, None);
     }
     let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();

@@ -15,7 +15,7 @@ pub fn refusal(
     facts: &Facts,
     reason: Reason,
     app: Option<&Arc<ServiceMetrics>>,
-    sent_bytes: u64,
+    (sent_bytes, body_bytes): (u64, u64),
 ) {
     let worker = &client.worker;
     let metrics = app.unwrap_or(&worker.shared.unrouted);
@@ -33,6 +33,7 @@ pub fn refusal(
         reason: Some(reason),
         received_bytes: facts.head_bytes as u64,
         sent_bytes,
+        body_bytes,
         seconds: (ended - facts.started).as_secs_f64(),
         upstream_seconds: None,
         app: app.map(|metrics| metrics.app().as_str()),
@@ -68,6 +69,7 @@ pub fn exchange(client: &Client, facts: &Facts, outcome: &Outcome) {
         reason: outcome.failure,
         received_bytes: outcome.received_bytes,
         sent_bytes: outcome.sent_bytes,
+        body_bytes: outcome.body_bytes,
         seconds: (ended - facts.started).as_secs_f64(),
         upstream_seconds: outcome.responded.map(|responded| (responded - outcome.attempted).as_secs_f64()),
         app: Some(outcome.endpoint.metrics.app().as_str()),

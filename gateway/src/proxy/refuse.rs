@@ -20,9 +20,10 @@ pub async fn refuse(client: &mut Client, refusal: Refusal) -> After {
     // A body that nobody will read leaves the next request's start unknown.
     let keep_alive = facts.keep_alive && !facts.has_body();
     let response = answer::write(reason, detail, &facts, keep_alive);
-    let sent = client.send(response).await;
+    let sent = client.send(response.bytes).await;
     let app_metrics = app.as_ref().map(|app| &app.metrics);
-    record::refusal(client, &facts, reason, app_metrics, sent.as_ref().copied().unwrap_or(0));
+    let sent_bytes = sent.as_ref().copied().unwrap_or(0);
+    record::refusal(client, &facts, reason, app_metrics, (sent_bytes, response.body_bytes));
     match sent {
         Err(_) => After::Close,
         Ok(_) if keep_alive => After::KeepAlive,

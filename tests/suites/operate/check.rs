@@ -116,8 +116,7 @@ fn a_gateway_does_not_start_with_a_bad_configuration() {
 fn a_gateway_that_cannot_listen_says_where_and_why() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = taken.local_addr().expect("a bound socket has an address").to_string();
-    let admin = tests::unused_port().to_string();
-    let config = GOOD.replace("127.0.0.1:8080", &address).replace("127.0.0.1:9901", &admin);
+    let config = GOOD.replace("127.0.0.1:8080", &address).replace("127.0.0.1:9901", "127.0.0.1:0");
     let folder = folder(&[("sluice.toml", &config)]);
     let report = run("run", folder.path());
     assert_eq!(report.code, Some(1), "{}", report.text());
