@@ -22,3 +22,6 @@ pub use framing::{Framing, Version};
 pub use malformed::Malformed;
 pub use request::{Method, RequestHead};
 pub use response::ResponseHead;
+
+#[cfg(test)]
+mod fuzz_regressions;

@@ -1,6 +1,6 @@
 //! Hosts and paths.
 
-use tests::{App, Config, Endpoint, Gateway};
+use tests::{App, Config, DEADLINE, Endpoint, Gateway, eventually};
 
 use crate::{answers, refusal, unknown_host};
 
