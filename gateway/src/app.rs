@@ -71,7 +71,7 @@ impl Gateway {
     /// which then carries the control plane.
     ///
     /// # Errors
-    /// Whatever cannot be opened, bound or read, with its name; nothing is left running.
+    /// Whatever cannot be opened, bound or read, with its name. Nothing has been accepted by then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let max_connections = raise_open_files()? / config.gateway.workers;
         let serving = ServingSwitch::new();
@@ -81,6 +81,10 @@ impl Gateway {
             FileSource::start(config.apps.files.clone()).await.context("cannot watch the apps' files")?;
         let reloader = files.reloader();
         let listeners = open_listeners(&config)?;
+        let admin_socket = match &config.admin {
+            Some(admin) => Some(admin::bind(admin.address).await?),
+            None => None,
+        };
         let certificates =
             listeners.iter().filter_map(|l| Some((l.name.clone(), l.certificates.clone()?))).collect();
         let addresses: Vec<_> =
@@ -113,12 +117,10 @@ impl Gateway {
             probes,
             serving: serving.watch(),
         };
-        let mut admin_address = None;
-        if let Some(admin) = &config.admin {
+        let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        if let Some(socket) = admin_socket {
             let state = AdminState::new(config.gateway.id.clone(), sources.clone(), Exporter::new(sources));
-            let (address, task) = admin::start(admin.address, state, control.clone()).await?;
-            admin_address = Some(address);
-            tasks.push(task);
+            tasks.push(admin::start(socket, state, control.clone()));
         }
         let gateway = Self {
             serving,

@@ -14,6 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
@@ -36,18 +37,14 @@ impl AdminState {
     }
 }
 
-/// Serves until `cancel`; returns the address with the port that was free.
-///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn start(
-    address: SocketAddr,
-    state: Arc<AdminState>,
-    cancel: CancellationToken,
-) -> anyhow::Result<(SocketAddr, JoinHandle<()>)> {
-    let cannot = || format!("cannot open the admin listener at {address}");
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(cannot)?;
-    let bound = listener.local_addr().with_context(cannot)?;
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot open the admin listener at {address}"))
+}
+
+/// Serves until `cancel`.
+pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: CancellationToken) -> JoinHandle<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/live", get(|| async { "live\n" }))
@@ -56,7 +53,7 @@ pub async fn start(
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/table", get(table))
         .with_state(state);
-    let task = tokio::spawn(async move {
+    tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
         tokio::select! {
             served = serving => if let Err(error) = served {
@@ -65,8 +62,7 @@ pub async fn start(
             // An open scrape or a silent client does not hold up the end.
             () = cancel.cancelled() => {}
         }
-    });
-    Ok((bound, task))
+    })
 }
 
 async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
