@@ -7,14 +7,16 @@ use benches::load::Report;
 use benches::record::Record;
 use serde_json::json;
 
+/// Enough to see a pattern, few enough to read; the raw lines have all.
+const SHOWN_FAILURES: usize = 5;
+
 /// A part of a run, by the time since the load's start.
 pub struct Stretch {
     pub name: &'static str,
     pub time: Range<Duration>,
 }
 
-/// Records every second and every stretch, and prints a table of the stretches. Fails when a request
-/// failed or a connection was closed.
+/// Records every second and every stretch, and prints a table of the stretches.
 pub fn tell(record: &mut Record, report: &Report, stretches: &[Stretch]) -> Verdict {
     let end = stretches.iter().map(|stretch| stretch.time.end).max().unwrap_or_default();
     for (second, window) in report.seconds(end) {
@@ -40,9 +42,6 @@ pub fn tell(record: &mut Record, report: &Report, stretches: &[Stretch]) -> Verd
     }
     Verdict { failed: whole.failures.len(), closed: whole.closed }
 }
-
-/// Enough to see a pattern, few enough to read; the raw lines have all.
-const SHOWN_FAILURES: usize = 5;
 
 /// What must be 0 and 0.
 #[must_use]

@@ -78,7 +78,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 fn check(path: &std::path::Path) -> ExitCode {
     match config::check(path) {
         Ok(config) => {
-            println!("{}: valid ({} listeners)", path.display(), config.gateway.listeners.len());
+            println!("{}: valid; listeners: {}", path.display(), config.gateway.listeners.len());
             ExitCode::SUCCESS
         }
         Err(mistakes) => {

@@ -137,6 +137,12 @@ fn fewer_failures_than_asked_for_eject_nobody() {
     // An endpoint that fails its very first ping is out at once.
     let up = || gateway.metrics().count("sluice_endpoints", &[("state", "up")]);
     eventually(DEADLINE, "both have passed a ping", || up() == 2);
+    // An endpoint that fails its very first probe has never been well: nothing is forgiven it.
+    eventually(DEADLINE, "both have passed a probe", || {
+        let report = gateway.admin_json("/v1/endpoints");
+        let items = report["items"].as_array().expect("a page has items");
+        items.len() == 2 && items.iter().all(|item| item["state"] == "up")
+    });
     a.set_healthy(false);
     let before = a.pings();
     eventually(DEADLINE, "several pings fail", || a.pings() > before + 5);
