@@ -125,7 +125,8 @@ fn an_app_without_endpoints_is_a_503() {
     let gateway = Gateway::start(&Config::new().app(&App::new("shop").host("shop.test")));
     assert_eq!(refusal(&gateway, "shop.test", "/"), (503, "no_endpoint".to_owned()));
     let labels = [("app", "shop"), ("reason", "no_endpoint")];
-    assert_eq!(gateway.metrics().count("sluice_requests_total", &labels), 1);
+    let counted = || gateway.metrics().count("sluice_requests_total", &labels);
+    eventually(DEADLINE, "it is counted", || counted() == 1);
 }
 
 #[test]
