@@ -45,7 +45,6 @@ impl Applier {
             // Starting and ending probes can change a state without a transition.
             live.inspect(|live| live.health_changed());
         }
-        report(&former.snapshot, &table.snapshot);
         tracing::info!(
             revision = table.snapshot.revision.0,
             registry_revision = table.snapshot.registry_revision,
@@ -94,20 +93,6 @@ impl Applier {
             })
         };
         pairs.filter_map(target).collect()
-    }
-}
-
-/// Says which rejections are new and which are settled.
-fn report(former: &Snapshot, current: &Snapshot) {
-    use imbl::ordmap::DiffItem;
-    for difference in former.rejections.diff(&current.rejections) {
-        match difference {
-            DiffItem::Add(place, rejection) | DiffItem::Update { new: (place, rejection), .. } => {
-                let app = rejection.app.as_ref().map_or("", |app| app.as_str());
-                tracing::warn!(%place, app, reason = %rejection.reason, "rejected; what was in force stays");
-            }
-            DiffItem::Remove(place, _) => tracing::info!(%place, "no longer rejected"),
-        }
     }
 }
 
