@@ -126,7 +126,7 @@ fn skip_empty_lines(client: &mut Client) -> bool {
 fn find_head(client: &mut Client, scan: &mut HeadScan) -> Result<Option<usize>, Malformed> {
     let Some(buffer) = &mut client.received else { return Ok(None) };
     let mut found = scan.find_end(buffer.filled());
-    if found == Ok(Some(EMPTY_LINE)) {
+    while found == Ok(Some(EMPTY_LINE)) {
         // Its first half had come alone.
         buffer.start += EMPTY_LINE;
         *scan = HeadScan::default();
