@@ -37,6 +37,8 @@ reasons! {
     HeaderTimeout, "header_timeout", 408;
     /// The client stopped sending its body.
     BodyTimeout, "body_timeout", 408;
+    /// The app does not let clients leave HTTP for this protocol.
+    UpgradeNotAllowed, "upgrade_not_allowed", 403;
     UriTooLong, "uri_too_long", 414;
     /// An expectation other than 100-continue.
     ExpectationFailed, "expectation_failed", 417;
@@ -45,6 +47,8 @@ reasons! {
     ClientAbort, "client_abort", 499;
     /// CONNECT.
     MethodNotSupported, "method_not_supported", 501;
+    /// The endpoint's protocol has no way to leave HTTP.
+    UpgradeNotSupported, "upgrade_not_supported", 501;
     /// A transfer coding other than chunked.
     CodingNotSupported, "coding_not_supported", 501;
     /// The endpoint refused the connection or could not be reached.
@@ -67,6 +71,8 @@ reasons! {
     ConnectTimeout, "connect_timeout", 504;
     /// The endpoint accepted the request and did not answer in time.
     UpstreamTimeout, "upstream_timeout", 504;
+    /// Neither side of a tunnel said anything for too long.
+    TunnelTimeout, "tunnel_timeout", 504;
     VersionNotSupported, "version_not_supported", 505;
 }
 
@@ -89,6 +95,7 @@ impl From<Malformed> for Reason {
 pub fn phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
         414 => "URI Too Long",

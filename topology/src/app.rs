@@ -27,6 +27,10 @@ pub struct AppSpec {
     pub health: Option<HealthSettings>,
     /// `[health] enabled = false`: nobody is probed.
     pub probing: bool,
+    /// Whether CONNECT opens a tunnel to one of its endpoints.
+    pub connect: bool,
+    /// Protocols that a client may leave HTTP for, in lower case; `None`: any, `h2c` and TLS excepted.
+    pub upgrades: Option<Vec<Arc<str>>>,
 }
 
 impl AppSpec {
@@ -40,6 +44,8 @@ impl AppSpec {
             balance: Balance::default(),
             health: None,
             probing: true,
+            connect: false,
+            upgrades: None,
         }
     }
 }

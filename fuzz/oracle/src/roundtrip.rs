@@ -31,6 +31,7 @@ pub fn request(request: &Request, is_trusted: bool) {
         local_authority: "gateway.example:8080",
         pseudonym: "gw-1",
         request_id: "0123456789abcdef",
+        identity: None,
     };
     let mut bytes = Vec::new();
     encode::request(parsed, head, &hop, &mut bytes);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
-pub use stream::{Stream, reset_on_close};
+pub use stream::Stream;
 use topology::AppId;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
@@ -21,6 +21,8 @@ const BACKLOG: i32 = 4096;
 pub struct HttpListener {
     pub name: Arc<str>,
     pub is_tls: bool,
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
     /// Stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
 }

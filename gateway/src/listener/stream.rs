@@ -17,6 +17,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// What both sides agreed to speak, if they did.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// Hands everything to the kernel that TLS may still hold back.
     pub fn poll_flush_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_flush(context)
@@ -45,6 +53,14 @@ impl Stream {
         use rustix::net::{RecvFlags, recv};
         let peeked = recv(self.socket(), &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(peeked, Ok((1.., _)))
+    }
+
+    /// Nothing to read and not closed. Costs no system call while the driver has seen no event for the
+    /// socket. (`poll_read_ready` would be wrong here: it also says "pending" when the task has used up
+    /// its cooperative budget.)
+    pub fn is_quiet(&self) -> bool {
+        let read = self.socket().try_read(&mut [0]);
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Makes the coming close a reset, so that the client cannot take a cut response for a whole one.
@@ -105,7 +121,7 @@ impl AsyncWrite for Stream {
 }
 
 /// Makes the coming close a reset.
-pub fn reset_on_close(socket: &TcpStream) {
+fn reset_on_close(socket: &TcpStream) {
     // Where it fails the socket is already dead.
     let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

@@ -64,7 +64,7 @@ impl Certificates {
         Ok(true)
     }
 
-    /// TLS 1.2 and 1.3, session tickets, HTTP/1.1.
+    /// TLS 1.2 and 1.3, session tickets, HTTP/2 and HTTP/1.1.
     ///
     /// # Errors
     /// [`TlsError::Setup`] when the cryptography library refuses.
@@ -74,7 +74,7 @@ impl Certificates {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         Ok(Arc::new(config))
     }

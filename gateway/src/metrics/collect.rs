@@ -166,6 +166,13 @@ impl Exporter {
             ),
             workers().map(|worker| worker.log_lines_dropped.value()).sum::<u64>() as f64,
         ));
+        families.extend(plain(
+            Family::counter(
+                "sluice_http2_floods_total",
+                "HTTP/2 connections closed because their clients only made the gateway work.",
+            ),
+            workers().map(|worker| worker.http2_floods.value()).sum::<u64>() as f64,
+        ));
     }
 }
 
@@ -220,6 +227,7 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
             &cells.added_seconds
         }),
     ];
+    let mut tunnels = Family::gauge("sluice_tunnels_open", "Upgraded connections and CONNECT tunnels.");
     let mut counters = COUNTERS.map(|(name, help, _)| Family::counter(name, help));
     let mut histograms = HISTOGRAMS.map(|(name, help, _)| Family::histogram(name, help));
     let of_apps = table.apps.values().flat_map(|app| app.services.iter().chain([&app.metrics]));
@@ -236,6 +244,8 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
         for (family, (.., value)) in counters.iter_mut().zip(COUNTERS) {
             family.sample(&labels, service.used().map(value).sum::<u64>() as f64);
         }
+        let open: i64 = service.used().map(|cells| cells.tunnels_open.value()).sum();
+        tunnels.sample(&labels, open as f64);
         for (family, (.., histogram)) in histograms.iter_mut().zip(HISTOGRAMS) {
             let mut total = HistogramTotal::default();
             service.used().for_each(|cells| histogram(cells).add_to(&mut total));
@@ -243,6 +253,7 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
         }
     }
     families.extend(requests.finish());
+    families.extend(tunnels.finish());
     families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
 }
 

@@ -21,6 +21,8 @@ pub struct WorkerMetrics {
     pub listeners: Vec<(Arc<str>, ListenerCells)>,
     pub log_lines_dropped: Counter,
     pub idle_upstream_connections: Gauge,
+    /// HTTP/2 connections closed because their clients only made us work.
+    pub http2_floods: Counter,
 }
 
 impl WorkerMetrics {
@@ -29,6 +31,7 @@ impl WorkerMetrics {
             listeners: listeners.map(|name| (name, ListenerCells::default())).collect(),
             log_lines_dropped: Counter::default(),
             idle_upstream_connections: Gauge::default(),
+            http2_floods: Counter::default(),
         }
     }
 }

@@ -14,10 +14,11 @@
 mod answer;
 mod attempt;
 mod client;
-pub mod connection;
-mod dial;
 mod exchange;
 mod facts;
+mod frames;
+pub mod http1;
+pub mod http2;
 mod outgoing;
 mod prepare;
 mod record;
@@ -25,6 +26,10 @@ mod refuse;
 mod relay;
 pub mod tcp;
 pub mod timeouts;
+mod tunnel;
+mod upstream;
+mod wire;
 
-pub use client::Client;
+pub use client::{Client, Origin};
 pub use facts::{Facts, LogFacts};
+pub use http1::Http1;

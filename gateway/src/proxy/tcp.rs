@@ -11,11 +11,11 @@ use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use super::dial::connect;
-use super::relay::{Relay, RelayError};
+use super::relay::{Decoder, Relay, RelayError};
 use super::timeouts;
-use crate::listener::{TcpListenerContext, reset_on_close};
-use crate::message::Framing;
+use super::upstream::dial::connect;
+use super::wire::{Sink, Source};
+use crate::listener::{Stream, TcpListenerContext};
 use crate::message::encode::Delimiting;
 use crate::metrics::ServiceMetrics;
 use crate::reason::Reason;
@@ -35,7 +35,7 @@ struct Direction {
 impl Direction {
     fn new() -> Self {
         Self {
-            relay: Relay::new(Framing::UntilClose, Delimiting::Plain, Vec::new()),
+            relay: Relay::to_bytes(Decoder::UntilClose, Delimiting::Plain, Vec::new()),
             carried: None,
             is_ended: false,
         }
@@ -45,15 +45,15 @@ impl Direction {
     fn poll(
         &mut self,
         context: &mut Context<'_>,
-        source: &mut TcpStream,
-        sink: &mut TcpStream,
+        source: &mut Stream,
+        sink: &mut Stream,
         worker: &Worker,
     ) -> Result<(), RelayError> {
         if self.is_ended {
             return Ok(());
         }
-        if let Poll::Ready(done) = self.relay.poll(context, source, sink, &mut self.carried, &worker.buffers)
-        {
+        let source = Source::Stream { stream: source, carried: &mut self.carried };
+        if let Poll::Ready(done) = self.relay.poll(context, source, Sink::Stream(sink), &worker.buffers) {
             done?;
             self.is_ended = true;
             // A FIN is sent without waiting; the other side may go on talking.
@@ -66,7 +66,7 @@ impl Direction {
 /// Carries one client's connection until both sides are done, one of them fails, or neither has said
 /// anything for [`timeouts::TUNNEL`].
 pub async fn serve(
-    mut client: TcpStream,
+    client: TcpStream,
     peer: SocketAddr,
     worker: Rc<Worker>,
     listener: Rc<TcpListenerContext>,
@@ -77,13 +77,14 @@ pub async fn serve(
         tracing::debug!(listener = %listener.name, app = %listener.app, %peer, "no such app: closing");
         return;
     };
-    let (mut upstream, metrics) = match dial(&worker, &app, &deadline).await {
+    let (upstream, metrics) = match dial(&worker, &app, &deadline).await {
         Ok(dialled) => dialled,
         Err(reason) => return app.metrics.cells(worker.index).count_tunnel_failure(reason),
     };
     drop(app);
     keep_alive(&client);
     keep_alive(&upstream);
+    let (mut client, mut upstream) = (Stream::Plain(client), Stream::Plain(upstream));
     let (mut there, mut back) = (Direction::new(), Direction::new());
     deadline.set(timeouts::TUNNEL);
     let mut progress = 0;
@@ -109,8 +110,8 @@ pub async fn serve(
     };
     if failure.is_some() {
         // Neither side may take a cut stream for a whole one.
-        reset_on_close(&client);
-        reset_on_close(&upstream);
+        client.reset_on_close();
+        upstream.reset_on_close();
     }
     let cells = metrics.cells(worker.index);
     match failure {

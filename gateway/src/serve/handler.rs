@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
-use crate::proxy::{Client, connection, tcp, timeouts};
+use crate::proxy::http1::connection;
+use crate::proxy::{Client, Http1, Origin, http2, tcp, timeouts};
 use crate::worker::{Deadline, Worker};
 
 /// One worker's view of a listener.
@@ -21,7 +23,7 @@ impl From<Speaks> for Handler {
     fn from(speaks: Speaks) -> Self {
         match speaks {
             Speaks::Http { name, tls, authority } => Self::Http {
-                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), authority }),
+                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), http2: true, authority }),
                 tls: tls.map(TlsAcceptor::from),
             },
             Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app })),
@@ -58,21 +60,21 @@ impl Handler {
                     },
                 };
                 let is_trusted = worker.shared.is_trusted(peer.ip());
-                let listener = listener.clone();
-                connection::serve(Client {
-                    stream,
-                    worker,
-                    listener,
-                    peer,
-                    is_trusted,
-                    deadline,
-                    received: None,
-                })
-                .await;
+                let is_http2 = stream.alpn() == Some(HTTP2);
+                let origin = Rc::new(Origin { listener: listener.clone(), peer, is_trusted });
+                if is_http2 {
+                    Box::pin(http2::connection::serve(stream, Bytes::new(), worker, origin, deadline)).await;
+                } else {
+                    let wire = Http1 { stream, received: None };
+                    connection::serve(Client { worker, origin, deadline, wire }).await;
+                }
             }
         }
     }
 }
+
+/// HTTP/2's name in ALPN (RFC 9113 section 3.1).
+const HTTP2: &[u8] = b"h2";
 
 async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, deadline: &Deadline) -> Option<Stream> {
     deadline.set(timeouts::HANDSHAKE);

@@ -3,6 +3,7 @@
 
 mod buffers;
 mod deadlines;
+mod http2_upstreams;
 pub mod request_ids;
 mod retries;
 mod rotations;
@@ -16,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use deadlines::{Deadline, Deadlines, TICK};
+use http2_upstreams::Http2Upstreams;
+pub use http2_upstreams::{Found, Lease};
 use ipnet::IpNet;
 use request_ids::RequestIds;
 use rotations::Rotations;
@@ -70,6 +73,7 @@ pub struct Worker {
     pub deadlines: Rc<Deadlines>,
     pub buffers: Buffers,
     pub upstreams: UpstreamPool,
+    pub http2_upstreams: Http2Upstreams,
     pub rotations: Rotations,
     pub request_ids: RequestIds,
     pub metrics: Arc<WorkerMetrics>,
@@ -94,6 +98,7 @@ impl Worker {
             index,
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
             upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone(), max_sockets),
+            http2_upstreams: Http2Upstreams::new(deadlines.clone()),
             rotations: Rotations::new(deadlines.clone(), request_ids::random() as usize % (1 << 16)),
             shared,
             deadlines,
