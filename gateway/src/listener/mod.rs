@@ -5,12 +5,15 @@ pub mod tls;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::{Stream, reset_on_close};
 use topology::AppId;
+
+use crate::worker::Ending;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
 /// kernel's default `somaxconn` allows.
@@ -23,12 +26,14 @@ pub struct HttpListener {
     pub is_tls: bool,
     /// Stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
+    pub ending: Rc<Ending>,
 }
 
 #[derive(Debug)]
 pub struct TcpListenerContext {
     pub name: Arc<str>,
     pub app: AppId,
+    pub ending: Rc<Ending>,
 }
 
 /// One worker's socket of a listener.

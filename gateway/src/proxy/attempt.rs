@@ -132,7 +132,7 @@ impl<'a> Attempt<'a> {
             Err(error) => {
                 cells.connect_failures.increment();
                 let timed_out = error.kind() == io::ErrorKind::TimedOut;
-                let reason = match (worker.is_aborting(), timed_out) {
+                let reason = match (self.client.is_aborting(), timed_out) {
                     (true, _) => Reason::Shutdown,
                     (false, true) => Reason::ConnectTimeout,
                     (false, false) => Reason::ConnectFailed,
@@ -256,7 +256,7 @@ impl<'a> Attempt<'a> {
 
     /// Who kept us waiting for a response's head.
     fn timed_out(&self) -> Reason {
-        if self.client.worker.is_aborting() {
+        if self.client.is_aborting() {
             return Reason::Shutdown;
         }
         let may_send = !self.facts.expects_continue || self.interims > 0;
@@ -278,7 +278,7 @@ impl<'a> Attempt<'a> {
         let keep_alive = self.facts.keep_alive
             && self.upload.is_done()
             && !encode::needs_close(response.framing, self.facts.version)
-            && !self.client.worker.is_draining();
+            && !self.client.is_draining();
         let downstream = Downstream { version: self.facts.version, keep_alive };
         let head = self.response.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
         let body = self.response.as_ref().map_or(0, |buffer| buffer.filled().len() - length);
@@ -322,7 +322,7 @@ impl<'a> Attempt<'a> {
             if let Some(reason) = self.client_failure(context) {
                 return Poll::Ready(Err(reason));
             }
-            let Client { stream, worker, deadline, .. } = &mut *self.client;
+            let Client { stream, worker, listener, deadline, .. } = &mut *self.client;
             let polled = download.poll(context, upstream, stream, &mut self.response, &worker.buffers);
             let now = download.payload + download.sent();
             // What a client uploads does not excuse it from taking what it is sent.
@@ -334,7 +334,7 @@ impl<'a> Attempt<'a> {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(RelayError::Sink)) => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamTruncated)),
-                Poll::Pending if worker.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
+                Poll::Pending if listener.ending.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Pending => Poll::Ready(Err(Reason::UpstreamTruncated)),

@@ -27,6 +27,16 @@ pub struct Client {
 }
 
 impl Client {
+    /// Whether nothing is to be kept alive any more.
+    pub fn is_draining(&self) -> bool {
+        self.listener.ending.is_draining()
+    }
+
+    /// Whether what is under way is being cut.
+    pub fn is_aborting(&self) -> bool {
+        self.listener.ending.is_aborting()
+    }
+
     /// Returns what it still holds.
     pub fn release(&mut self) {
         self.received.take().into_iter().for_each(|buffer| self.worker.buffers.put(buffer));
@@ -83,7 +93,7 @@ impl Client {
         let began = Instant::now();
         self.release();
         self.deadline.set(timeouts::LINGER);
-        let Self { stream, worker, deadline, .. } = self;
+        let Self { stream, worker, listener, deadline, .. } = self;
         let heard = deadline.bound(|context| {
             ready!(stream.poll_shutdown_out(context))?;
             loop {
@@ -91,7 +101,7 @@ impl Client {
                     Some(buffer) => worker.buffers.put(buffer),
                     None => return Poll::Ready(io::Result::Ok(())),
                 }
-                if began.elapsed() < timeouts::LINGER_TOTAL && !worker.is_aborting() {
+                if began.elapsed() < timeouts::LINGER_TOTAL && !listener.ending.is_aborting() {
                     deadline.set(timeouts::LINGER);
                 }
             }

@@ -95,11 +95,11 @@ async fn receive_head(client: &mut Client, is_first: bool) -> Received {
 /// The first bytes of a request; `None` when there will be none.
 async fn receive_first(client: &mut Client, is_first: bool) -> Option<Buffer> {
     client.deadline.set(if is_first { timeouts::HEADER } else { timeouts::KEEPALIVE });
-    let Client { stream, worker, deadline, .. } = client;
+    let Client { stream, worker, listener, deadline, .. } = client;
     let mut is_last_call = false;
     let waited = deadline.bound(|context| match poll_fill(context, stream, &worker.buffers, false) {
-        Poll::Pending if worker.is_draining() && !is_first => Poll::Ready(Ok(None)),
-        Poll::Pending if worker.is_draining() && !is_last_call => {
+        Poll::Pending if listener.ending.is_draining() && !is_first => Poll::Ready(Ok(None)),
+        Poll::Pending if listener.ending.is_draining() && !is_last_call => {
             is_last_call = true;
             deadline.set(timeouts::LAST_CALL);
             Poll::Pending

@@ -25,7 +25,7 @@ pub fn prepare(client: &Client, head: &[u8], started: Instant) -> Result<Request
         method: parsed.method,
         version: parsed.version,
         framing: parsed.framing,
-        keep_alive: parsed.keep_alive && !worker.is_draining(),
+        keep_alive: parsed.keep_alive && !client.is_draining(),
         is_last: !parsed.keep_alive,
         expects_continue: parsed.expects_continue,
         head_bytes: head.len(),

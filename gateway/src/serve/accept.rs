@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::handler::Handler;
 use crate::listener::Bound;
-use crate::worker::{Deadline, Worker};
+use crate::worker::{Deadline, Ending, Worker};
 
 /// After the process ran out of file descriptors: connections need a moment to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -20,7 +20,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// line in the log, when the runtime does not take the socket.
 pub fn start(worker: Rc<Worker>, bound: Bound, position: usize, most: usize) -> Option<JoinHandle<()>> {
     let Bound { socket, speaks } = bound;
-    let handler = Rc::new(Handler::from(speaks));
+    let handler = Rc::new(Handler::new(speaks, Rc::new(Ending::new(worker.clone()))));
     match TcpListener::from_std(socket) {
         Ok(listener) => Some(spawn_local(Door { worker, handler, position, most }.serve(listener))),
         Err(error) => {

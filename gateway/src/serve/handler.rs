@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
 use crate::proxy::{Client, connection, tcp, timeouts};
-use crate::worker::{Deadline, Worker};
+use crate::worker::{Deadline, Ending, Worker};
 
 /// One worker's view of a listener.
 pub enum Handler {
@@ -17,19 +17,17 @@ pub enum Handler {
     Tcp(Rc<TcpListenerContext>),
 }
 
-impl From<Speaks> for Handler {
-    fn from(speaks: Speaks) -> Self {
+impl Handler {
+    pub fn new(speaks: Speaks, ending: Rc<Ending>) -> Self {
         match speaks {
             Speaks::Http { name, tls, authority } => Self::Http {
-                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), authority }),
+                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), authority, ending }),
                 tls: tls.map(TlsAcceptor::from),
             },
-            Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app })),
+            Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app, ending })),
         }
     }
-}
 
-impl Handler {
     pub fn name(&self) -> &str {
         match self {
             Self::Http { listener, .. } => &listener.name,

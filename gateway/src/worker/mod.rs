@@ -3,6 +3,7 @@
 
 mod buffers;
 mod deadlines;
+mod ending;
 pub mod request_ids;
 mod retries;
 mod rotations;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use deadlines::{Deadline, Deadlines, TICK};
+pub use ending::Ending;
 use ipnet::IpNet;
 use request_ids::RequestIds;
 use rotations::Rotations;
