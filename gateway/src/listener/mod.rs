@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::{Stream, reset_on_close};
 use topology::AppId;
 
+use crate::metrics::ListenerCells;
 use crate::worker::Ending;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
@@ -36,9 +37,15 @@ pub struct TcpListenerContext {
     pub ending: Rc<Ending>,
 }
 
+/// A listener from its opening to its end, whatever its name and settings become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerId(pub u32);
+
 /// One worker's socket of a listener.
 #[derive(Debug)]
 pub struct Bound {
+    pub id: ListenerId,
+    pub cells: Arc<ListenerCells>,
     pub socket: TcpListener,
     pub speaks: Speaks,
 }

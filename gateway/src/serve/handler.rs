@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
+use crate::metrics::ListenerCells;
 use crate::proxy::{Client, connection, tcp, timeouts};
 use crate::worker::{Deadline, Ending, Worker};
 
@@ -28,7 +30,7 @@ impl Handler {
         }
     }
 
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Http { listener, .. } => &listener.name,
             Self::Tcp(listener) => &listener.name,
@@ -41,7 +43,7 @@ impl Handler {
         peer: SocketAddr,
         worker: Rc<Worker>,
         deadline: Deadline,
-        position: usize,
+        cells: &ListenerCells,
     ) {
         match self {
             Self::Tcp(listener) => {
@@ -52,7 +54,7 @@ impl Handler {
                     None => Stream::Plain(stream),
                     Some(acceptor) => match Box::pin(handshake(acceptor, stream, &deadline)).await {
                         Some(stream) => stream,
-                        None => return worker.metrics.listeners[position].1.handshake_failures.increment(),
+                        None => return cells.handshake_failures.increment(),
                     },
                 };
                 let is_trusted = worker.shared.is_trusted(peer.ip());

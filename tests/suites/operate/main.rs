@@ -4,6 +4,7 @@ mod access_log;
 mod admin;
 mod check;
 mod demo;
+mod listeners;
 mod shutdown;
 mod tcp;
 mod tls;

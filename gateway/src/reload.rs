@@ -1,0 +1,39 @@
+//! SIGHUP: everything that can be read again is, and what can be taken up without a restart is.
+
+use std::path::Path;
+
+use crate::app::{Gateway, refresh};
+use crate::config::{self, Config};
+
+impl Gateway {
+    /// Reads app files, certificates and the configuration at `path` again, and opens the access log anew.
+    /// A configuration that is wrong, or that cannot be put in force as a whole, changes nothing; the log
+    /// says why, and so does the metric `sluice_config_reload_success`.
+    pub fn reload(&mut self, path: &Path) {
+        self.files.reload();
+        refresh(&self.certificates.load());
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+        let wanted = config::load(path).map_err(anyhow::Error::from);
+        if let Err(error) = wanted.and_then(|wanted| self.reconfigure(wanted)) {
+            tracing::error!("{} changes nothing:\n{error:#}", path.display());
+            self.reloads.record_rejected();
+        }
+    }
+
+    fn reconfigure(&mut self, wanted: Config) -> anyhow::Result<()> {
+        let plan = self.listeners.plan(&wanted.gateway.listeners)?;
+        self.listeners.commit(plan, wanted.gateway.drain_timeout)?;
+        let pending = self.config.needing_restart(&wanted);
+        self.config.take_up(wanted);
+        self.reloads.record_applied(pending.len());
+        if pending.is_empty() {
+            tracing::info!("configuration in force");
+        } else {
+            let keys = pending.join(", ");
+            tracing::warn!(%keys, "configuration in force, but for keys that take a restart: {keys}");
+        }
+        Ok(())
+    }
+}
