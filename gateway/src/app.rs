@@ -194,7 +194,7 @@ fn share(config: &Config) -> anyhow::Result<Shared> {
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
         pseudonym: config.gateway.id.clone(),
-        trusted_proxies: config.gateway.trusted_proxies.clone(),
+        trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),

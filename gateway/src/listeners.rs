@@ -245,3 +245,52 @@ fn set_up(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str, address: &str) -> ListenerConfig {
+        let protocol = ListenerProtocol::Http { tls: None };
+        ListenerConfig { name: name.into(), address: address.parse().unwrap(), protocol }
+    }
+
+    /// Listeners numbered from 1, as `(name, configured address, actual address)`.
+    fn listeners(open: &[(&str, &str, &str)]) -> Listeners {
+        let mut listeners = Listeners::new(Vec::new(), Arc::new(ListenerMetrics::new(0)));
+        let open = open.iter().zip(1..).map(|((name, configured, actual), id)| OpenListener {
+            id: ListenerId(id),
+            config: config(name, configured),
+            address: actual.parse().unwrap(),
+            certificates: None,
+        });
+        listeners.open = open.collect();
+        listeners
+    }
+
+    fn found(listeners: &Listeners, wanted: &[(&str, &str)]) -> Vec<u32> {
+        let wanted: Vec<_> = wanted.iter().map(|(name, address)| config(name, address)).collect();
+        listeners.find_again(&wanted).into_iter().map(|open| open.map_or(0, |open| open.id.0)).collect()
+    }
+
+    #[test]
+    fn a_socket_is_found_by_name_and_address_or_else_by_address() {
+        const A: &str = "127.0.0.1:1001";
+        const B: &str = "127.0.0.1:1002";
+        let listeners = listeners(&[("a", A, A), ("b", B, B), ("any", "127.0.0.1:0", "127.0.0.1:1003")]);
+        for (wanted, expected) in [
+            (&[("a", A), ("b", B), ("any", "127.0.0.1:0")][..], &[1, 2, 3][..]),
+            // Swapped, renamed, and a port that is now asked for by number.
+            (&[("a", B), ("b", A)], &[2, 1]),
+            (&[("c", A)], &[1]),
+            (&[("any", "127.0.0.1:1003")], &[3]),
+            (&[("c", "127.0.0.1:1003")], &[3]),
+            // Port 0 is any free port, and a socket has one listener.
+            (&[("c", "127.0.0.1:0")], &[0]),
+            (&[("c", A), ("a", A)], &[0, 1]),
+            (&[("a", "127.0.0.1:1009")], &[0]),
+        ] {
+            assert_eq!(found(&listeners, wanted), expected, "{wanted:?}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! SIGHUP: everything that can be read again is, and what can be taken up without a restart is.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::app::{Gateway, refresh};
 use crate::config::{self, Config};
@@ -27,6 +28,7 @@ impl Gateway {
         self.listeners.commit(plan, wanted.gateway.drain_timeout)?;
         let pending = self.config.needing_restart(&wanted);
         self.config.take_up(wanted);
+        self.shared.trusted_proxies.store(Arc::new(self.config.gateway.trusted_proxies.clone()));
         self.reloads.record_applied(pending.len());
         if pending.is_empty() {
             tracing::info!("configuration in force");

@@ -11,7 +11,7 @@ impl Config {
             id,
             workers,
             base_domain,
-            trusted_proxies,
+            trusted_proxies: _,
             access_log,
             listeners: _,
             drain_delay: _,
@@ -22,7 +22,6 @@ impl Config {
             ("gateway.id", *id != wanted.gateway.id),
             ("gateway.workers", *workers != wanted.gateway.workers),
             ("gateway.base_domain", *base_domain != wanted.gateway.base_domain),
-            ("gateway.trusted_proxies", *trusted_proxies != wanted.gateway.trusted_proxies),
             ("gateway.access_log", *access_log != wanted.gateway.access_log),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
@@ -32,7 +31,8 @@ impl Config {
 
     /// Takes up what a running gateway can: all that [`Self::needing_restart`] does not name.
     pub fn take_up(&mut self, wanted: Self) {
-        let GatewayConfig { listeners, drain_delay, drain_timeout, .. } = wanted.gateway;
+        let GatewayConfig { trusted_proxies, listeners, drain_delay, drain_timeout, .. } = wanted.gateway;
+        self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;

@@ -34,7 +34,8 @@ pub struct Shared {
     pub table: ArcSwap<RoutingTable>,
     /// Our name in Via.
     pub pseudonym: String,
-    pub trusted_proxies: Vec<IpNet>,
+    /// Whose word on the client's address is believed; asked when a connection begins.
+    pub trusted_proxies: ArcSwap<Vec<IpNet>>,
     /// Requests that no app can be named for.
     pub unrouted: Arc<ServiceMetrics>,
     /// Cancelled: accept no more.
@@ -48,7 +49,7 @@ pub struct Shared {
 impl Shared {
     pub fn is_trusted(&self, peer: std::net::IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.trusted_proxies.iter().any(|net| net.contains(&peer))
+        self.trusted_proxies.load().iter().any(|net| net.contains(&peer))
     }
 }
 

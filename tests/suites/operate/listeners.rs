@@ -12,6 +12,11 @@ use tests::{
     App, Config, DEADLINE, Endpoint, Gate, Gateway, Load, RawClient, RawEndpoint, Reply, Wire, eventually,
 };
 
+use crate::folder;
+use crate::tls::{certificate, curl};
+
+/// Between two connections of a hammer: leaves the gateway a share of the machine. Orders nothing.
+const PACE: Duration = Duration::from_millis(1);
 const HTTP: &[&str] = &[r#"protocol = "http""#];
 
 fn tcp(app: &str) -> Vec<String> {
@@ -51,32 +56,34 @@ fn assert_echoes(client: &mut RawClient) {
     assert_eq!(client.wire.exactly(4).expect("the tunnel is open"), b"ping");
 }
 
-/// Connects again and again; each connection has to be accepted and greeted.
+/// Connects again and again; no connection may fail.
 struct Hammer {
     stopped: Arc<AtomicBool>,
     thread: JoinHandle<io::Result<u64>>,
 }
 
 impl Hammer {
-    fn start(address: SocketAddr) -> Self {
+    /// `expect` is what each connection has to see.
+    fn start(address: SocketAddr, expect: fn(&mut Wire) -> io::Result<()>) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stopped);
         let thread = thread::spawn(move || {
-            let mut greeted = 0;
+            let mut connections = 0;
             while !told.load(Ordering::Acquire) {
-                Wire::connect(address, DEADLINE)?.exactly(1)?;
-                greeted += 1;
+                expect(&mut Wire::connect(address, DEADLINE)?)?;
+                connections += 1;
+                thread::sleep(PACE);
             }
-            Ok(greeted)
+            Ok(connections)
         });
         Self { stopped, thread }
     }
 
     #[track_caller]
-    fn assert_all_greeted(self) {
+    fn assert_undisturbed(self) {
         self.stopped.store(true, Ordering::Release);
-        let greeted = self.thread.join().expect("a hammer does not panic");
-        assert!(greeted.expect("every connection is accepted and greeted") > 0);
+        let connections = self.thread.join().expect("a hammer does not panic");
+        assert!(connections.expect("every connection is accepted and served") > 0);
     }
 }
 
@@ -183,7 +190,7 @@ fn other_settings_keep_the_socket_and_the_connections() {
     let address = gateway.listener("db");
     let mut first = RawClient::connect(address);
     assert_eq!(first.wire.exactly(1).expect("a greeting"), b"a");
-    let hammer = Hammer::start(address);
+    let hammer = Hammer::start(address, |wire| wire.exactly(1).map(drop));
     for round in 0..20 {
         let app = ["b", "a"][round % 2];
         assert!(gateway.reconfigure(&with_tcp(&base, "db", app)));
@@ -195,10 +202,40 @@ fn other_settings_keep_the_socket_and_the_connections() {
             })
         });
     }
-    hammer.assert_all_greeted();
+    hammer.assert_undisturbed();
     assert_echoes(&mut first);
     assert!(endpoints.iter().all(|endpoint| endpoint.accepted() > 10));
     assert_eq!(listening_lines(&gateway, "db"), 1);
+}
+
+#[test]
+fn other_certificates_refuse_no_connection_and_are_forgotten_with_their_listener() {
+    let endpoint = Endpoint::start("c1");
+    let folder = folder(&[]);
+    let mut base = Config::in_front_of(endpoint.address());
+    for host in ["a.test", "b.test"] {
+        base = base.file(&format!("tls/{host}.pem"), &certificate(folder.path(), host));
+    }
+    let with = |host: &str| {
+        let tls = format!("tls = {{ certificates = [\"tls/{host}.pem\"] }}");
+        base.clone().listener("web-tls", &[r#"protocol = "http""#, &tls])
+    };
+    let mut gateway = Gateway::start(&with("a.test"));
+    let address = gateway.listener("web-tls");
+    let hammer = Hammer::start(address, |_| Ok(()));
+    for round in 0..10 {
+        let host = ["b.test", "a.test"][round % 2];
+        assert!(gateway.reconfigure(&with(host)));
+        eventually(DEADLINE, "the new certificate is shown", || {
+            curl(&gateway, folder.path(), host, host, &[]).stdout == "c1"
+        });
+    }
+    hammer.assert_undisturbed();
+    assert_eq!(gateway.listener("web-tls"), address);
+    assert!(gateway.reconfigure(&base));
+    gateway.put_file("tls/a.test.pem", "no certificate");
+    assert!(gateway.reload());
+    assert!(!gateway.output().contains("certificates rejected"), "{}", gateway.output());
 }
 
 #[test]
@@ -301,6 +338,27 @@ fn a_port_of_our_own_that_is_still_held_is_named() {
     let hint = format!("listener narrow holds {narrow}");
     assert!(gateway.output().contains(&hint), "{}", gateway.output());
     assert_eq!(RawClient::connect(narrow).get("a", "/").status, 200);
+}
+
+#[test]
+fn what_else_is_in_the_file_counts_from_then_on() {
+    let (base, _greeters) = greeters();
+    let endpoint = Endpoint::start("c1");
+    let base = base.app(&App::everything(endpoint.address()));
+    let mut gateway = Gateway::start(&with_tcp(&base, "db", "a"));
+    let client_of = |gateway: &Gateway| {
+        let mut client = gateway.connect();
+        client.send("GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n");
+        assert_eq!(client.receive().status, 200);
+        endpoint.last().fields.get("x-forwarded-for").map(str::to_owned)
+    };
+    assert_eq!(client_of(&gateway).as_deref(), Some("127.0.0.1"));
+    let mut tunnel = RawClient::connect(gateway.listener("db"));
+    assert_eq!(tunnel.wire.exactly(1).expect("a greeting"), b"a");
+    // By default the tunnel would be left alone for longer than any test waits.
+    assert!(gateway.reconfigure(&base.trusting("127.0.0.0/8").gateway(r#"drain_timeout = "100ms""#)));
+    assert_eq!(client_of(&gateway).as_deref(), Some("192.0.2.7, 127.0.0.1"));
+    assert!(tunnel.is_ended());
 }
 
 #[test]
