@@ -102,7 +102,7 @@ impl Gateway {
         let mut tasks = vec![discovery, tokio::spawn(applier.run(snapshots, control.clone()))];
 
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
-        listeners.commit(plan, config.gateway.drain_timeout)?;
+        listeners.commit(plan, config.gateway.drain_timeout).await?;
         let workers = start_workers(&shared, &metrics, log.as_ref(), format, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
         let sources = Sources {

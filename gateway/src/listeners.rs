@@ -12,12 +12,17 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use socket2::Socket;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use crate::config::{ListenerConfig, ListenerProtocol};
 use crate::listener::tls::Certificates;
 use crate::listener::{Bound, ListenerId, Speaks, bind, listen, local_address};
-use crate::metrics::{ListenerCells, ListenerMetrics};
+use crate::metrics::ListenerMetrics;
 use crate::serve::Command;
+
+/// For workers to close the sockets of a listener that was removed: usually less than a millisecond. One
+/// that does not come to it keeps the next change waiting no longer.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The certificates in use, by listener.
 pub type CertificateList = Arc<ArcSwap<Vec<(Arc<str>, Arc<Certificates>)>>>;
@@ -41,6 +46,8 @@ struct OpenListener {
     /// With the port that was free where the configuration says 0.
     address: SocketAddr,
     certificates: Option<Arc<Certificates>>,
+    /// Ends when the last worker has closed its socket.
+    held: watch::Receiver<()>,
 }
 
 /// A change that can be made: addresses are bound, certificates read.
@@ -49,18 +56,20 @@ pub struct Plan(Vec<Planned>);
 
 #[derive(Debug)]
 struct Planned {
-    config: ListenerConfig,
-    address: SocketAddr,
-    certificates: Option<Arc<Certificates>>,
+    listener: OpenListener,
     step: Step,
 }
 
 #[derive(Debug)]
 enum Step {
-    Keep(ListenerId),
-    Change(ListenerId, Speaks),
+    Keep,
+    Change(Speaks),
     /// One socket per worker, which do not accept yet.
-    Open(Speaks, Vec<Socket>),
+    Open {
+        speaks: Speaks,
+        sockets: Vec<Socket>,
+        held: watch::Sender<()>,
+    },
 }
 
 impl Listeners {
@@ -79,8 +88,8 @@ impl Listeners {
     /// Every listener that cannot be opened or set up, a line each. Nothing has changed.
     pub fn plan(&self, wanted: &[ListenerConfig]) -> anyhow::Result<Plan> {
         let (mut planned, mut failures) = (Vec::new(), Vec::new());
-        for (config, known) in wanted.iter().zip(self.find_again(wanted)) {
-            match self.plan_one(config, known) {
+        for ((config, known), id) in wanted.iter().zip(self.find_again(wanted)).zip(self.last_id + 1..) {
+            match self.plan_one(config, known, ListenerId(id)) {
                 Ok(one) => planned.push(one),
                 Err(error) => failures
                     .push(format!("cannot open listener {} at {}: {error:#}", config.name, config.address)),
@@ -108,22 +117,31 @@ impl Listeners {
         found
     }
 
-    fn plan_one(&self, config: &ListenerConfig, known: Option<&OpenListener>) -> anyhow::Result<Planned> {
+    /// `id` is for a listener that is not `known`.
+    fn plan_one(
+        &self,
+        config: &ListenerConfig,
+        known: Option<&OpenListener>,
+        id: ListenerId,
+    ) -> anyhow::Result<Planned> {
         let config = config.clone();
         if let Some(open) = known {
-            let (id, address) = (open.id, open.address);
-            if open.config == config {
-                let certificates = open.certificates.clone();
-                return Ok(Planned { config, address, certificates, step: Step::Keep(id) });
-            }
-            let (speaks, certificates) = set_up(&config, address)?;
-            return Ok(Planned { config, address, certificates, step: Step::Change(id, speaks) });
+            let (id, address, held) = (open.id, open.address, open.held.clone());
+            let (certificates, step) = if open.config == config {
+                (open.certificates.clone(), Step::Keep)
+            } else {
+                let (speaks, certificates) = set_up(&config, address)?;
+                (certificates, Step::Change(speaks))
+            };
+            return Ok(Planned { listener: OpenListener { id, config, address, certificates, held }, step });
         }
         let sockets =
             bind(config.address, self.workers.len()).map_err(|error| self.explain(&config, error))?;
         let address = sockets.first().map_or(Ok(config.address), local_address)?;
         let (speaks, certificates) = set_up(&config, address)?;
-        Ok(Planned { config, address, certificates, step: Step::Open(speaks, sockets) })
+        let (holds, held) = watch::channel(());
+        let step = Step::Open { speaks, sockets, held: holds };
+        Ok(Planned { listener: OpenListener { id, config, address, certificates, held }, step })
     }
 
     /// Who has the port, if it is ourselves: the socket to come cannot be bound before that one is closed,
@@ -139,72 +157,77 @@ impl Listeners {
         ))
     }
 
-    /// Makes the change. Listeners that go have `drain` for their connections to end.
+    /// Makes the change. Listeners that go have `drain` for their connections to end. Returns when their
+    /// addresses are free.
     ///
     /// # Errors
     /// When another process has begun to listen at one of the addresses. Nothing has changed.
-    pub fn commit(&mut self, plan: Plan, drain: Duration) -> anyhow::Result<()> {
-        let Plan(planned) = plan;
-        let mut open = Vec::with_capacity(planned.len());
-        let mut commands = Vec::new();
-        let mut next_id = self.last_id;
-        for Planned { config, address, certificates, step } in planned {
-            let id = match step {
-                Step::Keep(id) => id,
-                Step::Change(id, speaks) => {
-                    commands.push(self.change(id, &speaks, &config));
-                    id
-                }
-                Step::Open(speaks, sockets) => {
-                    next_id += 1;
-                    commands.push(self.open(ListenerId(next_id), &speaks, sockets, &config, address)?);
-                    ListenerId(next_id)
-                }
-            };
-            open.push(OpenListener { id, config, address, certificates });
-        }
+    pub async fn commit(&mut self, plan: Plan, drain: Duration) -> anyhow::Result<()> {
+        plan.listen()?;
         // From here on nothing fails.
-        self.last_id = next_id;
-        let former = std::mem::replace(&mut self.open, open);
+        self.last_id += plan.0.len() as u32;
+        let former = std::mem::take(&mut self.open);
+        for Planned { listener, step } in plan.0 {
+            self.carry_out(&listener, step);
+            self.open.push(listener);
+        }
         report(&former, &self.open, drain);
-        let gone = former.iter().filter(|old| self.open.iter().all(|new| new.id != old.id));
-        commands.extend(
-            gone.map(|old| self.workers.iter().map(|_| Command::Close { id: old.id, drain }).collect()),
-        );
-        commands.into_iter().for_each(|commands| self.tell(commands));
         let certificates = self.open.iter();
         let certificates =
             certificates.filter_map(|l| Some((l.config.name.clone(), l.certificates.clone()?)));
         self.certificates.store(Arc::new(certificates.collect()));
+        let gone: Vec<_> =
+            former.into_iter().filter(|old| self.open.iter().all(|new| new.id != old.id)).collect();
+        for listener in &gone {
+            self.tell(self.workers.iter().map(|_| Command::Close { id: listener.id, drain }));
+        }
+        if tokio::time::timeout(CLOSE_WAIT, freed(gone)).await.is_err() {
+            tracing::warn!("a worker has not closed its socket of a removed listener yet");
+        }
         Ok(())
     }
 
-    fn change(&self, id: ListenerId, speaks: &Speaks, config: &ListenerConfig) -> Vec<Command> {
-        let cells = self.metrics.cells(&config.name).into_iter();
-        cells.map(|cells| Command::Change { id, speaks: speaks.clone(), cells }).collect()
-    }
-
-    fn open(
-        &self,
-        id: ListenerId,
-        speaks: &Speaks,
-        sockets: Vec<Socket>,
-        config: &ListenerConfig,
-        address: SocketAddr,
-    ) -> anyhow::Result<Vec<Command>> {
-        let open = |(socket, cells): (Socket, Arc<ListenerCells>)| {
-            let cannot = || format!("cannot listen at {address} for listener {}", config.name);
-            let socket = listen(socket).with_context(cannot)?;
-            Ok(Command::Open(Bound { id, cells, socket, speaks: speaks.clone() }))
-        };
-        sockets.into_iter().zip(self.metrics.cells(&config.name)).map(open).collect()
+    fn carry_out(&self, listener: &OpenListener, step: Step) {
+        let id = listener.id;
+        let cells = || self.metrics.cells(&listener.config.name).into_iter();
+        match step {
+            Step::Keep => {}
+            Step::Change(speaks) => {
+                self.tell(cells().map(|cells| Command::Change { id, speaks: speaks.clone(), cells }));
+            }
+            Step::Open { speaks, sockets, held } => {
+                self.tell(sockets.into_iter().zip(cells()).map(|(socket, cells)| {
+                    let (speaks, held) = (speaks.clone(), held.clone());
+                    Command::Open(Bound { id, cells, held, socket: socket.into(), speaks })
+                }));
+            }
+        }
     }
 
     /// One command per worker. One that has ended needs none.
-    fn tell(&self, commands: Vec<Command>) {
+    fn tell(&self, commands: impl Iterator<Item = Command>) {
         for (worker, command) in self.workers.iter().zip(commands) {
             let _ = worker.send(command);
         }
+    }
+}
+
+impl Plan {
+    fn listen(&self) -> anyhow::Result<()> {
+        for Planned { listener: OpenListener { config, address, .. }, step } in &self.0 {
+            let Step::Open { sockets, .. } = step else { continue };
+            let cannot = || format!("cannot listen at {address} for listener {}", config.name);
+            sockets.iter().try_for_each(listen).with_context(cannot)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns when no socket of these is left.
+async fn freed(listeners: Vec<OpenListener>) {
+    for mut listener in listeners {
+        // Nothing is ever sent: an error says that every worker has dropped its end.
+        while listener.held.changed().await.is_ok() {}
     }
 }
 
@@ -263,6 +286,7 @@ mod tests {
             config: config(name, configured),
             address: actual.parse().unwrap(),
             certificates: None,
+            held: watch::channel(()).1,
         });
         listeners.open = open.collect();
         listeners

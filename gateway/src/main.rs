@@ -117,7 +117,7 @@ async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
         tracing::info!(%address, "admin listening");
     }
     while signals.next().await == Asked::Reload {
-        gateway.reload(&path);
+        gateway.reload(&path).await;
     }
     tracing::info!("draining; a second signal ends at once");
     gateway.shut_down(signals.stop()).await;

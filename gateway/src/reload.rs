@@ -10,22 +10,25 @@ impl Gateway {
     /// Reads app files, certificates and the configuration at `path` again, and opens the access log anew.
     /// A configuration that is wrong, or that cannot be put in force as a whole, changes nothing; the log
     /// says why, and so does the metric `sluice_config_reload_success`.
-    pub fn reload(&mut self, path: &Path) {
+    pub async fn reload(&mut self, path: &Path) {
         self.files.reload();
         refresh(&self.certificates.load());
         if let Some(log) = &self.log {
             log.reopen();
         }
-        let wanted = config::load(path).map_err(anyhow::Error::from);
-        if let Err(error) = wanted.and_then(|wanted| self.reconfigure(wanted)) {
+        let applied = match config::load(path) {
+            Ok(wanted) => self.reconfigure(wanted).await,
+            Err(mistakes) => Err(mistakes.into()),
+        };
+        if let Err(error) = applied {
             tracing::error!("{} changes nothing:\n{error:#}", path.display());
             self.reloads.record_rejected();
         }
     }
 
-    fn reconfigure(&mut self, wanted: Config) -> anyhow::Result<()> {
+    async fn reconfigure(&mut self, wanted: Config) -> anyhow::Result<()> {
         let plan = self.listeners.plan(&wanted.gateway.listeners)?;
-        self.listeners.commit(plan, wanted.gateway.drain_timeout)?;
+        self.listeners.commit(plan, wanted.gateway.drain_timeout).await?;
         let pending = self.config.needing_restart(&wanted);
         self.config.take_up(wanted);
         self.shared.trusted_proxies.store(Arc::new(self.config.gateway.trusted_proxies.clone()));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::{Stream, reset_on_close};
+use tokio::sync::watch;
 use topology::AppId;
 
 use crate::metrics::ListenerCells;
@@ -46,6 +47,8 @@ pub struct ListenerId(pub u32);
 pub struct Bound {
     pub id: ListenerId,
     pub cells: Arc<ListenerCells>,
+    /// Dropped after the socket: when all of a listener's are gone, its address is free.
+    pub held: watch::Sender<()>,
     pub socket: TcpListener,
     pub speaks: Speaks,
 }
@@ -81,9 +84,8 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
 
 /// # Errors
 /// The system's error, for instance that another process has begun to listen there.
-pub fn listen(socket: Socket) -> io::Result<TcpListener> {
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+pub fn listen(socket: &Socket) -> io::Result<()> {
+    socket.listen(BACKLOG)
 }
 
 pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {

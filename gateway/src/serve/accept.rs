@@ -23,7 +23,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves a listener until it is closed or the worker stops accepting; the worker has `most` connections
 /// at a time. `None`, with a line in the log, when the runtime does not take the socket.
 pub fn open(worker: Rc<Worker>, bound: Bound, most: usize) -> Option<(Rc<Door>, JoinHandle<()>)> {
-    let Bound { id, cells, socket, speaks } = bound;
+    let Bound { id, cells, held, socket, speaks } = bound;
     let ending = Rc::new(Ending::new(worker.clone()));
     let current = Rc::new(Current { handler: Handler::new(speaks, ending.clone()), cells });
     let listener = match TcpListener::from_std(socket) {
@@ -42,7 +42,11 @@ pub fn open(worker: Rc<Worker>, bound: Bound, most: usize) -> Option<(Rc<Door>, 
         connections: Cell::new(0),
         most,
     });
-    let accepting = spawn_local(door.clone().serve(listener));
+    let serving = door.clone();
+    let accepting = spawn_local(async move {
+        serving.serve(listener).await;
+        drop(held);
+    });
     Some((door, accepting))
 }
 

@@ -5,6 +5,7 @@ mod admin;
 mod check;
 mod demo;
 mod listeners;
+mod reload;
 mod shutdown;
 mod tcp;
 mod tls;
