@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::handler::Handler;
 use crate::listener::{Bound, ListenerId, Speaks};
 use crate::metrics::ListenerCells;
-use crate::worker::{Deadline, Ending, Worker};
+use crate::worker::{Ending, Worker};
 
 /// After the process ran out of file descriptors: connections need a moment to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -24,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// at a time. `None`, with a line in the log, when the runtime does not take the socket.
 pub fn open(worker: Rc<Worker>, bound: Bound, most: usize) -> Option<(Rc<Door>, JoinHandle<()>)> {
     let Bound { id, cells, held, socket, speaks } = bound;
-    let ending = Rc::new(Ending::new(worker.clone()));
+    let ending = Rc::new(Ending::new(worker.clone(), id.0));
     let current = Rc::new(Current { handler: Handler::new(speaks, ending.clone()), cells });
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
@@ -82,7 +82,6 @@ impl Door {
     pub fn close(&self) {
         self.ending.drain();
         self.stop.cancel();
-        self.worker.deadlines.wake_group(self.id.0);
     }
 
     /// Ends every connection that is left; each still has the chance to say so, to be counted and to be
@@ -93,7 +92,6 @@ impl Door {
             tracing::warn!(connections, %listener, "cutting connections of a closed listener that did not end in time");
         }
         self.ending.abort();
-        self.worker.deadlines.expire_group(self.id.0);
     }
 
     fn name(&self) -> Arc<str> {
@@ -148,8 +146,7 @@ impl Door {
         let open = Open::count(self.clone(), current);
         spawn_local(async move {
             let worker = open.door.worker.clone();
-            let deadline = Deadline::claim(worker.deadlines.clone()).await;
-            deadline.join(open.door.id.0);
+            let deadline = open.door.ending.deadline().await;
             let Current { handler, cells } = &*open.current;
             handler.serve(stream, peer, worker, deadline, cells).await;
             drop(open);

@@ -101,7 +101,7 @@ impl Deadline {
     }
 
     /// Ends with `group` from now on: its listener's connections are woken, and cut, together.
-    pub fn join(&self, group: u32) {
+    pub(super) fn join(&self, group: u32) {
         self.owner.slots.borrow_mut()[self.key].group = group;
     }
 

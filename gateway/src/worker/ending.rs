@@ -4,13 +4,15 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::Worker;
+use super::{Deadline, Worker};
 
 /// What one listener's connections on one worker look at. All of them share it, whichever settings of
 /// the listener they began with.
 #[derive(Debug)]
 pub struct Ending {
     worker: Rc<Worker>,
+    /// Of their deadlines.
+    group: u32,
     stage: Cell<Stage>,
 }
 
@@ -22,8 +24,9 @@ enum Stage {
 }
 
 impl Ending {
-    pub fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, stage: Cell::new(Stage::Open) }
+    /// `group` is the listener's own, and not 0.
+    pub fn new(worker: Rc<Worker>, group: u32) -> Self {
+        Self { worker, group, stage: Cell::new(Stage::Open) }
     }
 
     /// Finish what is under way, keep nothing alive.
@@ -36,13 +39,22 @@ impl Ending {
         self.stage.get() >= Stage::Aborting || self.worker.is_aborting()
     }
 
-    /// The listener was removed. Who waits has to be woken to learn of it.
-    pub fn drain(&self) {
-        self.stage.set(self.stage.get().max(Stage::Draining));
+    /// For the task that awaits this, one of those that serve a connection of this listener.
+    pub async fn deadline(&self) -> Deadline {
+        let deadline = Deadline::claim(self.worker.deadlines.clone()).await;
+        deadline.join(self.group);
+        deadline
     }
 
-    /// Its connections have had their time.
+    /// The listener was removed: wakes its connections, so that they see it.
+    pub fn drain(&self) {
+        self.stage.set(self.stage.get().max(Stage::Draining));
+        self.worker.deadlines.wake_group(self.group);
+    }
+
+    /// Its connections have had their time: ends every wait, once.
     pub fn abort(&self) {
         self.stage.set(Stage::Aborting);
+        self.worker.deadlines.expire_group(self.group);
     }
 }
