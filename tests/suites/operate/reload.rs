@@ -98,7 +98,7 @@ fn a_storm_of_signals_ends_in_the_last_state() {
     let endpoint = Endpoint::start("c1");
     let base = Config::in_front_of(endpoint.address());
     // An address that no other test is given a port of.
-    let mut gateway = Gateway::start(&base.clone().listener_at("more", "127.0.0.4:0", HTTP));
+    let gateway = Gateway::start(&base.clone().listener_at("more", "127.0.0.4:0", HTTP));
     let address = gateway.listener("more");
     let at_address = |name: &str| base.clone().listener_at(name, &address.to_string(), HTTP);
     let load = Load::start(gateway.web(), "a", 2);
