@@ -5,12 +5,17 @@ pub mod tls;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::Stream;
+use tokio::sync::watch;
 use topology::AppId;
+
+use crate::metrics::ListenerCells;
+use crate::worker::Ending;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
 /// kernel's default `somaxconn` allows.
@@ -25,17 +30,27 @@ pub struct HttpListener {
     pub http2: bool,
     /// Stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
+    pub ending: Rc<Ending>,
 }
 
 #[derive(Debug)]
 pub struct TcpListenerContext {
     pub name: Arc<str>,
     pub app: AppId,
+    pub ending: Rc<Ending>,
 }
+
+/// A listener from its opening to its end, whatever its name and settings become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerId(pub u32);
 
 /// One worker's socket of a listener.
 #[derive(Debug)]
 pub struct Bound {
+    pub id: ListenerId,
+    pub cells: Arc<ListenerCells>,
+    /// Dropped after the socket: when all of a listener's are gone, its address is free.
+    pub held: watch::Sender<()>,
     pub socket: TcpListener,
     pub speaks: Speaks,
 }
@@ -71,9 +86,8 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
 
 /// # Errors
 /// The system's error, for instance that another process has begun to listen there.
-pub fn listen(socket: Socket) -> io::Result<TcpListener> {
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+pub fn listen(socket: &Socket) -> io::Result<()> {
+    socket.listen(BACKLOG)
 }
 
 pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {

@@ -17,7 +17,7 @@ use vip::{Serving, ServingWatch};
 use super::cells::{Histogram, HistogramTotal};
 use super::families::Family;
 use super::service::RequestTotals;
-use super::{ServiceCells, ServiceMetrics, WorkerMetrics};
+use super::{ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
 use crate::control::Applied;
 use crate::table::RoutingTable;
 use crate::worker::Shared;
@@ -27,6 +27,8 @@ use crate::worker::Shared;
 pub struct Sources {
     pub shared: Arc<Shared>,
     pub workers: Vec<Arc<WorkerMetrics>>,
+    pub listeners: Arc<ListenerMetrics>,
+    pub reloads: Arc<Reloads>,
     pub registry: watch::Receiver<State>,
     pub applied: Arc<Applied>,
     pub probes: Arc<ProbeStats>,
@@ -53,6 +55,7 @@ impl Exporter {
         let mut families = Vec::new();
         self.process(&mut families);
         self.control(&table, &mut families);
+        reloads(&self.0.reloads, &mut families);
         self.listeners(&mut families);
         services(&self.0.shared.unrouted, &table, &mut families);
         endpoints(&table, &mut families);
@@ -143,16 +146,14 @@ impl Exporter {
             Family::counter("sluice_connections_refused_total", "Closed at once: at the limit of open ones.");
         let mut handshakes =
             Family::counter("sluice_tls_handshake_failures_total", "TLS handshakes that failed.");
-        let count = self.0.workers.first().map_or(0, |worker| worker.listeners.len());
-        for position in 0..count {
-            let cells = || self.0.workers.iter().map(|worker| &worker.listeners[position].1);
-            let labels = [("listener", &*self.0.workers[0].listeners[position].0)];
+        self.0.listeners.for_each(|name, workers| {
+            let (cells, labels) = (|| workers.iter(), [("listener", name)]);
             open.sample(&labels, cells().map(|cells| cells.open.value()).sum::<i64>() as f64);
             accepted.sample(&labels, cells().map(|cells| cells.accepted.value()).sum::<u64>() as f64);
             refused.sample(&labels, cells().map(|cells| cells.refused.value()).sum::<u64>() as f64);
             handshakes
                 .sample(&labels, cells().map(|cells| cells.handshake_failures.value()).sum::<u64>() as f64);
-        }
+        });
         families.extend([open, accepted, refused, handshakes].into_iter().filter_map(Family::finish));
         let workers = || self.0.workers.iter();
         families.extend(plain(
@@ -174,6 +175,33 @@ impl Exporter {
             workers().map(|worker| worker.http2_floods.value()).sum::<u64>() as f64,
         ));
     }
+}
+
+fn reloads(reloads: &Reloads, families: &mut Vec<MetricFamily>) {
+    let last = reloads.history();
+    let gauges = [
+        (
+            "sluice_config_reload_success",
+            "Whether the configuration file, as it was last read, is in force (1) or was refused (0).",
+            f64::from(u8::from(last.is_good)),
+        ),
+        (
+            "sluice_config_reload_timestamp_seconds",
+            "When the configuration in force was read.",
+            last.applied_at.as_secs_f64(),
+        ),
+        (
+            "sluice_config_restart_pending",
+            "Keys of the configuration file that differ from what runs and take a restart.",
+            last.pending as f64,
+        ),
+    ];
+    families
+        .extend(gauges.into_iter().filter_map(|(name, help, value)| plain(Family::gauge(name, help), value)));
+    let mut total = Family::counter("sluice_config_reloads_total", "Readings of the configuration file.");
+    total.sample(&[("result", "applied")], last.applied as f64);
+    total.sample(&[("result", "rejected")], last.rejected as f64);
+    families.extend(total.finish());
 }
 
 fn plain(mut family: Family, value: f64) -> Option<MetricFamily> {

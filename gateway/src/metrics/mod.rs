@@ -4,10 +4,12 @@
 mod cells;
 mod collect;
 mod families;
+mod reloads;
 mod service;
 mod worker;
 
 pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
 pub use collect::{Exporter, Sources};
+pub use reloads::Reloads;
 pub use service::{ServiceCells, ServiceMetrics};
-pub use worker::WorkerMetrics;
+pub use worker::{ListenerCells, ListenerMetrics, WorkerMetrics};

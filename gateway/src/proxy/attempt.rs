@@ -137,7 +137,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             Err(OpenError::Refused(reason)) => Err(Failure { reason, is_repeatable: false }),
             Err(error) => {
                 cells.connect_failures.increment();
-                let reason = match (worker.is_aborting(), error) {
+                let reason = match (self.client.is_aborting(), error) {
                     (true, _) => Reason::Shutdown,
                     (false, OpenError::TimedOut) => Reason::ConnectTimeout,
                     (false, _) => Reason::ConnectFailed,
@@ -239,7 +239,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
 
     /// Who kept us waiting for a response's head.
     fn timed_out(&self) -> Reason {
-        if self.client.worker.is_aborting() {
+        if self.client.is_aborting() {
             return Reason::Shutdown;
         }
         let may_send = !self.facts.expects_continue || self.interims > 0;
@@ -304,7 +304,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             if let Some(reason) = self.client_failure(context) {
                 return Poll::Ready(Err(reason));
             }
-            let Client { wire, worker, deadline, .. } = &mut *self.client;
+            let Client { wire, worker, origin, deadline } = &mut *self.client;
             let source = upstream.source(&mut self.received);
             let polled = download.poll(context, source, wire.sink(), &worker.buffers);
             let now = download.payload + download.sent();
@@ -317,7 +317,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(RelayError::Sink)) => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamTruncated)),
-                Poll::Pending if worker.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
+                Poll::Pending if origin.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Pending => Poll::Ready(Err(Reason::UpstreamTruncated)),

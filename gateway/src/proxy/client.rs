@@ -16,9 +16,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Whether the listener takes no new requests.
+    /// Whether nothing is to be kept alive any more.
     pub fn is_draining(&self) -> bool {
-        false
+        self.listener.ending.is_draining()
+    }
+
+    /// Whether what is under way is being cut.
+    pub fn is_aborting(&self) -> bool {
+        self.listener.ending.is_aborting()
     }
 }
 
@@ -32,8 +37,13 @@ pub struct Client<W> {
 }
 
 impl<W> Client<W> {
-    /// Whether this is the last request that it may send: the worker stops.
+    /// See [`Origin::is_draining`].
     pub fn is_draining(&self) -> bool {
-        self.worker.is_draining() || self.origin.is_draining()
+        self.origin.is_draining()
+    }
+
+    /// See [`Origin::is_aborting`].
+    pub fn is_aborting(&self) -> bool {
+        self.origin.is_aborting()
     }
 }

@@ -44,7 +44,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         if matches!(failure.reason, Reason::ConnectFailed | Reason::ConnectTimeout) {
             worker.rotations.suspect(outcome.endpoint.live.id);
         }
-        let is_repeatable = failure.is_repeatable && tried.len() < MAX_ATTEMPTS && !worker.is_aborting();
+        let is_repeatable = failure.is_repeatable && tried.len() < MAX_ATTEMPTS && !client.is_aborting();
         let next = if is_repeatable { choose_again(client, &app, turn, &tried, &outcome) } else { None };
         let Some(next) = next else {
             return fail(client, &facts, outcome).await;

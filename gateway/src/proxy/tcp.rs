@@ -77,7 +77,7 @@ pub async fn serve(
         tracing::debug!(listener = %listener.name, app = %listener.app, %peer, "no such app: closing");
         return;
     };
-    let (upstream, metrics) = match dial(&worker, &app, &deadline).await {
+    let (upstream, metrics) = match dial(&worker, &listener, &app, &deadline).await {
         Ok(dialled) => dialled,
         Err(reason) => return app.metrics.cells(worker.index).count_tunnel_failure(reason),
     };
@@ -92,7 +92,7 @@ pub async fn serve(
         let sent = there.poll(context, &mut client, &mut upstream, &worker);
         let received = back.poll(context, &mut upstream, &mut client, &worker);
         let now = there.relay.sent() + back.relay.sent();
-        if now != progress && !worker.is_aborting() {
+        if now != progress && !listener.ending.is_aborting() {
             progress = now;
             deadline.set(timeouts::TUNNEL);
         }
@@ -105,7 +105,7 @@ pub async fn serve(
     let failure = match passed.await {
         Ok(true) => None,
         Ok(false) => Some(Reason::UpstreamTruncated),
-        Err(_) if worker.is_aborting() => Some(Reason::Shutdown),
+        Err(_) if listener.ending.is_aborting() => Some(Reason::Shutdown),
         Err(_) => Some(Reason::UpstreamTimeout),
     };
     if failure.is_some() {
@@ -127,6 +127,7 @@ pub async fn serve(
 /// A connection to one of the app's endpoints; another one when that fails, since nothing was sent yet.
 async fn dial(
     worker: &Worker,
+    listener: &TcpListenerContext,
     app: &CompiledApp,
     deadline: &Deadline,
 ) -> Result<(TcpStream, Arc<ServiceMetrics>), Reason> {
@@ -147,7 +148,7 @@ async fn dial(
         };
         cells.connect_failures.increment();
         worker.rotations.suspect(endpoint.live.id);
-        let next = if tried.len() < MAX_ATTEMPTS && !worker.is_aborting() {
+        let next = if tried.len() < MAX_ATTEMPTS && !listener.ending.is_aborting() {
             worker.rotations.pick_again(app, &app.tcp, turn, &tried)
         } else {
             None

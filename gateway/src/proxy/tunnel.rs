@@ -90,8 +90,8 @@ impl Tunnel {
         let failure = poll_fn(|context| {
             let failed = self.poll(context, client);
             let now = self.up.relay.sent() + self.down.relay.sent();
-            let Client { worker, deadline, .. } = &*client;
-            if now != progress && !worker.is_aborting() {
+            let Client { origin, deadline, .. } = &*client;
+            if now != progress && !origin.is_aborting() {
                 progress = now;
                 let is_half = self.up.is_ended || self.down.is_ended;
                 deadline.set(if is_half { timeouts::HALF_TUNNEL } else { timeouts::TUNNEL });
@@ -99,7 +99,7 @@ impl Tunnel {
             match failed {
                 Some(reason) => Poll::Ready(Some(reason)),
                 None if self.up.is_ended && self.down.is_ended => Poll::Ready(None),
-                None if worker.is_aborting() => Poll::Ready(Some(Reason::Shutdown)),
+                None if origin.is_aborting() => Poll::Ready(Some(Reason::Shutdown)),
                 None if deadline.has_passed() => Poll::Ready(Some(Reason::TunnelTimeout)),
                 None => Poll::Pending,
             }

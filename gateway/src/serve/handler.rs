@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
+use crate::metrics::ListenerCells;
 use crate::proxy::http1::connection;
 use crate::proxy::{Client, Http1, Origin, http2, tcp, timeouts};
-use crate::worker::{Deadline, Worker};
+use crate::worker::{Deadline, Ending, Worker};
 
 /// One worker's view of a listener.
 pub enum Handler {
@@ -19,20 +21,24 @@ pub enum Handler {
     Tcp(Rc<TcpListenerContext>),
 }
 
-impl From<Speaks> for Handler {
-    fn from(speaks: Speaks) -> Self {
+impl Handler {
+    pub fn new(speaks: Speaks, ending: Rc<Ending>) -> Self {
         match speaks {
             Speaks::Http { name, tls, authority } => Self::Http {
-                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), http2: true, authority }),
+                listener: Rc::new(HttpListener {
+                    name,
+                    is_tls: tls.is_some(),
+                    http2: true,
+                    authority,
+                    ending,
+                }),
                 tls: tls.map(TlsAcceptor::from),
             },
-            Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app })),
+            Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app, ending })),
         }
     }
-}
 
-impl Handler {
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Http { listener, .. } => &listener.name,
             Self::Tcp(listener) => &listener.name,
@@ -45,7 +51,7 @@ impl Handler {
         peer: SocketAddr,
         worker: Rc<Worker>,
         deadline: Deadline,
-        position: usize,
+        cells: &ListenerCells,
     ) {
         match self {
             Self::Tcp(listener) => {
@@ -56,7 +62,7 @@ impl Handler {
                     None => Stream::Plain(stream),
                     Some(acceptor) => match Box::pin(handshake(acceptor, stream, &deadline)).await {
                         Some(stream) => stream,
-                        None => return worker.metrics.listeners[position].1.handshake_failures.increment(),
+                        None => return cells.handshake_failures.increment(),
                     },
                 };
                 let is_trusted = worker.shared.is_trusted(peer.ip());

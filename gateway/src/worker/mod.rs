@@ -3,6 +3,7 @@
 
 mod buffers;
 mod deadlines;
+mod ending;
 mod http2_upstreams;
 pub mod request_ids;
 mod retries;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use deadlines::{Deadline, Deadlines, TICK};
+pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Found, Lease};
 use ipnet::IpNet;
@@ -35,7 +37,8 @@ pub struct Shared {
     pub table: ArcSwap<RoutingTable>,
     /// Our name in Via.
     pub pseudonym: String,
-    pub trusted_proxies: Vec<IpNet>,
+    /// Whose word on the client's address is believed; asked when a connection begins.
+    pub trusted_proxies: ArcSwap<Vec<IpNet>>,
     /// Requests that no app can be named for.
     pub unrouted: Arc<ServiceMetrics>,
     /// Cancelled: accept no more.
@@ -49,7 +52,7 @@ pub struct Shared {
 impl Shared {
     pub fn is_trusted(&self, peer: std::net::IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.trusted_proxies.iter().any(|net| net.contains(&peer))
+        self.trusted_proxies.load().iter().any(|net| net.contains(&peer))
     }
 }
 

@@ -107,11 +107,11 @@ async fn receive_head(client: &mut Client<Http1>, is_first: bool) -> Received {
 /// The first bytes of a request; `None` when there will be none.
 async fn receive_first(client: &mut Client<Http1>, is_first: bool) -> Option<Buffer> {
     client.deadline.set(if is_first { timeouts::HEADER } else { timeouts::KEEPALIVE });
-    let Client { wire: Http1 { stream, .. }, worker, deadline, .. } = client;
+    let Client { wire: Http1 { stream, .. }, worker, origin, deadline } = client;
     let mut is_last_call = false;
     let waited = deadline.bound(|context| match poll_fill(context, stream, &worker.buffers, false) {
-        Poll::Pending if worker.is_draining() && !is_first => Poll::Ready(Ok(None)),
-        Poll::Pending if worker.is_draining() && !is_last_call => {
+        Poll::Pending if origin.is_draining() && !is_first => Poll::Ready(Ok(None)),
+        Poll::Pending if origin.is_draining() && !is_last_call => {
             is_last_call = true;
             deadline.set(timeouts::LAST_CALL);
             Poll::Pending

@@ -159,7 +159,7 @@ impl Client<Http1> {
         let began = Instant::now();
         self.release();
         self.deadline.set(timeouts::LINGER);
-        let Self { wire: Http1 { stream, .. }, worker, deadline, .. } = self;
+        let Self { wire: Http1 { stream, .. }, worker, origin, deadline } = self;
         let heard = deadline.bound(|context| {
             ready!(stream.poll_shutdown_out(context))?;
             loop {
@@ -167,7 +167,7 @@ impl Client<Http1> {
                     Some(buffer) => worker.buffers.put(buffer),
                     None => return Poll::Ready(io::Result::Ok(())),
                 }
-                if began.elapsed() < timeouts::LINGER_TOTAL && !worker.is_aborting() {
+                if began.elapsed() < timeouts::LINGER_TOTAL && !origin.is_aborting() {
                     deadline.set(timeouts::LINGER);
                 }
             }

@@ -113,7 +113,7 @@ impl Session {
             if !self.account.is_covered(self.worker.deadlines.now()) {
                 return self.cut_off(context);
             }
-            if (self.worker.is_draining() || self.origin.is_draining()) && !self.is_going_away {
+            if self.origin.is_draining() && !self.is_going_away {
                 self.go_away();
             }
             match self.connection.poll_accept(context) {
@@ -123,8 +123,8 @@ impl Session {
             }
         }
         self.watch_idleness();
-        if self.worker.is_aborting() || self.deadline.has_passed() {
-            if self.is_going_away || self.worker.is_aborting() {
+        if self.origin.is_aborting() || self.deadline.has_passed() {
+            if self.is_going_away || self.origin.is_aborting() {
                 return Poll::Ready(());
             }
             self.go_away();
@@ -175,7 +175,7 @@ impl Session {
         let under_way = UnderWay { streams: self.streams.clone(), account: self.account.clone() };
         let (worker, origin) = (self.worker.clone(), self.origin.clone());
         spawn_local(async move {
-            let deadline = Deadline::claim(worker.deadlines.clone()).await;
+            let deadline = origin.listener.ending.deadline().await;
             let (head, body) = request.into_parts();
             let client = Client { worker, origin, deadline, wire: Http2 { body, respond, send: None } };
             if serve_stream(client, head, started).await {
