@@ -1,11 +1,12 @@
 //! Who serves a connection, by what its listener speaks.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
 use crate::proxy::{Client, connection, tcp, timeouts};
@@ -13,17 +14,16 @@ use crate::worker::{Deadline, Worker};
 
 /// One worker's view of a listener.
 pub enum Handler {
-    Http { listener: Rc<HttpListener>, tls: Option<TlsAcceptor> },
+    Http { listener: Rc<HttpListener>, tls: Option<Arc<ServerConfig>> },
     Tcp(Rc<TcpListenerContext>),
 }
 
 impl From<Speaks> for Handler {
     fn from(speaks: Speaks) -> Self {
         match speaks {
-            Speaks::Http { name, tls, authority } => Self::Http {
-                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), authority }),
-                tls: tls.map(TlsAcceptor::from),
-            },
+            Speaks::Http { name, tls, authority } => {
+                Self::Http { listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), authority }), tls }
+            }
             Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app })),
         }
     }
@@ -52,7 +52,7 @@ impl Handler {
             Self::Http { listener, tls } => {
                 let stream = match tls {
                     None => Stream::Plain(stream),
-                    Some(acceptor) => match Box::pin(handshake(acceptor, stream, &deadline)).await {
+                    Some(config) => match Box::pin(handshake(config, stream, &deadline)).await {
                         Some(stream) => stream,
                         None => return worker.metrics.listeners[position].1.handshake_failures.increment(),
                     },
@@ -74,9 +74,8 @@ impl Handler {
     }
 }
 
-async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, deadline: &Deadline) -> Option<Stream> {
+async fn handshake(config: &Arc<ServerConfig>, socket: TcpStream, deadline: &Deadline) -> Option<Stream> {
     deadline.set(timeouts::HANDSHAKE);
-    let mut accepting = acceptor.accept(stream);
-    let accepted = deadline.bound(|context| Pin::new(&mut accepting).poll(context));
-    accepted.await.ok()?.ok().map(|stream| Stream::Tls(Box::new(stream)))
+    let mut accepting = pin!(Stream::accept(socket, config.clone()));
+    deadline.bound(|context| accepting.as_mut().poll(context)).await.ok()?.ok()
 }
