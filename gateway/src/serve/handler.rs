@@ -1,13 +1,13 @@
 //! Who serves a connection, by what its listener speaks.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
 use crate::metrics::ListenerCells;
@@ -17,7 +17,7 @@ use crate::worker::{Deadline, Ending, Worker};
 
 /// One worker's view of a listener.
 pub enum Handler {
-    Http { listener: Rc<HttpListener>, tls: Option<TlsAcceptor> },
+    Http { listener: Rc<HttpListener>, tls: Option<Arc<ServerConfig>> },
     Tcp(Rc<TcpListenerContext>),
 }
 
@@ -32,7 +32,7 @@ impl Handler {
                     authority,
                     ending,
                 }),
-                tls: tls.map(TlsAcceptor::from),
+                tls,
             },
             Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app, ending })),
         }
@@ -60,7 +60,7 @@ impl Handler {
             Self::Http { listener, tls } => {
                 let stream = match tls {
                     None => Stream::Plain(stream),
-                    Some(acceptor) => match Box::pin(handshake(acceptor, stream, &deadline)).await {
+                    Some(config) => match Box::pin(handshake(config, stream, &deadline)).await {
                         Some(stream) => stream,
                         None => return cells.handshake_failures.increment(),
                     },
@@ -82,9 +82,8 @@ impl Handler {
 /// HTTP/2's name in ALPN (RFC 9113 section 3.1).
 const HTTP2: &[u8] = b"h2";
 
-async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, deadline: &Deadline) -> Option<Stream> {
+async fn handshake(config: &Arc<ServerConfig>, socket: TcpStream, deadline: &Deadline) -> Option<Stream> {
     deadline.set(timeouts::HANDSHAKE);
-    let mut accepting = acceptor.accept(stream);
-    let accepted = deadline.bound(|context| Pin::new(&mut accepting).poll(context));
-    accepted.await.ok()?.ok().map(|stream| Stream::Tls(Box::new(stream)))
+    let mut accepting = pin!(Stream::accept(socket, config.clone()));
+    deadline.bound(|context| accepting.as_mut().poll(context)).await.ok()?.ok()
 }
