@@ -104,7 +104,9 @@ pub fn parse(text: &str) -> Vec<Case> {
                 Ok(())
             }
             None if line.is_empty() || line.starts_with("# ") => Ok(()),
-            None => drafts.last_mut().ok_or_else(|| "no case yet".to_owned()).and_then(|draft| draft.take(line)),
+            None => {
+                drafts.last_mut().ok_or_else(|| "no case yet".to_owned()).and_then(|draft| draft.take(line))
+            }
         };
         if let Err(why) = taken {
             panic!("line {}: {why}: {line}", number + 1);
@@ -273,7 +275,8 @@ fn repeat(inner: &str, bytes: &mut Vec<u8>) -> Result<(), String> {
 /// For people: bytes in the notation's escapes, long runs cut.
 pub fn show(bytes: &[u8]) -> String {
     const SHOWN: usize = 1_500;
-    let text: String = bytes.iter().take(SHOWN).flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect();
+    let text: String =
+        bytes.iter().take(SHOWN).flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect();
     let text = text.replace("\\r\\n", "\\r\\n\n      ");
     match bytes.len().checked_sub(SHOWN) {
         Some(more @ 1..) => format!("{text}… and {more} bytes more"),

@@ -53,10 +53,12 @@ groups! {
     response_heads
     response_bodies
     response_order
+    #[ignore = "upgrades and TE end at the gateway as yet"]
+    upgrades
 }
 
 /// What the issue asks for is 150.
-const FEWEST_CASES: usize = 300;
+const FEWEST_CASES: usize = 800;
 
 #[test]
 fn every_case_is_run_and_has_a_name_of_its_own() {

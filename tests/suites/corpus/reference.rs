@@ -88,7 +88,8 @@ pub fn request(bytes: &[u8]) -> Result<Reading<Message>, Ambiguity> {
 /// A response to the client. `is_head`: it answers HEAD; `has_ended`: no byte will follow `bytes`.
 pub fn response(bytes: &[u8], is_head: bool, has_ended: bool) -> Result<Reading<(u16, Message)>, Ambiguity> {
     let Some((lines, length)) = head_lines(bytes)? else { return Ok(Reading::Partial) };
-    let status = lines[0].strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..4)).ok_or_else(|| lines[0].clone())?;
+    let status =
+        lines[0].strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..4)).ok_or_else(|| lines[0].clone())?;
     let status: u16 = status.trim_end().parse().map_err(|_| format!("status {status:?}"))?;
     let message = message(lines)?;
     let framing = framing(&message.fields)?;
@@ -98,7 +99,11 @@ pub fn response(bytes: &[u8], is_head: bool, has_ended: bool) -> Result<Reading<
     if framing == Framing::Absent {
         let message = Message { content: bytes[length..].to_vec(), ..message };
         let length = bytes.len();
-        return Ok(if has_ended { Reading::Whole { message: (status, message), length } } else { Reading::Partial });
+        return Ok(if has_ended {
+            Reading::Whole { message: (status, message), length }
+        } else {
+            Reading::Partial
+        });
     }
     Ok(match body(message, length, framing, bytes)? {
         Reading::Whole { message, length } => Reading::Whole { message: (status, message), length },
@@ -264,7 +269,8 @@ fn is_canonical(number: &str, radix: u32) -> bool {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// The origin form, or the asterisk of OPTIONS.
@@ -282,13 +288,18 @@ mod tests {
         for (bytes, content) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", ""),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", "abc"),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\nX: y\r\n\r\n", "abc0123456789"),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
+                "abc0123456789",
+            ),
         ] {
             for cut in 0..bytes.len() {
                 assert_eq!(request(&bytes.as_bytes()[..cut]), Ok(Reading::Partial), "{bytes:?} up to {cut}");
             }
             let followed = [bytes, "GET"].concat();
-            let Ok(Reading::Whole { message, length }) = request(followed.as_bytes()) else { panic!("{bytes:?}") };
+            let Ok(Reading::Whole { message, length }) = request(followed.as_bytes()) else {
+                panic!("{bytes:?}")
+            };
             assert_eq!((message.content.as_slice(), length), (content.as_bytes(), bytes.len()));
         }
     }

@@ -64,7 +64,9 @@ pub fn of_upstream(case: &Case, fresh: &[Stream]) -> Result<(), String> {
         given.extend(messages(stream)?);
     }
     let mut expected = match &case.upstream {
-        Upstream::Nothing if fresh.iter().any(|stream| !stream.bytes.is_empty()) && case.fate != Fate::Open => {
+        Upstream::Nothing
+            if fresh.iter().any(|stream| !stream.bytes.is_empty()) && case.fate != Fate::Open =>
+        {
             return Err("it got something".to_owned());
         }
         Upstream::Nothing | Upstream::Incomplete => Vec::new(),
