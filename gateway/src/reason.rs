@@ -43,7 +43,7 @@ reasons! {
     HeadTooLarge, "head_too_large", 431;
     /// The client went away or stopped reading before it had its response (nginx's number for it).
     ClientAbort, "client_abort", 499;
-    /// CONNECT.
+    /// CONNECT; TRACE and OPTIONS with Max-Forwards at 0.
     MethodNotSupported, "method_not_supported", 501;
     /// A transfer coding other than chunked.
     CodingNotSupported, "coding_not_supported", 501;

@@ -1,5 +1,6 @@
 //! What the gateway says itself.
 
+use super::date;
 use super::facts::Facts;
 use crate::message::encode::{push_decimal, push_length};
 use crate::message::{Malformed, Method, Version};
@@ -28,6 +29,7 @@ pub fn write(reason: Reason, detail: Option<Malformed>, facts: &Facts, keep_aliv
     out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\nX-Sluice-Reason: ");
     out.extend_from_slice(reason.as_str().as_bytes());
     out.extend_from_slice(b"\r\n");
+    date::push(&mut out);
     if status == 503 {
         // Probes decide within seconds; a client that asks again at once only adds to the load.
         out.extend_from_slice(b"Retry-After: 1\r\n");
@@ -57,7 +59,7 @@ mod tests {
         let text = String::from_utf8(out.bytes).unwrap();
         assert!(
             text.starts_with("HTTP/1.1 400 Bad Request\r\n")
-                && text.contains("X-Sluice-Reason: bad_request\r\n")
+                && text.contains("X-Sluice-Reason: bad_request\r\nDate: ")
         );
         assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"));
         facts.method = Method::Head;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::client::Client;
 use super::facts::{Facts, LogFacts, Refusal, Request};
+use super::hops;
 use crate::message::encode::{self, Hop};
 use crate::message::{Malformed, Method, RequestHead, target};
 use crate::reason::Reason;
@@ -19,6 +20,7 @@ pub fn prepare(client: &Client, head: &[u8], started: Instant) -> Result<Request
     };
     let parsed = RequestHead::parse(head).map_err(refuse_unread)?;
     let path = target::route_path(parsed.path_and_query.within(head)).map_err(refuse_unread)?;
+    let hops = hops::left(&parsed, head).map_err(refuse_unread)?;
     let trusts = |address| worker.shared.is_trusted(address);
     let facts = Facts {
         started,
@@ -41,6 +43,10 @@ pub fn prepare(client: &Client, head: &[u8], started: Instant) -> Result<Request
         let facts = Facts { keep_alive: false, ..facts };
         return refuse(facts, Reason::MethodNotSupported, None);
     }
+    if hops == Some(0) {
+        // We are its final recipient, and neither echo requests nor have options of our own.
+        return refuse(facts, Reason::MethodNotSupported, None);
+    }
     let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
     let table = worker.table();
     let app = match table.find(&client.listener.name, &host, &path) {
@@ -61,6 +67,9 @@ pub fn prepare(client: &Client, head: &[u8], started: Instant) -> Result<Request
     };
     let mut upstream_head = Vec::with_capacity(head.len() + ADDED_BYTES);
     encode::request(&parsed, head, &hop, &mut upstream_head);
+    if let Some(hops) = hops {
+        hops::write(hops - 1, &mut upstream_head);
+    }
     Ok(Request { table, app, upstream_head, facts })
 }
 
