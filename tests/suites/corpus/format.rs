@@ -23,6 +23,8 @@
 //! connection's end. Escapes are `\r \n \t \0 \\ \xNN`, and `\(text*count)` for repetition.
 //! `LISTENER` is the address that the gateway listens on.
 
+use std::fmt;
+
 /// What the client does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
@@ -44,13 +46,25 @@ pub enum Step {
 }
 
 /// A response as a case expects it, or as it came.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     /// Of the gateway's own answers only.
     pub reason: Option<String>,
     /// Unless it does not matter.
     pub content: Option<Vec<u8>>,
+}
+
+/// In the notation.
+impl fmt::Debug for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.status)?;
+        match (&self.reason, &self.content) {
+            (Some(reason), _) => write!(out, " {reason}"),
+            (None, Some(content)) => write!(out, " \"{}\"", show(content)),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

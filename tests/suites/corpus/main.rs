@@ -15,7 +15,7 @@ mod late;
 mod reference;
 mod verdict;
 
-use tests::{Config, DEADLINE, Gateway, eventually};
+use tests::{Config, DEADLINE, Gateway, comes_true};
 
 use endpoint::{Endpoint, Stream};
 use format::{Act, Case, Step, Upstream, show};
@@ -47,6 +47,7 @@ groups! {
     trailers
     expectations
     hop_by_hop
+    max_forwards
     pipelines
     limits
     odd_but_valid
@@ -106,9 +107,8 @@ fn check(case: &Case, gateway: &Gateway, endpoint: &Endpoint) -> Result<(), Stri
     endpoint.follow(&case.script);
     let transcript = client::play(case, gateway.web());
     if case.upstream == Upstream::Incomplete {
-        eventually(DEADLINE, "the connection with half a request ends", || {
-            fresh().iter().all(|stream| stream.bytes.is_empty() || stream.has_ended)
-        });
+        // If it does not, the verdict says so.
+        comes_true(DEADLINE, || fresh().iter().all(|stream| stream.bytes.is_empty() || stream.has_ended));
     }
     let fresh = fresh();
     let verdicts = [verdict::of_client(case, &transcript), verdict::of_upstream(case, &fresh)];

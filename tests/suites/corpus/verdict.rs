@@ -8,6 +8,9 @@ use crate::reference::{self, Message, Reading};
 /// What the endpoint sees of the request that follows a case.
 const NEXT_UPSTREAM: &[u8] = b"GET /next HTTP/1.1\r\nHost: next.test\r\n\r\n";
 
+/// `Sun, 06 Nov 1994 08:49:37 GMT`: RFC 9110 section 5.6.7.
+const DATE_BYTES: usize = 29;
+
 /// # Errors
 /// How the client was answered otherwise.
 pub fn of_client(case: &Case, transcript: &Transcript) -> Result<(), String> {
@@ -46,6 +49,10 @@ fn answers(case: &Case, transcript: &Transcript) -> Result<(Vec<Answer>, bool), 
             Reading::Partial => return Ok((answers, false)),
             Reading::Whole { message: (status, message), length } => {
                 let reason = message.field("x-sluice-reason").map(str::to_owned);
+                let date = message.field("date").unwrap_or_default();
+                if reason.is_some() && !(date.len() == DATE_BYTES && date.ends_with(" GMT")) {
+                    return Err(format!("an answer of the gateway's own has the date {date:?}"));
+                }
                 answers.push(Answer { status, reason, content: Some(message.content) });
                 rest = &rest[length..];
             }
