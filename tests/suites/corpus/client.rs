@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use tests::{DEADLINE, contains};
 
 use crate::endpoint::{NEXT, NEXT_ANSWER};
-use crate::format::{Act, Case, Fate};
+use crate::format::{Act, Case};
 use crate::kernel;
 
 const READ_BYTES: usize = 64 << 10;
@@ -52,8 +52,7 @@ pub fn play(case: &Case, gateway: SocketAddr) -> Transcript {
     let mut end = client.end.unwrap_or(End::Silent);
     if bytes.ends_with(NEXT_ANSWER) && case.is_followed() {
         bytes.truncate(bytes.len() - NEXT_ANSWER.len());
-        // Answered, and closed all the same, is not open.
-        end = if case.fate == Fate::Open { end } else { End::Answered };
+        end = End::Answered;
     }
     Transcript { bytes, end }
 }

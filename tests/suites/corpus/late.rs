@@ -1,15 +1,8 @@
-//! What bytes in a row cannot show: endpoints that never stop or come too late, clients that never finish.
-
-use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+//! What bytes in a row cannot show: endpoints that never stop, or come too late.
 
 use tests::{Config, Gate, Gateway, RawClient, RawEndpoint};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-/// Well above the gateway's own limit of ten seconds for a head.
-const HEADER_DEADLINE: Duration = Duration::from_secs(25);
-/// Between two drops of a slow sender.
-const PAUSE: Duration = Duration::from_millis(500);
 
 #[test]
 fn a_flood_of_interim_responses_ends() {
@@ -54,26 +47,4 @@ fn a_response_that_nobody_asked_for_answers_no_later_request() {
     for _ in 0..3 {
         assert_eq!(client.get("a", "/").text(), "ok");
     }
-}
-
-#[test]
-fn a_head_that_never_ends_is_a_408_however_slowly_it_comes() {
-    let endpoint = RawEndpoint::answering(OK);
-    let gateway = Gateway::start(&Config::in_front_of(endpoint.address()));
-    let mut client = RawClient::connect(gateway.web());
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n");
-    client.wire.limit(PAUSE).expect("the connection is open");
-    let start = Instant::now();
-    let response = loop {
-        match client.try_receive("GET") {
-            Ok(response) => break response,
-            // A field now and then must not buy more time.
-            Err(error) if error.kind() == ErrorKind::WouldBlock && start.elapsed() < HEADER_DEADLINE => {
-                client.send("X: y\r\n");
-            }
-            Err(error) => panic!("no response after {:?}: {error}", start.elapsed()),
-        }
-    };
-    assert_eq!((response.status, response.reason()), (408, Some("header_timeout")));
-    assert!(endpoint.received().is_empty());
 }

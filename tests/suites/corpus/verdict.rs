@@ -142,8 +142,11 @@ fn value_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     line.strip_prefix(name)?.strip_prefix(": ")
 }
 
+/// A field's name, and whether a value is one of ours.
+type Own = (&'static str, fn(&str) -> bool);
+
 /// What the gateway adds, and how its values look.
-const OWN: &[(&str, fn(&str) -> bool)] = &[
+const OWN: &[Own] = &[
     ("X-Forwarded-For", |value| value == "127.0.0.1"),
     ("X-Forwarded-Proto", |value| value == "http"),
     ("Forwarded", |value| value.starts_with("for=127.0.0.1;") && value.ends_with("proto=http")),
