@@ -45,7 +45,7 @@ reasons! {
     HeadTooLarge, "head_too_large", 431;
     /// The client went away or stopped reading before it had its response (nginx's number for it).
     ClientAbort, "client_abort", 499;
-    /// CONNECT.
+    /// CONNECT; TRACE and OPTIONS with Max-Forwards at 0.
     MethodNotSupported, "method_not_supported", 501;
     /// The endpoint's protocol has no way to leave HTTP.
     UpgradeNotSupported, "upgrade_not_supported", 501;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
+use super::date;
 use super::facts::Facts;
 use crate::message::encode::{push_decimal, push_length};
 use crate::message::{Malformed, Method, Version};
@@ -51,6 +52,7 @@ impl Answer {
             out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
+        date::push(&mut out);
         push_length(&mut out, self.body.len() as u64);
         match (keep_alive, version) {
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
@@ -78,6 +80,7 @@ impl Answer {
                 fields.insert(name, HeaderValue::from_static(value));
             }
         }
+        fields.extend(date::value().map(|date| (header::DATE, date)));
         fields.insert(header::CONTENT_LENGTH, self.body.len().into());
         let body = if facts.method == Method::Head { Bytes::new() } else { self.body.into() };
         (response, body)
@@ -137,7 +140,7 @@ mod tests {
         let (bytes, body) = answer.into_http1(Version::Http11, Method::Get, false);
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text}");
-        assert!(text.contains("X-Sluice-Reason: bad_request\r\n"), "{text}");
+        assert!(text.contains("X-Sluice-Reason: bad_request\r\nDate: "), "{text}");
         assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"), "{text}");
         assert!(body > 0);
         let answer = Answer::new(Reason::UnknownHost, None);

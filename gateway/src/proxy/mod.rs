@@ -14,9 +14,11 @@
 mod answer;
 mod attempt;
 mod client;
+mod date;
 mod exchange;
 mod facts;
 mod frames;
+mod hops;
 pub mod http1;
 pub mod http2;
 mod outgoing;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::hops;
 use crate::message::encode::{self, Hop};
 use crate::message::{FieldKind, Malformed, Method, RequestHead, http2, target};
 use crate::reason::Reason;
@@ -45,6 +46,8 @@ fn route<W>(
     let worker = &client.worker;
     let path = target::route_path(parsed.path_and_query.within(head));
     let path = path.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
+    let hops = hops::left(parsed, head);
+    let hops = hops.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
     let facts = facts(client, parsed, head, head_bytes, started);
     let refuse = |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app }));
     let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
@@ -53,6 +56,10 @@ fn route<W>(
     if parsed.method == Method::Connect && !matches!(found, Match::App(app) if app.spec.connect) {
         // What follows may be meant for the tunnel.
         return refuse(Facts { keep_alive: false, ..facts }, Reason::MethodNotSupported, None);
+    }
+    if hops == Some(0) {
+        // We are its final recipient, and neither echo requests nor have options of our own.
+        return refuse(facts, Reason::MethodNotSupported, None);
     }
     let app = match found {
         Match::App(app) => app.clone(),
@@ -65,7 +72,7 @@ fn route<W>(
     if parsed.upgrade.is_some_and(|protocol| !is_allowed(&app, protocol.within(head))) {
         return refuse(facts, Reason::UpgradeNotAllowed, Some(app));
     }
-    let heads = heads(client, &app, parsed, head, &facts);
+    let heads = heads(client, &app, parsed, head, &facts, hops);
     Ok(Request { table, app, heads, facts })
 }
 
@@ -107,6 +114,7 @@ fn heads<W>(
     parsed: &RequestHead,
     head: &[u8],
     facts: &Facts,
+    hops: Option<u64>,
 ) -> Heads {
     let hop = Hop {
         peer: client.origin.peer.ip(),
@@ -121,9 +129,15 @@ fn heads<W>(
     if app.speaks_http1 {
         heads.http1 = Vec::with_capacity(head.len() + ADDED_BYTES);
         encode::request(parsed, head, &hop, &mut heads.http1);
+        if let Some(hops) = hops {
+            hops::write(hops - 1, &mut heads.http1);
+        }
     }
     if app.speaks_http2 {
         heads.http2 = http2::write_request(parsed, head, &hop).ok().map(Box::new);
+        if let (Some(hops), Some(head)) = (hops, &mut heads.http2) {
+            head.headers_mut().insert(::http::header::MAX_FORWARDS, (hops - 1).into());
+        }
     }
     heads
 }
