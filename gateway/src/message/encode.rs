@@ -65,6 +65,8 @@ pub(super) fn is_sent_on(
         | FieldKind::XForwardedHost
         | FieldKind::XRequestId
         | FieldKind::ClientClaim => hop.is_trusted,
+        // Two would contradict each other: ours is what this connection proved.
+        FieldKind::ClientCertificate => hop.is_trusted && hop.identity.is_none(),
         FieldKind::Expect => request.expects_continue,
         kind if kind.is_hop_by_hop() => false,
         _ => !(names && request.connection_names(head, field.name.within(head))),

@@ -94,7 +94,7 @@ fn facts<W>(
         keep_alive: parsed.keep_alive && !client.is_draining(),
         is_last: !parsed.keep_alive,
         expects_continue: parsed.expects_continue,
-        is_upgrade: parsed.upgrade.is_some(),
+        upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
         is_grpc,
         patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },

@@ -91,6 +91,10 @@ pub trait Wire: Sized {
     /// What becomes of the connection after a response that ends it.
     fn after_last(&self, has_body: bool, facts: &Facts) -> After;
 
+    /// Tells the client that nothing was done, so that it may ask again whatever it asked; whether its
+    /// protocol has a way to say that (RFC 9113 section 8.7).
+    fn decline(&mut self) -> bool;
+
     /// Makes sure that a cut response is not taken for a whole one.
     fn abort(&mut self, facts: &Facts, reason: Reason);
 }

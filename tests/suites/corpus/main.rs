@@ -54,8 +54,7 @@ groups! {
     response_heads
     response_bodies
     response_order
-    #[ignore = "upgrades and TE end at the gateway as yet"]
-    upgrades
+        upgrades
 }
 
 /// What the issue asks for is 150.

@@ -106,6 +106,10 @@ impl Wire for Http1 {
         if facts.is_last && !has_body && is_quiet() { After::Close } else { After::Linger }
     }
 
+    fn decline(&mut self) -> bool {
+        false
+    }
+
     /// The connection is closed with a reset, see [`After::Abort`].
     fn abort(&mut self, _facts: &Facts, _reason: Reason) {}
 }

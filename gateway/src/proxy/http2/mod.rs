@@ -109,6 +109,11 @@ impl Wire for Http2 {
         After::KeepAlive
     }
 
+    fn decline(&mut self) -> bool {
+        self.respond.send_reset(h2::Reason::REFUSED_STREAM);
+        true
+    }
+
     /// A gRPC client is told why, as long as its stream takes trailers; everybody else sees a reset.
     fn abort(&mut self, facts: &Facts, reason: Reason) {
         let Some(send) = &mut self.send else { return self.respond.send_reset(h2::Reason::INTERNAL_ERROR) };
