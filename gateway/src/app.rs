@@ -29,7 +29,7 @@ use crate::config::{
     RegistryConfig,
 };
 use crate::control::{Applied, Applier, on_transition};
-use crate::listener::tls::Certificates;
+use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listener::{Bound, Speaks, bind, listen, local_address};
 use crate::metrics::{Exporter, ServiceMetrics, Sources, WorkerMetrics};
 use crate::serve::{WorkerSeed, spawn};
@@ -42,6 +42,8 @@ use crate::worker::Shared;
 const REGISTRY_WAIT: Duration = Duration::from_secs(5);
 /// Certificates are looked at this often; files change by hand or by a renewal every few weeks.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+/// Whether TLS listeners offer h2.
+const HTTP2: bool = false;
 /// The label of requests that no app can be named for. No valid app id begins with an underscore and
 /// ends with one.
 const UNROUTED: &str = "_unrouted_";
@@ -59,7 +61,7 @@ pub struct Gateway {
     pub(crate) drain_delay: Duration,
     pub(crate) drain_timeout: Duration,
     files: FileReloader,
-    certificates: Vec<(Arc<str>, Arc<Certificates>)>,
+    tls: Arc<TlsRegistry>,
     registry: Arc<dyn Registry>,
     /// Where clients connect, in the order of the configuration, with the ports that were free.
     pub addresses: Vec<(Arc<str>, SocketAddr)>,
@@ -80,13 +82,14 @@ impl Gateway {
         let files =
             FileSource::start(config.apps.files.clone()).await.context("cannot watch the apps' files")?;
         let reloader = files.reloader();
-        let listeners = open_listeners(&config)?;
+        let upstream_tls =
+            UpstreamProfiles::load(&config.gateway.upstream_tls).context("cannot set up TLS to endpoints")?;
+        let tls = Arc::new(TlsRegistry::new(upstream_tls.clone()));
+        let listeners = open_listeners(&config, &tls)?;
         let admin_socket = match &config.admin {
             Some(admin) => Some(admin::bind(admin.address).await?),
             None => None,
         };
-        let certificates =
-            listeners.iter().filter_map(|l| Some((l.name.clone(), l.certificates.clone()?))).collect();
         let addresses: Vec<_> =
             listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect();
         let (log, format) = open_log(&config.gateway.access_log)?;
@@ -98,8 +101,8 @@ impl Gateway {
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
-        let settings =
-            Settings { base_domain: config.gateway.base_domain.clone(), shards: config.gateway.workers };
+        let base_domain = config.gateway.base_domain.clone();
+        let settings = Settings { base_domain, shards: config.gateway.workers, upstream_tls };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
@@ -116,13 +119,14 @@ impl Gateway {
             applied,
             probes,
             serving: serving.watch(),
+            tls: tls.clone(),
         };
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
             let state = AdminState::new(config.gateway.id.clone(), sources.clone(), Exporter::new(sources));
             tasks.push(admin::start(socket, state, control.clone()));
         }
-        let gateway = Self {
+        let mut gateway = Self {
             serving,
             shared,
             workers,
@@ -132,12 +136,12 @@ impl Gateway {
             drain_delay: config.gateway.drain_delay,
             drain_timeout: config.gateway.drain_timeout,
             files: reloader,
-            certificates,
+            tls,
             registry,
             addresses,
             admin_address,
         };
-        gateway.watch_certificates();
+        gateway.tasks.push(gateway.watch_certificates());
         gateway.serving.serve();
         Ok(gateway)
     }
@@ -150,32 +154,21 @@ impl Gateway {
     /// Reads files and certificates again, and opens the access log anew.
     pub fn reload(&self) {
         self.files.reload();
-        refresh(&self.certificates);
+        self.tls.reload();
         if let Some(log) = &self.log {
             log.reopen();
         }
     }
 
-    fn watch_certificates(&self) {
-        let (certificates, cancel) = (self.certificates.clone(), self.control.clone());
-        if certificates.is_empty() {
-            return;
-        }
+    fn watch_certificates(&self) -> tokio::task::JoinHandle<()> {
+        let (tls, cancel) = (self.tls.clone(), self.control.clone());
         tokio::spawn(async move {
+            // The first look warns of what expires soon.
+            tls.refresh();
             while cancel.run_until_cancelled(tokio::time::sleep(CERTIFICATE_INTERVAL)).await.is_some() {
-                refresh(&certificates);
+                tls.refresh();
             }
-        });
-    }
-}
-
-fn refresh(certificates: &[(Arc<str>, Arc<Certificates>)]) {
-    for (listener, certificates) in certificates {
-        match certificates.refresh() {
-            Ok(true) => tracing::info!(%listener, "new certificates in force"),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%listener, %error, "certificates rejected; the former ones stay"),
-        }
+        })
     }
 }
 
@@ -185,29 +178,23 @@ struct OpenListener {
     address: SocketAddr,
     speaks: Speaks,
     sockets: Vec<Socket>,
-    certificates: Option<Arc<Certificates>>,
 }
 
-fn open_listeners(config: &Config) -> anyhow::Result<Vec<OpenListener>> {
+fn open_listeners(config: &Config, registry: &TlsRegistry) -> anyhow::Result<Vec<OpenListener>> {
     let open = |listener: &ListenerConfig| {
         let cannot = || format!("cannot open listener {} at {}", listener.name, listener.address);
         let sockets = bind(listener.address, config.gateway.workers).with_context(cannot)?;
         let address = sockets.first().map_or(Ok(listener.address), local_address).with_context(cannot)?;
         let name = listener.name.clone();
-        let (speaks, certificates) = match &listener.protocol {
-            ListenerProtocol::Tcp { app } => (Speaks::Tcp { name: name.clone(), app: app.clone() }, None),
-            ListenerProtocol::Http { tls } => {
-                let certificates = tls.as_ref().map(|tls| Certificates::load(&tls.certificates)).transpose();
-                let certificates = certificates.with_context(cannot)?;
-                let tls = certificates
-                    .as_ref()
-                    .map(Certificates::server_config)
-                    .transpose()
-                    .with_context(cannot)?;
-                (Speaks::Http { name: name.clone(), tls, authority: address.to_string() }, certificates)
+        let speaks = match &listener.protocol {
+            ListenerProtocol::Tcp { app } => Speaks::Tcp { name: name.clone(), app: app.clone() },
+            ListenerProtocol::Http { tls, https } => {
+                let tls = tls.as_ref().map(|tls| registry.listen(&name, tls, HTTP2)).transpose();
+                let tls = tls.with_context(cannot)?;
+                Speaks::Http { name: name.clone(), tls, authority: address.to_string(), https: https.into() }
             }
         };
-        Ok(OpenListener { name, address, speaks, sockets, certificates })
+        Ok(OpenListener { name, address, speaks, sockets })
     };
     config.gateway.listeners.iter().map(open).collect()
 }

@@ -27,6 +27,21 @@ pub struct AppSpec {
     pub health: Option<HealthSettings>,
     /// `[health] enabled = false`: nobody is probed.
     pub probing: bool,
+    /// `None`: endpoints are spoken to in clear text.
+    pub tls: Option<AppTls>,
+    /// Requests without a verified client certificate are refused.
+    pub requires_client_certificate: bool,
+    /// Requests in clear text are sent to https.
+    pub https_only: bool,
+}
+
+/// How endpoints are spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppTls {
+    /// A name that every gateway has settings for.
+    pub profile: Arc<str>,
+    /// What endpoints must prove to be. `None`: the profile's, or the app's first exact host.
+    pub server_name: Option<Arc<str>>,
 }
 
 impl AppSpec {
@@ -40,6 +55,9 @@ impl AppSpec {
             balance: Balance::default(),
             health: None,
             probing: true,
+            tls: None,
+            requires_client_certificate: false,
+            https_only: false,
         }
     }
 }

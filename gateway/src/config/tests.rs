@@ -74,10 +74,14 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
     assert_eq!(trusted, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
     assert_eq!(gateway.drain_timeout, Duration::from_secs(5));
     let protocols: Vec<_> = gateway.listeners.iter().map(|listener| listener.protocol.clone()).collect();
-    let tls = TlsConfig { certificates: vec![pattern("tls/*.pem")] };
+    let tls = TlsConfig {
+        certificates: vec![pattern("tls/*.pem")],
+        min_version: MinTlsVersion::Tls12,
+        client_auth: None,
+    };
     let wanted = [
-        ListenerProtocol::Http { tls: None },
-        ListenerProtocol::Http { tls: Some(tls) },
+        ListenerProtocol::Http { tls: None, https: HttpsConfig::default() },
+        ListenerProtocol::Http { tls: Some(tls), https: HttpsConfig::default() },
         ListenerProtocol::Tcp { app: AppId::parse("db").unwrap() },
     ];
     assert_eq!(protocols, wanted);

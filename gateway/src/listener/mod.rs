@@ -6,11 +6,14 @@ pub mod tls;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::{Stream, reset_on_close};
+use tls::ServerTls;
 use topology::AppId;
+
+use crate::config::HttpsConfig;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
 /// kernel's default `somaxconn` allows.
@@ -20,9 +23,36 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct HttpListener {
     pub name: Arc<str>,
-    pub is_tls: bool,
+    /// `None`: clear text.
+    pub tls: Option<Arc<ServerTls>>,
     /// Stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
+    pub https: HttpsPolicy,
+}
+
+impl HttpListener {
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+/// How clear text is left for https, as requests need it.
+#[derive(Debug, Clone)]
+pub struct HttpsPolicy {
+    /// Every request in clear text is sent to https.
+    pub redirect: bool,
+    /// Where https is, for redirects.
+    pub port: u16,
+    /// Of TLS listeners: the `Strict-Transport-Security` line for their responses (RFC 6797).
+    pub hsts: Option<Arc<[u8]>>,
+}
+
+impl From<&HttpsConfig> for HttpsPolicy {
+    fn from(config: &HttpsConfig) -> Self {
+        let line = |age: Duration| format!("Strict-Transport-Security: max-age={}\r\n", age.as_secs());
+        let hsts = config.hsts.map(|age| line(age).into_bytes().into());
+        Self { redirect: config.redirect, port: config.port, hsts }
+    }
 }
 
 #[derive(Debug)]
@@ -41,7 +71,7 @@ pub struct Bound {
 /// What is spoken on a listener.
 #[derive(Debug, Clone)]
 pub enum Speaks {
-    Http { name: Arc<str>, tls: Option<Arc<ServerConfig>>, authority: String },
+    Http { name: Arc<str>, tls: Option<Arc<ServerTls>>, authority: String, https: HttpsPolicy },
     Tcp { name: Arc<str>, app: AppId },
 }
 

@@ -5,6 +5,7 @@ mod cells;
 mod collect;
 mod families;
 mod service;
+mod tls;
 mod worker;
 
 pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};

@@ -13,14 +13,20 @@ pub struct Answer {
 }
 
 /// The status, the reason code as a field and in a line of text, and for a
-/// malformed message the rule that it breaks.
-pub fn write(reason: Reason, detail: Option<Malformed>, facts: &Facts, keep_alive: bool) -> Answer {
+/// malformed message the rule that it breaks. `extra` are whole lines of the head.
+pub fn write(
+    reason: Reason,
+    detail: Option<Malformed>,
+    facts: &Facts,
+    extra: &[u8],
+    keep_alive: bool,
+) -> Answer {
     let status = reason.status();
     let mut body = format!("{status} {}: {}\n", phrase(status), reason.as_str());
     if let Some(detail) = detail {
         body.push_str(&format!("{detail}\n"));
     }
-    let mut out = Vec::with_capacity(256 + body.len());
+    let mut out = Vec::with_capacity(256 + extra.len() + body.len());
     out.extend_from_slice(b"HTTP/1.1 ");
     push_decimal(u64::from(status), &mut out);
     out.push(b' ');
@@ -28,6 +34,7 @@ pub fn write(reason: Reason, detail: Option<Malformed>, facts: &Facts, keep_aliv
     out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\nX-Sluice-Reason: ");
     out.extend_from_slice(reason.as_str().as_bytes());
     out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(extra);
     if status == 503 {
         // Probes decide within seconds; a client that asks again at once only adds to the load.
         out.extend_from_slice(b"Retry-After: 1\r\n");
@@ -53,7 +60,7 @@ mod tests {
     #[test]
     fn an_answer_names_its_reason_and_the_broken_rule() {
         let mut facts = Facts::unknown(std::time::Instant::now(), [b'0'; 32], 0);
-        let out = write(Reason::BadRequest, Some(Malformed::HostCount), &facts, false);
+        let out = write(Reason::BadRequest, Some(Malformed::HostCount), &facts, b"", false);
         let text = String::from_utf8(out.bytes).unwrap();
         assert!(
             text.starts_with("HTTP/1.1 400 Bad Request\r\n")
@@ -62,7 +69,7 @@ mod tests {
         assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"));
         facts.method = Method::Head;
         facts.version = Version::Http10;
-        let head = String::from_utf8(write(Reason::UnknownHost, None, &facts, true).bytes).unwrap();
+        let head = String::from_utf8(write(Reason::UnknownHost, None, &facts, b"", true).bytes).unwrap();
         assert!(head.ends_with("\r\n\r\n") && head.contains("Connection: keep-alive\r\n"));
     }
 }

@@ -10,6 +10,7 @@ use super::facts::{After, Facts};
 use super::outgoing::Outgoing;
 use super::relay::poll_fill;
 use super::timeouts;
+use crate::listener::tls::ClientIdentity;
 use crate::listener::{HttpListener, Stream};
 use crate::worker::{Buffer, Deadline, Worker};
 
@@ -21,6 +22,10 @@ pub struct Client {
     pub peer: SocketAddr,
     /// Whether the peer is one of `trusted_proxies`.
     pub is_trusted: bool,
+    /// The name that a TLS client asked for, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// Who a client with a verified certificate is.
+    pub identity: Option<Rc<ClientIdentity>>,
     pub deadline: Deadline,
     /// Received and not yet used: a head in the making, a body's start, the next request.
     pub received: Option<Buffer>,

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::attempt::Attempt;
 use super::client::Client;
 use super::facts::{After, Facts, Outcome, Refusal, Request};
-use super::refuse::refuse;
+use super::refuse::{extra, refuse};
 use super::{answer, record};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
@@ -21,7 +21,7 @@ pub async fn run(client: &mut Client, request: Request) -> After {
     let turn = app.http.next_turn(&app.live);
     let Some(mut endpoint) = worker.rotations.pick(&app, &app.http, turn) else {
         let reason = Reason::NoHealthyEndpoint;
-        return refuse(client, Refusal { facts, reason, detail: None, app: Some(app) }).await;
+        return refuse(client, Refusal { facts, reason, detail: None, app: Some(app), location: None }).await;
     };
     let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
     loop {
@@ -75,7 +75,7 @@ async fn fail(client: &mut Client, facts: &Facts, mut outcome: Outcome) -> After
         After::Close
     } else {
         let keep_alive = facts.keep_alive && !facts.has_body();
-        let answer = answer::write(reason, None, facts, keep_alive);
+        let answer = answer::write(reason, None, facts, &extra(client, None), keep_alive);
         outcome.body_bytes = answer.body_bytes;
         let sent = client.send(answer.bytes).await;
         outcome.sent_bytes += sent.as_ref().copied().unwrap_or(0);

@@ -12,14 +12,14 @@ use crate::reason::Reason;
 pub async fn unparsed(client: &mut Client, reason: Reason, detail: Option<Malformed>) -> After {
     let head_bytes = client.received.as_ref().map_or(0, |buffer| buffer.filled().len());
     let facts = Facts::unknown(Instant::now(), client.worker.request_ids.next(), head_bytes);
-    refuse(client, Refusal { facts, reason, detail, app: None }).await
+    refuse(client, Refusal { facts, reason, detail, app: None, location: None }).await
 }
 
 pub async fn refuse(client: &mut Client, refusal: Refusal) -> After {
-    let Refusal { facts, reason, detail, app } = refusal;
+    let Refusal { facts, reason, detail, app, location } = refusal;
     // A body that nobody will read leaves the next request's start unknown.
     let keep_alive = facts.keep_alive && !facts.has_body();
-    let response = answer::write(reason, detail, &facts, keep_alive);
+    let response = answer::write(reason, detail, &facts, &extra(client, location.as_deref()), keep_alive);
     let sent = client.send(response.bytes).await;
     let app_metrics = app.as_ref().map(|app| &app.metrics);
     let sent_bytes = sent.as_ref().copied().unwrap_or(0);
@@ -29,4 +29,16 @@ pub async fn refuse(client: &mut Client, refusal: Refusal) -> After {
         Ok(_) if keep_alive => After::KeepAlive,
         Ok(_) => client.after_last(&facts),
     }
+}
+
+/// Lines of an answer of our own that its reason does not tell.
+pub fn extra(client: &Client, location: Option<&[u8]>) -> Vec<u8> {
+    let hsts = client.listener.https.hsts.as_deref().unwrap_or_default();
+    let mut lines = hsts.to_vec();
+    if let Some(location) = location {
+        lines.extend_from_slice(b"Location: ");
+        lines.extend_from_slice(location);
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines
 }

@@ -3,27 +3,29 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use rustls::{ServerConfig, ServerConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use crate::listener::tls::ClientIdentity;
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
 use crate::proxy::{Client, connection, tcp, timeouts};
 use crate::worker::{Deadline, Worker};
 
 /// One worker's view of a listener.
 pub enum Handler {
-    Http { listener: Rc<HttpListener>, tls: Option<TlsAcceptor> },
+    Http(Rc<HttpListener>),
     Tcp(Rc<TcpListenerContext>),
 }
 
 impl From<Speaks> for Handler {
     fn from(speaks: Speaks) -> Self {
         match speaks {
-            Speaks::Http { name, tls, authority } => Self::Http {
-                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), authority }),
-                tls: tls.map(TlsAcceptor::from),
-            },
+            Speaks::Http { name, tls, authority, https } => {
+                Self::Http(Rc::new(HttpListener { name, tls, authority, https }))
+            }
             Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app })),
         }
     }
@@ -32,7 +34,7 @@ impl From<Speaks> for Handler {
 impl Handler {
     pub fn name(&self) -> &str {
         match self {
-            Self::Http { listener, .. } => &listener.name,
+            Self::Http(listener) => &listener.name,
             Self::Tcp(listener) => &listener.name,
         }
     }
@@ -49,13 +51,13 @@ impl Handler {
             Self::Tcp(listener) => {
                 Box::pin(tcp::serve(stream, peer, worker, listener.clone(), deadline)).await;
             }
-            Self::Http { listener, tls } => {
-                let stream = match tls {
-                    None => Stream::Plain(stream),
-                    Some(acceptor) => match Box::pin(handshake(acceptor, stream, &deadline)).await {
-                        Some(stream) => stream,
-                        None => return worker.metrics.listeners[position].1.handshake_failures.increment(),
-                    },
+            Self::Http(listener) => {
+                let secured = match &listener.tls {
+                    None => Some((Stream::Plain(stream), TlsFacts::default())),
+                    Some(tls) => Box::pin(handshake(tls.config(), stream, &deadline)).await,
+                };
+                let Some((stream, TlsFacts { server_name, identity })) = secured else {
+                    return worker.metrics.listeners[position].1.handshake_failures.increment();
                 };
                 let is_trusted = worker.shared.is_trusted(peer.ip());
                 let listener = listener.clone();
@@ -65,6 +67,8 @@ impl Handler {
                     listener,
                     peer,
                     is_trusted,
+                    server_name,
+                    identity,
                     deadline,
                     received: None,
                 })
@@ -74,9 +78,29 @@ impl Handler {
     }
 }
 
-async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, deadline: &Deadline) -> Option<Stream> {
+/// What a handshake told of the client; nothing of it changes while the connection lasts.
+#[derive(Debug, Default)]
+struct TlsFacts {
+    server_name: Option<Box<str>>,
+    identity: Option<Rc<ClientIdentity>>,
+}
+
+impl TlsFacts {
+    fn of(connection: &ServerConnection) -> Self {
+        let identity = connection.peer_certificates().and_then(ClientIdentity::of).map(Rc::new);
+        Self { server_name: connection.server_name().map(Box::from), identity }
+    }
+}
+
+async fn handshake(
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+    deadline: &Deadline,
+) -> Option<(Stream, TlsFacts)> {
     deadline.set(timeouts::HANDSHAKE);
-    let mut accepting = acceptor.accept(stream);
+    let mut accepting = TlsAcceptor::from(config).accept(stream);
     let accepted = deadline.bound(|context| Pin::new(&mut accepting).poll(context));
-    accepted.await.ok()?.ok().map(|stream| Stream::Tls(Box::new(stream)))
+    let stream = accepted.await.ok()?.ok()?;
+    let facts = TlsFacts::of(stream.get_ref().1);
+    Some((Stream::Tls(Box::new(stream)), facts))
 }

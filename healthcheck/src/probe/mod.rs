@@ -4,6 +4,7 @@ pub(crate) mod http;
 pub(crate) mod tcp;
 
 mod error;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 pub use error::{ProbeError, ProbeResult};
+pub(crate) use stream::ProbeStream;
+pub use stream::ProbeTls;
 
 /// Until when a probe must have its answer.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,134 @@
+//! Who a client with a verified certificate is, as fields for the endpoint.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Name};
+
+/// Endpoints commonly accept heads of 8 KiB, and a certificate's base64 is a third longer than it is.
+/// Usual ones have 1 to 2 KiB.
+const MAX_CERTIFICATE_BYTES: usize = 4 << 10;
+/// A name longer than this is no name but a document.
+const MAX_NAME_BYTES: usize = 1 << 10;
+
+/// Made once per connection, whatever the number of its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    lines: Box<[u8]>,
+    subject: Box<str>,
+}
+
+impl ClientIdentity {
+    /// The fields that say it, in lower case. Received ones are never passed on.
+    pub const FIELDS: [&str; 3] = ["client-cert", "x-client-cert-subject", "x-client-cert-san"];
+
+    /// Of a chain that was verified, leaf first. `None` without one, and for one too large to be passed
+    /// on: whoever asks for an identity then finds none.
+    pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let leaf = chain.first().filter(|leaf| leaf.len() <= MAX_CERTIFICATE_BYTES)?;
+        let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+        let subject = distinguished_name(parsed.subject());
+        if subject.len() > MAX_NAME_BYTES {
+            return None;
+        }
+        // RFC 9440 section 2.1: a byte sequence of RFC 8941.
+        let mut lines = format!("Client-Cert: :{}:\r\n", STANDARD.encode(leaf));
+        let _ = write!(lines, "X-Client-Cert-Subject: {subject}\r\n");
+        if let Some(name) = first_alternative_name(&parsed) {
+            let _ = write!(lines, "X-Client-Cert-San: {name}\r\n");
+        }
+        Some(Self { lines: lines.into_bytes().into(), subject: subject.into() })
+    }
+
+    /// `Client-Cert`, `X-Client-Cert-Subject` and, where there is one, `X-Client-Cert-San`, each with its
+    /// line's end.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// RFC 4514, in visible ASCII and spaces.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+}
+
+/// RFC 4514: the most specific part first. Whatever is not visible ASCII stands as `\XX`, so that the
+/// text is unambiguous and fits into a field.
+fn distinguished_name(name: &X509Name<'_>) -> String {
+    let parts: Vec<_> = name.iter_rdn().collect();
+    let shown: Vec<String> = parts.into_iter().rev().map(relative_name).collect();
+    shown.join(",")
+}
+
+fn relative_name(part: &RelativeDistinguishedName<'_>) -> String {
+    let shown: Vec<String> = part.iter().map(attribute).collect();
+    shown.join("+")
+}
+
+/// RFC 4514 section 3, and the one that old authorities use.
+const SHORT_NAMES: [(&str, &str); 10] = [
+    ("2.5.4.3", "CN"),
+    ("2.5.4.7", "L"),
+    ("2.5.4.8", "ST"),
+    ("2.5.4.10", "O"),
+    ("2.5.4.11", "OU"),
+    ("2.5.4.6", "C"),
+    ("2.5.4.9", "STREET"),
+    ("0.9.2342.19200300.100.1.25", "DC"),
+    ("0.9.2342.19200300.100.1.1", "UID"),
+    ("1.2.840.113549.1.9.1", "emailAddress"),
+];
+
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    let id = attribute.attr_type().to_id_string();
+    let short = SHORT_NAMES.iter().find(|(known, _)| *known == id).map(|(_, name)| *name);
+    let value = match attribute.as_str() {
+        Ok(text) => escape(text),
+        Err(_) => attribute.as_slice().iter().map(|byte| format!("\\{byte:02X}")).collect(),
+    };
+    format!("{}={value}", short.unwrap_or(&id))
+}
+
+/// RFC 4514 section 2.4.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let last = text.len().saturating_sub(1);
+    for (at, byte) in text.bytes().enumerate() {
+        let is_edge = (at == 0 && matches!(byte, b' ' | b'#')) || (at == last && byte == b' ');
+        match byte {
+            b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\' | b'=' => out.extend(['\\', char::from(byte)]),
+            b' '..=b'~' if !is_edge => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "\\{byte:02X}");
+            }
+        }
+    }
+    out
+}
+
+/// With its kind, as OpenSSL shows it.
+fn first_alternative_name(certificate: &X509Certificate<'_>) -> Option<String> {
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(name) => visible("DNS", name),
+        GeneralName::URI(name) => visible("URI", name),
+        GeneralName::RFC822Name(name) => visible("email", name),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = || <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from);
+            let v6 = || <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from);
+            v4().or_else(v6).map(|address| format!("IP:{address}"))
+        }
+        _ => None,
+    })
+}
+
+fn visible(kind: &str, name: &str) -> Option<String> {
+    let fits = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| format!("{kind}:{name}"))
+}
