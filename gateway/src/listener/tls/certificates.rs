@@ -116,6 +116,13 @@ impl Certificates {
         self.files().known.iter().map(|(path, file)| file.report(path)).collect()
     }
 
+    /// The leaf that such a client is served.
+    #[cfg(test)]
+    pub(super) fn chosen(&self, name: Option<&str>, schemes: &[rustls::SignatureScheme]) -> Option<Vec<u8>> {
+        let index = self.current.load();
+        index.choose(name, schemes).map(|chosen| chosen.certificate.chain[0].to_vec())
+    }
+
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -132,3 +132,60 @@ fn visible(kind: &str, name: &str) -> Option<String> {
     let fits = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| format!("{kind}:{name}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject;
+
+    use super::super::test_pki::{Authority, Wanted, named};
+    use super::*;
+
+    fn identity(subject: &str, names: &[&str]) -> (ClientIdentity, CertificateDer<'static>) {
+        let (chain, _) = Authority::new("ca").issue(&Wanted { subject, ..named(names) });
+        let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
+        (ClientIdentity::of(std::slice::from_ref(&leaf)).unwrap(), leaf)
+    }
+
+    #[test]
+    fn the_fields_say_who_the_client_is() {
+        let (identity, leaf) = identity("device 7", &["device.test", "other.test"]);
+        let text = std::str::from_utf8(identity.lines()).unwrap();
+        let lines: Vec<_> = text.split_terminator("\r\n").collect();
+        let encoded =
+            lines[0].strip_prefix("Client-Cert: :").and_then(|rest| rest.strip_suffix(':')).unwrap();
+        assert_eq!(STANDARD.decode(encoded).unwrap(), leaf.to_vec());
+        assert_eq!(lines[1..], ["X-Client-Cert-Subject: CN=device 7", "X-Client-Cert-San: DNS:device.test"]);
+        let names = lines.iter().map(|line| line.split(':').next().unwrap().to_ascii_lowercase());
+        assert_eq!(names.collect::<Vec<_>>(), ClientIdentity::FIELDS);
+    }
+
+    #[test]
+    fn a_subject_can_neither_forge_another_nor_break_the_field() {
+        for (subject, wanted) in [
+            ("a,CN=admin", "CN=a\\,CN\\=admin"),
+            ("a\r\nX-Admin: 1", "CN=a\\0D\\0AX-Admin: 1"),
+            (" a ", "CN=\\20a\\20"),
+            ("#a+b", "CN=\\23a\\+b"),
+            ("M\u{fc}ller", "CN=M\\C3\\BCller"),
+            ("\"<a>;\\", "CN=\\\"\\<a\\>\\;\\\\"),
+        ] {
+            let (identity, _) = identity(subject, &[]);
+            assert_eq!(identity.subject(), wanted, "{subject:?}");
+            let lines = identity.lines();
+            assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 2, "{subject:?}");
+            assert!(lines.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n')));
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_passed_on_is_no_identity() {
+        let names: Vec<String> =
+            (0..200).map(|at| format!("name-{at}.very-long-name.example.test")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (chain, _) = Authority::new("ca").issue(&named(&names));
+        let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
+        assert!(leaf.len() > MAX_CERTIFICATE_BYTES);
+        assert_eq!(ClientIdentity::of(&[leaf]), None);
+        assert_eq!(ClientIdentity::of(&[]), None);
+    }
+}

@@ -15,6 +15,10 @@ mod index;
 mod ocsp;
 mod registry;
 mod server_config;
+#[cfg(test)]
+mod test_pki;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::sync::{Arc, LazyLock};

@@ -135,3 +135,88 @@ fn verdict(mut single: &[u8]) -> Result<(i64, Option<i64>), String> {
     };
     Ok((this_update, next_update))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERIAL: &[u8] = &[0x12, 0x34];
+
+    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = content.len();
+        let head = match length {
+            ..0x80 => vec![tag, length as u8],
+            _ => vec![tag, 0x82, (length >> 8) as u8, length as u8],
+        };
+        [head, content.to_vec()].concat()
+    }
+
+    fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+        element(0x30, &parts.concat())
+    }
+
+    fn time(text: &str) -> Vec<u8> {
+        element(0x18, text.as_bytes())
+    }
+
+    /// As RFC 6960 section 4.2.1 has it.
+    fn response(status: u8, serial: &[u8], certificate_status: u8, next: Option<&str>) -> Vec<u8> {
+        let id = sequence(&[&sequence(&[]), &element(4, b"name"), &element(4, b"key"), &element(2, serial)]);
+        let next = next.map(|next| element(0xa0, &time(next))).unwrap_or_default();
+        let verdict = element(certificate_status, &[]);
+        let single = sequence(&[&id, &verdict, &time("20260101000000Z"), &next]);
+        let responder = element(0xa2, &element(4, b"hash"));
+        let data = sequence(&[&responder, &time("20260101000000Z"), &sequence(&[&single])]);
+        let basic = sequence(&[&data, &sequence(&[]), &element(3, b"\0signature")]);
+        let bytes = sequence(&[&element(6, &[0x2b, 6, 1, 5, 5, 7, 48, 1, 1]), &element(4, &basic)]);
+        sequence(&[&element(10, &[status]), &element(0xa0, &bytes)])
+    }
+
+    /// 2026-01-01.
+    const THEN: i64 = 1_767_225_600;
+    const GOOD: u8 = 0x80;
+
+    #[test]
+    fn a_response_holds_from_one_update_to_the_next() {
+        let staple = parse(response(0, SERIAL, GOOD, Some("20260108000000Z")), SERIAL).unwrap();
+        let week = 7 * 86_400;
+        for (now, wanted) in [(THEN - 1, false), (THEN, true), (THEN + week, true), (THEN + week + 1, false)]
+        {
+            assert_eq!(staple.is_fresh(now), wanted, "{now}");
+        }
+        let staple = parse(response(0, SERIAL, GOOD, None), SERIAL).unwrap();
+        assert!(staple.is_fresh(THEN + 100 * week));
+    }
+
+    #[test]
+    fn whatever_says_nothing_good_of_the_certificate_is_refused() {
+        for (der, words) in [
+            (response(6, SERIAL, GOOD, None), "did not answer"),
+            (response(0, b"other", GOOD, None), "about another certificate"),
+            (response(0, SERIAL, 0xa1, None), "does not say that the certificate is good"),
+            (response(0, SERIAL, 0x82, None), "does not say that the certificate is good"),
+            (response(0, SERIAL, GOOD, Some("tomorrow")), "no OCSP response"),
+            (b"-----BEGIN".to_vec(), "no OCSP response"),
+            (Vec::new(), "no OCSP response"),
+        ] {
+            let error = parse(der, SERIAL).unwrap_err();
+            assert!(error.contains(words), "{words:?} in {error:?}");
+        }
+    }
+
+    #[test]
+    fn no_cut_or_changed_response_panics_and_none_that_is_cut_passes() {
+        let good = response(0, SERIAL, GOOD, Some("20260108000000Z"));
+        for end in 0..good.len() {
+            assert!(parse(good[..end].to_vec(), SERIAL).is_err(), "{end}");
+        }
+        for at in 0..good.len() {
+            for byte in [0, 0x7f, 0x80, 0x84, 0xff] {
+                let mut changed = good.clone();
+                changed[at] = byte;
+                let _ = parse(changed, SERIAL);
+            }
+        }
+        assert!(parse([&good[..], b"x"].concat(), SERIAL).is_err());
+    }
+}
