@@ -10,6 +10,7 @@ pub struct Config {
     registry: String,
     gateway: Vec<String>,
     listeners: Vec<ListenerConfig>,
+    sections: Vec<String>,
     access_log: (String, String),
     pub(crate) files: Vec<(String, String)>,
 }
@@ -42,6 +43,7 @@ impl Config {
                 r#"base_domain = "apps.test""#.to_owned(),
             ],
             listeners: vec![web],
+            sections: Vec::new(),
             access_log: ("off".to_owned(), "json".to_owned()),
             files: Vec::new(),
         }
@@ -87,6 +89,12 @@ impl Config {
         self
     }
 
+    /// One more section, with its heading.
+    pub fn section(mut self, text: &str) -> Self {
+        self.sections.push(text.to_owned());
+        self
+    }
+
     pub fn access_log(mut self, path: &str, format: &str) -> Self {
         self.access_log = (path.to_owned(), format.to_owned());
         self
@@ -100,6 +108,9 @@ impl Config {
             text.push_str(&format!(
                 "\n[[gateway.listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\n{lines}\n"
             ));
+        }
+        for section in &self.sections {
+            text.push_str(&format!("\n{section}\n"));
         }
         let (path, format) = &self.access_log;
         text.push_str(&format!("\n[gateway.access_log]\npath = \"{path}\"\nformat = \"{format}\"\n"));

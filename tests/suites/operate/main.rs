@@ -6,7 +6,6 @@ mod check;
 mod demo;
 mod shutdown;
 mod tcp;
-mod tls;
 
 use std::path::Path;
 
