@@ -29,6 +29,10 @@ fn in_front(ca: &Authority, app: &App) -> Gateway {
     Gateway::start(&config)
 }
 
+fn accepted(gateway: &Gateway) -> u64 {
+    gateway.metrics().count("sluice_connections_accepted_total", &[("listener", TLS)])
+}
+
 fn health(gateway: &Gateway) -> (String, String) {
     let view = gateway.admin_json("/v1/endpoints");
     let text = |key: &str| view["items"][0][key].as_str().unwrap_or_default().to_owned();
@@ -44,7 +48,10 @@ fn probes_go_the_way_that_requests_go() {
     };
     let gateway = in_front(&ca, &app(r#"tls = { profile = "internal", server_name = "shop.internal" }"#));
     eventually(DEADLINE, "the endpoint is up", || health(&gateway).0 == "up");
-    assert!(endpoint.pings() > 0);
+    let (pings, connections) = (endpoint.pings(), accepted(&behind));
+    eventually(DEADLINE, "more probes", || endpoint.pings() >= pings + 5);
+    // On the connection that the first one made, as far as it lasts.
+    assert!(accepted(&behind) <= connections + 1, "{connections} before");
     // Without a name of its own the app's first host must be proved, which it is not.
     gateway.put_app(&app(r#"tls = { profile = "internal" }"#));
     eventually(DEADLINE, "the endpoint is down", || {
