@@ -270,7 +270,7 @@ fn checking_reports_the_mistakes_of_all_files_together() {
     );
     let certificates =
         format!("{config}: gateway.listener[0].tls.certificates: no file matches {}/*.pem", tls.display());
-    assert_eq!(found, format!("{apps}\n{certificates}"));
+    assert_eq!(found, format!("{certificates}\n{apps}"));
 
     write("sluice.toml", &format!("{text}worker = 1"));
     let found = check(Path::new(&config)).unwrap_err().to_string();
@@ -281,10 +281,11 @@ fn checking_reports_the_mistakes_of_all_files_together() {
         ("sluice.toml", text.as_str()),
         ("apps/b.toml", "id = \"b\""),
         ("apps/c.toml", "id = \"c\""),
-        ("tls/a.pem", ""),
     ] {
         write(name, text);
     }
+    let issued = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+    write("tls/a.pem", &(issued.cert.pem() + &issued.signing_key.serialize_pem()));
     assert_eq!(check(Path::new(&config)), load(Path::new(&config)));
 }
 
