@@ -277,11 +277,9 @@ fn checking_reports_the_mistakes_of_all_files_together() {
     assert!(found.starts_with(&format!("{config}:8: gateway.listener[0].worker: unknown key")), "{found}");
     assert!(found.ends_with(&apps), "{found}");
 
-    for (name, text) in [
-        ("sluice.toml", text.as_str()),
-        ("apps/b.toml", "id = \"b\""),
-        ("apps/c.toml", "id = \"c\""),
-    ] {
+    for (name, text) in
+        [("sluice.toml", text.as_str()), ("apps/b.toml", "id = \"b\""), ("apps/c.toml", "id = \"c\"")]
+    {
         write(name, text);
     }
     let issued = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();

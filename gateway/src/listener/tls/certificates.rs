@@ -98,7 +98,8 @@ impl Certificates {
     pub(super) fn refresh_at(&self, now: i64) -> bool {
         let mut files = self.files();
         let is_new = files.look(&self.patterns, now);
-        if is_new || files.in_date != files.in_date_at(now) {
+        let has_lapsed = !is_new && files.tell_what_lapsed(now);
+        if is_new || has_lapsed {
             let index = files.index(now);
             self.current.store(Arc::new(index));
         }
@@ -113,7 +114,8 @@ impl Certificates {
 
     /// Every file, in order.
     pub fn report(&self) -> Vec<CertificateReport> {
-        self.files().known.iter().map(|(path, file)| file.report(path)).collect()
+        let now = unix_now();
+        self.files().known.iter().map(|(path, file)| file.report(path, now)).collect()
     }
 
     /// The leaf that such a client is served.
@@ -184,6 +186,18 @@ impl Files {
             (is_valid, file.staple.as_ref().is_some_and(|staple| staple.is_fresh(now)))
         };
         self.known.values().map(of).collect()
+    }
+
+    /// Whether something began or ceased to be in date since the index was made.
+    fn tell_what_lapsed(&self, now: i64) -> bool {
+        let in_date = self.in_date_at(now);
+        for ((path, _), (before, after)) in self.known.iter().zip(self.in_date.iter().zip(&in_date)) {
+            if before.1 && !after.1 {
+                let file = ocsp::path_beside(path);
+                tracing::warn!(file = %file.display(), "OCSP response out of date: no longer stapled");
+            }
+        }
+        self.in_date != in_date
     }
 
     fn index(&mut self, now: i64) -> Index {
@@ -267,8 +281,9 @@ impl File {
         }
     }
 
-    fn report(&self, path: &Path) -> CertificateReport {
+    fn report(&self, path: &Path, now: i64) -> CertificateReport {
         let certificate = self.certificate.as_ref();
+        let stale = self.staple.as_ref().and_then(|staple| staple.complaint(now));
         CertificateReport {
             path: path.to_owned(),
             names: certificate
@@ -276,9 +291,9 @@ impl File {
                 .unwrap_or_default(),
             not_before: certificate.map(|found| found.validity.from),
             not_after: certificate.map(|found| found.validity.until),
-            is_stapled: self.staple.is_some(),
+            is_stapled: self.staple.is_some() && stale.is_none(),
             reject: self.reject.clone(),
-            staple_reject: self.staple_reject.clone(),
+            staple_reject: self.staple_reject.clone().or(stale),
         }
     }
 }

@@ -177,6 +177,28 @@ mod tests {
         }
     }
 
+    /// An authority may sign anything: whatever the parser takes makes whole lines of visible text.
+    #[test]
+    fn no_changed_certificate_panics_or_breaks_the_fields() {
+        let (_, leaf) = identity("device 7", &["device.test"]);
+        let mut taken = 0;
+        for at in 0..leaf.len() {
+            for byte in [0, b'\n', b'\r', 0x16, 0x1e, 0x7f, 0x80, 0x84, 0xff] {
+                let mut changed = leaf.to_vec();
+                changed[at] = byte;
+                let Some(identity) = ClientIdentity::of(&[changed.into()]) else { continue };
+                taken += 1;
+                let text = std::str::from_utf8(identity.lines()).unwrap();
+                for line in text.strip_suffix("\r\n").unwrap().split("\r\n") {
+                    let (name, value) = line.split_once(": ").unwrap();
+                    assert!(ClientIdentity::FIELDS.contains(&&*name.to_ascii_lowercase()), "{line:?}");
+                    assert!(value.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?}");
+                }
+            }
+        }
+        assert!(taken > 100, "{taken}");
+    }
+
     #[test]
     fn what_is_too_large_to_be_passed_on_is_no_identity() {
         let names: Vec<String> =
