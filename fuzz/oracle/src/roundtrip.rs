@@ -154,7 +154,7 @@ pub fn response(response: &Response, method: Method) {
         let delimiting = encode::response(
             &response.parsed,
             &response.head,
-            Downstream { version, keep_alive },
+            Downstream { version, keep_alive, hsts: None },
             &mut bytes,
         );
         push_body(&response.body, delimiting == Delimiting::Chunked, &mut bytes);

@@ -54,6 +54,7 @@ pub enum FieldKind {
     GrpcTimeout,
     SecWebSocketKey,
     SecWebSocketAccept,
+    StrictTransportSecurity,
     /// Says who the client is, or how it came, in one of the many ways that are no standard.
     ClientClaim,
     /// Says what certificate the client proved to have (RFC 9440).
@@ -107,6 +108,7 @@ impl FieldKind {
                 (b"transfer-encoding", Self::TransferEncoding),
                 (b"sec-websocket-key", Self::SecWebSocketKey),
                 (b"client-cert-chain", Self::ClientCertificate),
+                (b"x-client-cert-san", Self::ClientCertificate),
                 (b"x-forwarded-proto", Self::XForwardedProto),
             ],
             18 => &[
@@ -120,6 +122,8 @@ impl FieldKind {
                 (b"x-cluster-client-ip", Self::ClientClaim),
             ],
             20 => &[(b"sec-websocket-accept", Self::SecWebSocketAccept)],
+            21 => &[(b"x-client-cert-subject", Self::ClientCertificate)],
+            25 => &[(b"strict-transport-security", Self::StrictTransportSecurity)],
             _ => &[],
         };
         let found = candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));

@@ -164,6 +164,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 let reason = match (self.client.is_aborting(), error) {
                     (true, _) => Reason::Shutdown,
                     (false, OpenError::TimedOut) => Reason::ConnectTimeout,
+                    (false, OpenError::Tls) => Reason::UpstreamTlsFailed,
                     (false, _) => Reason::ConnectFailed,
                 };
                 // Not a byte was sent, so any method may go elsewhere.
@@ -289,7 +290,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
             && !encode::needs_close(response.framing, self.facts.version)
             && !self.client.is_draining();
         let reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
-        let begun = self.client.wire.respond(&reply, keep_alive, self.facts);
+        let Client { wire, origin, .. } = &mut *self.client;
+        let begun = wire.respond(&reply, keep_alive, self.facts, &origin.listener);
         self.consume_head(length);
         let Ok(mut download) = begun else {
             self.outcome.failure = Some(Reason::ClientAbort);

@@ -23,7 +23,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
     let turn = app.http.next_turn(&app.live);
     let Some(mut endpoint) = worker.rotations.pick(&app, &app.http, turn) else {
         let reason = Reason::NoHealthyEndpoint;
-        return refuse(client, Refusal { facts, reason, detail: None, app: Some(app) }).await;
+        return refuse(client, Refusal { facts, reason, detail: None, app: Some(app), location: None }).await;
     };
     let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
     loop {

@@ -119,6 +119,8 @@ pub struct Refusal {
     /// Says more than the reason; shown to the client.
     pub detail: Option<Malformed>,
     pub app: Option<Arc<CompiledApp>>,
+    /// Where to go instead: a whole URI.
+    pub location: Option<Box<[u8]>>,
 }
 
 /// What came of the last attempt.

@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::client::Client;
 use super::facts::{After, Facts};
 use super::relay::Relay;
-use crate::listener::Stream;
+use crate::listener::{HttpListener, Stream};
 use crate::message::{Framing, ResponseHead};
 use crate::reason::Reason;
 use crate::worker::Buffer;
@@ -65,7 +65,13 @@ pub trait Wire: Sized {
     ///
     /// # Errors
     /// [`Gone`].
-    fn respond(&mut self, reply: &Reply<'_>, keep_alive: bool, facts: &Facts) -> Result<Relay, Gone>;
+    fn respond(
+        &mut self,
+        reply: &Reply<'_>,
+        keep_alive: bool,
+        facts: &Facts,
+        listener: &HttpListener,
+    ) -> Result<Relay, Gone>;
 
     /// Begins a tunnel: the endpoint has agreed to leave HTTP.
     ///

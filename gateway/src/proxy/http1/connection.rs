@@ -57,7 +57,7 @@ pub async fn serve(mut client: Client<Http1>) {
 async fn unparsed(client: &mut Client<Http1>, reason: Reason, detail: Option<Malformed>) -> After {
     let head_bytes = client.wire.received.as_ref().map_or(0, |buffer| buffer.filled().len());
     let facts = Facts::unknown(Instant::now(), client.worker.request_ids.next(), head_bytes);
-    refuse::refuse(client, Refusal { facts, reason, detail, app: None }).await
+    refuse::refuse(client, Refusal { facts, reason, detail, app: None, location: None }).await
 }
 
 async fn request(client: &mut Client<Http1>, head_bytes: usize) -> After {

@@ -13,6 +13,7 @@ use super::super::timeouts;
 use super::Lost;
 use super::dial::{DialError, dial};
 use crate::listener::Stream;
+use crate::listener::tls::Alpn;
 use crate::message::response::MAX_HEAD_BYTES;
 use crate::message::{Method, ResponseHead, http2};
 use crate::reason::Reason;
@@ -60,7 +61,7 @@ pub async fn lease(
                 }
             }
             Found::Connect(opening) => {
-                let stream = dial(endpoint, deadline).await?;
+                let stream = dial(endpoint, deadline, Alpn::H2).await?;
                 let (sender, connection) = handshake(stream, deadline).await?;
                 let (lease, driven) = worker.http2_upstreams.add(opening, sender);
                 spawn_local(async move {

@@ -13,6 +13,7 @@ use super::facts::{Facts, Heads};
 use super::relay::{PREFIX_ROOM, poll_more};
 use super::wire::{Sink, Source};
 use crate::listener::Stream;
+use crate::listener::tls::Alpn;
 use crate::message::response::{MAX_HEAD_BYTES, ResponseHead};
 use crate::message::scan::HeadScan;
 use crate::message::{FieldKind, Framing, Method};
@@ -32,6 +33,7 @@ pub enum Upstream {
 pub enum OpenError {
     Failed,
     TimedOut,
+    Tls,
     OutOfSockets,
     /// This endpoint cannot be asked this.
     Refused(Reason),
@@ -42,6 +44,7 @@ impl From<DialError> for OpenError {
         match error {
             DialError::Failed => Self::Failed,
             DialError::TimedOut => Self::TimedOut,
+            DialError::Tls => Self::Tls,
             DialError::OutOfSockets => Self::OutOfSockets,
         }
     }
@@ -83,7 +86,8 @@ impl Upstream {
         if may_reuse && let Some(idle) = worker.upstreams.take(endpoint.live.id) {
             return Ok((Self::Http1(idle), true));
         }
-        Ok((Self::Http1(dial(endpoint, deadline).await?), false))
+        let alpn = if facts.method == Method::Connect { Alpn::None } else { Alpn::Http1 };
+        Ok((Self::Http1(dial(endpoint, deadline, alpn).await?), false))
     }
 
     /// Where the request's body goes.
