@@ -29,7 +29,7 @@ use crate::config::{
     RegistryConfig,
 };
 use crate::control::{Applied, Applier, on_transition};
-use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
+use crate::listener::tls::{ServerTls, TlsRegistry, UpstreamProfiles};
 use crate::listener::{Bound, Speaks, bind, listen, local_address};
 use crate::metrics::{Exporter, ServiceMetrics, Sources, WorkerMetrics};
 use crate::serve::{WorkerSeed, spawn};
@@ -86,6 +86,7 @@ impl Gateway {
             UpstreamProfiles::load(&config.gateway.upstream_tls).context("cannot set up TLS to endpoints")?;
         let tls = Arc::new(TlsRegistry::new(upstream_tls.clone()));
         let listeners = open_listeners(&config, &tls)?;
+        tls.adopt(listeners.iter().filter_map(OpenListener::tls).collect());
         let admin_socket = match &config.admin {
             Some(admin) => Some(admin::bind(admin.address).await?),
             None => None,
@@ -180,6 +181,15 @@ struct OpenListener {
     sockets: Vec<Socket>,
 }
 
+impl OpenListener {
+    fn tls(&self) -> Option<(Arc<str>, Arc<ServerTls>)> {
+        match &self.speaks {
+            Speaks::Http { tls, .. } => Some((self.name.clone(), tls.clone()?)),
+            Speaks::Tcp { .. } => None,
+        }
+    }
+}
+
 fn open_listeners(config: &Config, registry: &TlsRegistry) -> anyhow::Result<Vec<OpenListener>> {
     let open = |listener: &ListenerConfig| {
         let cannot = || format!("cannot open listener {} at {}", listener.name, listener.address);
@@ -189,7 +199,7 @@ fn open_listeners(config: &Config, registry: &TlsRegistry) -> anyhow::Result<Vec
         let speaks = match &listener.protocol {
             ListenerProtocol::Tcp { app } => Speaks::Tcp { name: name.clone(), app: app.clone() },
             ListenerProtocol::Http { tls, https } => {
-                let tls = tls.as_ref().map(|tls| registry.listen(&name, tls, HTTP2)).transpose();
+                let tls = tls.as_ref().map(|tls| registry.prepare(tls, HTTP2)).transpose();
                 let tls = tls.with_context(cannot)?;
                 Speaks::Http { name: name.clone(), tls, authority: address.to_string(), https: https.into() }
             }

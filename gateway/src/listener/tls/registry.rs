@@ -1,7 +1,7 @@
 //! Everything of TLS that this gateway has, for the one task that keeps it fresh and for operators.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::expiry::ExpiryWarnings;
 use super::server_config::Policy;
@@ -18,6 +18,8 @@ pub struct TlsRegistry {
 #[derive(Debug, Default)]
 struct Inner {
     listeners: Vec<(Arc<str>, Arc<ServerTls>)>,
+    /// All that are in use, for listeners to share them.
+    policies: Vec<Weak<Policy>>,
     warnings: ExpiryWarnings,
 }
 
@@ -35,29 +37,45 @@ impl TlsRegistry {
         Self { upstreams, inner: Mutex::default() }
     }
 
-    /// Sets up a listener's TLS. Listeners with the same files and the same client CA share certificates
-    /// and ticket keys. `http2`: whether h2 is offered.
+    /// A listener's TLS, which nobody watches before [`Self::adopt`]. Listeners with the same files and
+    /// the same client CA share certificates and ticket keys. `http2`: whether h2 is offered.
     ///
     /// # Errors
     /// [`TlsError`]: which file cannot be used, and why.
+    pub fn prepare(&self, config: &TlsConfig, http2: bool) -> Result<Arc<ServerTls>, TlsError> {
+        let mut inner = self.inner();
+        inner.policies.retain(|policy| policy.strong_count() > 0);
+        let shared = inner.policies.iter().filter_map(Weak::upgrade).find(|policy| policy.is_of(config));
+        let policy = match shared {
+            Some(policy) => policy,
+            None => {
+                let policy = Policy::load(config)?;
+                inner.policies.push(Arc::downgrade(&policy));
+                policy
+            }
+        };
+        ServerTls::new(policy, config.min_version, http2)
+    }
+
+    /// Makes `listeners` all that are watched and reported.
+    pub fn adopt(&self, listeners: Vec<(Arc<str>, Arc<ServerTls>)>) {
+        self.inner().listeners = listeners;
+    }
+
+    /// Prepares and adopts one listener more.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    #[cfg(test)]
     pub fn listen(
         &self,
         name: &Arc<str>,
         config: &TlsConfig,
         http2: bool,
     ) -> Result<Arc<ServerTls>, TlsError> {
-        let mut inner = self.inner();
-        let shared = inner.listeners.iter().map(|(_, tls)| &tls.policy).find(|policy| policy.is_of(config));
-        let policy = shared.map_or_else(|| Policy::load(config), |policy| Ok(policy.clone()))?;
-        let tls = ServerTls::new(policy, config.min_version, http2)?;
-        inner.listeners.retain(|(other, _)| other != name);
-        inner.listeners.push((name.clone(), tls.clone()));
+        let tls = self.prepare(config, http2)?;
+        self.inner().listeners.push((name.clone(), tls.clone()));
         Ok(tls)
-    }
-
-    /// A listener that is no more.
-    pub fn forget(&self, name: &str) {
-        self.inner().listeners.retain(|(other, _)| **other != *name);
     }
 
     /// Looks at all files again; what is bad keeps what was there.
