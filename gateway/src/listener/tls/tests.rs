@@ -358,6 +358,23 @@ fn listeners_of_one_policy_resume_each_others_sessions_and_no_other() {
 }
 
 #[test]
+fn what_is_prepared_together_is_shared_and_watched_once_it_is_adopted() {
+    let (folder, ca) = (folder(), Authority::new("ca"));
+    let a = ca.write(folder.path(), "a.pem", &named(&["a.test"]));
+    let registry = TlsRegistry::default();
+    let prepared = [(), ()].map(|()| registry.prepare(&tls(folder.path()), false).unwrap());
+    assert!(Arc::ptr_eq(prepared[0].certificates(), prepared[1].certificates()));
+    let former = leaf(&a);
+    ca.write(folder.path(), "a.pem", &named(&["a.test"]));
+    registry.refresh();
+    assert_eq!(served(prepared[0].certificates(), "a.test", &[ECDSA]), former);
+    registry.adopt(vec![("web".into(), prepared[0].clone())]);
+    registry.refresh();
+    assert_eq!(served(prepared[1].certificates(), "a.test", &[ECDSA]), leaf(&a));
+    assert_eq!(registry.report().len(), 1);
+}
+
+#[test]
 fn a_resumed_session_still_says_who_the_client_is() {
     let (folder, ca) = (folder(), Authority::new("ca"));
     ca.write(folder.path(), "a.pem", &named(&["a.test"]));
