@@ -109,8 +109,9 @@ impl Client {
         self.driver.abort();
     }
 
-    pub async fn takes_extended_connect(&self) -> bool {
-        self.send.clone().ready().await.is_ok_and(|send| send.is_extended_connect_protocol_enabled())
+    /// Until the gateway has said that it takes extended CONNECT (RFC 8441 section 3).
+    pub async fn await_settings(&self) {
+        crate::until("settings come", || self.send.is_extended_connect_protocol_enabled()).await;
     }
 }
 

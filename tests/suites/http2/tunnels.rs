@@ -11,7 +11,7 @@ use tests::{
 };
 
 use crate::client::{Client, get};
-use crate::{before_http1, run};
+use crate::{before_http1, run, until};
 
 const UPGRADE: &str =
     "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -96,10 +96,10 @@ fn a_tunnel_outlives_its_route_and_its_endpoints_place_in_the_app() {
     gateway.put_app(&App::everything(other.address()));
     eventually(DEADLINE, "the other one is asked", || other.requests() > 0 || gateway.get("a", "/").text() == "other");
     echoes(&mut client, b"still there");
+    assert_eq!(tunnels(&gateway), 1);
     gateway.remove_app("all");
     eventually(DEADLINE, "the app is gone", || gateway.get("a", "/").status == 404);
     echoes(&mut client, b"and now");
-    assert_eq!(tunnels(&gateway), 1);
 }
 
 #[test]
@@ -248,8 +248,7 @@ fn a_websocket_over_http2_reaches_an_http1_endpoint() {
         });
         let gateway = before_http1(endpoint.address());
         let client = Client::connect(gateway.web()).await;
-        assert_eq!(client.get("nobody", "/x").await.status(), 502.min(client.get("a", "/").await.status()));
-        assert!(client.takes_extended_connect().await);
+        client.await_settings().await;
         let (answer, mut up) = client.begin(extended_connect("a"), false).await.expect("the stream opens");
         let answer = answer.await.expect("an answer comes");
         assert_eq!(answer.status(), 200);
@@ -272,7 +271,7 @@ fn a_websocket_over_http2_that_is_not_taken_is_an_answer() {
         let app = App::everything(endpoint.address()).line("upgrades = []");
         let gateway = Gateway::start(&Config::new().app(&app));
         let client = Client::connect(gateway.web()).await;
-        client.get("a", "/").await;
+        client.await_settings().await;
         let (answer, _up) = client.begin(extended_connect("a"), false).await.expect("the stream opens");
         assert_eq!(answer.await.expect("an answer comes").status(), 403);
         assert_eq!(client.get("a", "/").await.status(), 200);
@@ -284,13 +283,15 @@ fn a_tunnel_whose_client_vanishes_is_closed_at_the_endpoint() {
     run(async {
         let endpoint = switching();
         let gateway = before_http1(endpoint.address());
-        let client = Client::connect(gateway.web()).await;
-        client.takes_extended_connect().await;
         let http1 = upgrade(gateway.web());
-        eventually(DEADLINE, "it is open", || tunnels(&gateway) == 1);
+        let client = Client::connect(gateway.web()).await;
+        client.await_settings().await;
+        let (answer, _up) = client.begin(extended_connect("a"), false).await.expect("the stream opens");
+        assert_eq!(answer.await.expect("an answer comes").status(), 200);
+        assert_eq!(tunnels(&gateway), 2);
         http1.wire.reset_at_end().expect("the socket is open");
         drop(http1);
-        eventually(DEADLINE, "it is over", || tunnels(&gateway) == 0 && endpoint.open() == 0);
-        drop(client);
+        client.vanish();
+        until("both are over", || tunnels(&gateway) == 0 && endpoint.open() == 0).await;
     });
 }
