@@ -185,7 +185,7 @@ impl Listeners {
         }
         report(&former, &self.open, drain);
         let served = self.open.iter().filter_map(|open| Some((open.config.name.clone(), open.tls.clone()?)));
-        self.tls.serve(served.collect());
+        self.tls.adopt(served.collect());
         let gone: Vec<_> =
             former.into_iter().filter(|old| self.open.iter().all(|new| new.id != old.id)).collect();
         for listener in &gone {

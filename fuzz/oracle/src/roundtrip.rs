@@ -158,7 +158,7 @@ pub fn response(response: &Response, method: Method) {
             &mut bytes,
         );
         push_body(&response.body, delimiting == Delimiting::Chunked, &mut bytes);
-        received(response, method, &bytes, Downstream { version, keep_alive });
+        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None });
     }
 }
 

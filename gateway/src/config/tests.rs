@@ -80,8 +80,8 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
         client_auth: None,
     };
     let wanted = [
-        ListenerProtocol::Http { tls: None, https: HttpsConfig::default() },
-        ListenerProtocol::Http { tls: Some(tls), https: HttpsConfig::default() },
+        ListenerProtocol::Http { tls: None, http2: true, https: HttpsConfig::default() },
+        ListenerProtocol::Http { tls: Some(tls), http2: true, https: HttpsConfig::default() },
         ListenerProtocol::Tcp { app: AppId::parse("db").unwrap() },
     ];
     assert_eq!(protocols, wanted);
@@ -354,14 +354,20 @@ name = "public"
     let hsts = Some(Duration::from_secs(31_536_000));
     let wanted = [
         ListenerProtocol::Http {
+            http2: true,
             tls: tls(MinTlsVersion::Tls13, "/etc/sluice/clients.crt", ClientAuthMode::Optional),
             https: HttpsConfig { hsts, ..HttpsConfig::default() },
         },
         ListenerProtocol::Http {
+            http2: true,
             tls: tls(MinTlsVersion::Tls12, "/srv/clients.crt", ClientAuthMode::Required),
             https: HttpsConfig::default(),
         },
-        ListenerProtocol::Http { tls: None, https: HttpsConfig { redirect: true, port: 8443, hsts: None } },
+        ListenerProtocol::Http {
+            tls: None,
+            http2: true,
+            https: HttpsConfig { redirect: true, port: 8443, hsts: None },
+        },
     ];
     let protocols: Vec<_> = config.gateway.listeners.into_iter().map(|listener| listener.protocol).collect();
     assert_eq!(protocols, wanted);

@@ -182,7 +182,7 @@ async fn open_http2(
         }
         // Another attempt needs it again.
         let head = heads.http2.as_deref().cloned().ok_or(OpenError::Refused(Reason::BadRequest))?;
-        let is_all = facts.framing == Framing::None && !facts.upgrade.is_some();
+        let is_all = facts.framing == Framing::None && facts.upgrade.is_none();
         match Exchange::begin(lease, head, is_all) {
             Ok(exchange) => return Ok((Upstream::Http2(Box::new(exchange)), is_reused)),
             // Its endpoint had said that it takes no more; it is not found again.
