@@ -1,5 +1,6 @@
 //! Listening sockets, one per worker each, and what is spoken on them.
 
+pub mod client_hello;
 mod stream;
 pub mod tls;
 
