@@ -29,6 +29,11 @@ reasons! {
     BadRequest, "bad_request", 400;
     /// A body that breaks the chunked coding, found after its head was accepted.
     BadBody, "bad_body", 400;
+    /// A connection that had to begin with a PROXY protocol header and did not.
+    ProxyHeaderMissing, "proxy_header_missing", 400;
+    ProxyHeaderMalformed, "proxy_header_malformed", 400;
+    /// A listener that requires headers was asked by somebody who is not among `trusted_proxies`.
+    ProxyHeaderUntrusted, "proxy_header_untrusted", 400;
     /// No app claims the host.
     UnknownHost, "unknown_host", 404;
     /// The host is claimed, this path of it is not.

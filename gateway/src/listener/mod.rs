@@ -1,6 +1,7 @@
 //! Listening sockets, one per worker each, and what is spoken on them.
 
 pub mod client_hello;
+pub mod proxy_protocol;
 mod stream;
 pub mod tls;
 
