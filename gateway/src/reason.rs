@@ -42,6 +42,8 @@ reasons! {
     HeaderTimeout, "header_timeout", 408;
     /// The client stopped sending its body.
     BodyTimeout, "body_timeout", 408;
+    /// Neither side of a tunnel had said anything for its idle timeout.
+    IdleTimeout, "idle_timeout", 408;
     UriTooLong, "uri_too_long", 414;
     /// An expectation other than 100-continue.
     ExpectationFailed, "expectation_failed", 417;

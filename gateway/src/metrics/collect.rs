@@ -14,7 +14,7 @@ use prometheus::{Encoder, TextEncoder};
 use tokio::sync::watch;
 use vip::{Serving, ServingWatch};
 
-use super::cells::{Histogram, HistogramTotal};
+use super::cells::{Gauge, Histogram, HistogramTotal};
 use super::families::Family;
 use super::service::RequestTotals;
 use super::{ServiceCells, ServiceMetrics, WorkerMetrics};
@@ -220,6 +220,8 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
             &cells.added_seconds
         }),
     ];
+    let mut tunnels =
+        Family::gauge("sluice_tunnels_open", "Connections that carry bytes to an endpoint, both ways.");
     let mut counters = COUNTERS.map(|(name, help, _)| Family::counter(name, help));
     let mut histograms = HISTOGRAMS.map(|(name, help, _)| Family::histogram(name, help));
     let of_apps = table.apps.values().flat_map(|app| app.services.iter().chain([&app.metrics]));
@@ -233,6 +235,8 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
             let outcome = [labels[0], labels[1], ("method", method), ("status", status), ("reason", reason)];
             requests.sample(&outcome, count as f64);
         }
+        let open = service.used().map(|cells| &cells.open_tunnels);
+        tunnels.sample(&labels, open.map(Gauge::value).sum::<i64>() as f64);
         for (family, (.., value)) in counters.iter_mut().zip(COUNTERS) {
             family.sample(&labels, service.used().map(value).sum::<u64>() as f64);
         }
@@ -242,7 +246,7 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
             family.distribution(&labels, &total);
         }
     }
-    families.extend(requests.finish());
+    families.extend([requests, tunnels].into_iter().filter_map(Family::finish));
     families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
 }
 

@@ -25,6 +25,7 @@ mod refuse;
 mod relay;
 pub mod tcp;
 pub mod timeouts;
+pub mod tunnel;
 
 pub use client::Client;
 pub use facts::{Facts, LogFacts};

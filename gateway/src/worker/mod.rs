@@ -3,6 +3,7 @@
 
 mod buffers;
 mod deadlines;
+mod pipes;
 pub mod request_ids;
 mod retries;
 mod rotations;
@@ -17,6 +18,7 @@ use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use deadlines::{Deadline, Deadlines, TICK};
 use ipnet::IpNet;
+pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
 use rotations::Rotations;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +71,7 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub deadlines: Rc<Deadlines>,
     pub buffers: Buffers,
+    pub pipes: Pipes,
     pub upstreams: UpstreamPool,
     pub rotations: Rotations,
     pub request_ids: RequestIds,
@@ -98,6 +101,7 @@ impl Worker {
             shared,
             deadlines,
             buffers: Buffers::default(),
+            pipes: Pipes::default(),
             request_ids: RequestIds::default(),
             metrics,
             log,
