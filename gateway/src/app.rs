@@ -16,6 +16,7 @@ use discovery::file::{FileReloader, FileSource};
 use discovery::registry::{Registry, State};
 use discovery::zookeeper::{self, ZooKeeper};
 use healthcheck::Checker;
+use rustls::ServerConfig;
 use socket2::Socket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,9 @@ use crate::config::{
 };
 use crate::control::{Applied, Applier, on_transition};
 use crate::listener::tls::Certificates;
-use crate::listener::{Bound, Speaks, bind, listen, local_address};
+use crate::listener::{
+    Bound, Speaks, StreamRoutes, TcpSettings, Transport, UdpSettings, bind, listen, local_address,
+};
 use crate::metrics::{Exporter, ServiceMetrics, Sources, WorkerMetrics};
 use crate::serve::{WorkerSeed, spawn};
 use crate::table::RoutingTable;
@@ -183,6 +186,7 @@ fn refresh(certificates: &[(Arc<str>, Arc<Certificates>)]) {
 struct OpenListener {
     name: Arc<str>,
     address: SocketAddr,
+    transport: Transport,
     speaks: Speaks,
     sockets: Vec<Socket>,
     certificates: Option<Arc<Certificates>>,
@@ -191,25 +195,41 @@ struct OpenListener {
 fn open_listeners(config: &Config) -> anyhow::Result<Vec<OpenListener>> {
     let open = |listener: &ListenerConfig| {
         let cannot = || format!("cannot open listener {} at {}", listener.name, listener.address);
-        let sockets = bind(listener.address, config.gateway.workers).with_context(cannot)?;
+        let transport = listener.protocol.transport();
+        let sockets = bind(listener.address, config.gateway.workers, transport).with_context(cannot)?;
         let address = sockets.first().map_or(Ok(listener.address), local_address).with_context(cannot)?;
         let name = listener.name.clone();
-        let (speaks, certificates) = match &listener.protocol {
-            ListenerProtocol::Tcp { app } => (Speaks::Tcp { name: name.clone(), app: app.clone() }, None),
-            ListenerProtocol::Http { tls } => {
-                let certificates = tls.as_ref().map(|tls| Certificates::load(&tls.certificates)).transpose();
-                let certificates = certificates.with_context(cannot)?;
-                let tls = certificates
-                    .as_ref()
-                    .map(Certificates::server_config)
-                    .transpose()
-                    .with_context(cannot)?;
-                (Speaks::Http { name: name.clone(), tls, authority: address.to_string() }, certificates)
-            }
-        };
-        Ok(OpenListener { name, address, speaks, sockets, certificates })
+        let tls = listener.protocol.tls();
+        let certificates = tls.map(|tls| Certificates::load(&tls.certificates)).transpose();
+        let certificates = certificates.with_context(cannot)?;
+        let tls = certificates.as_ref().map(Certificates::server_config).transpose().with_context(cannot)?;
+        let speaks = speaks(listener, tls, address);
+        Ok(OpenListener { name, address, transport, speaks, sockets, certificates })
     };
     config.gateway.listeners.iter().map(open).collect()
+}
+
+fn speaks(listener: &ListenerConfig, tls: Option<Arc<ServerConfig>>, address: SocketAddr) -> Speaks {
+    let (name, proxy_protocol) = (listener.name.clone(), listener.proxy_protocol);
+    match &listener.protocol {
+        ListenerProtocol::Http { .. } => {
+            Speaks::Http { name, tls, authority: address.to_string(), proxy_protocol }
+        }
+        ListenerProtocol::Tcp(tcp) => {
+            let routes = StreamRoutes::new(tcp.app.clone(), &tcp.sni);
+            // What the endpoint speaks is not for us to choose.
+            let tls = tls.map(|mut tls| {
+                Arc::make_mut(&mut tls).alpn_protocols.clear();
+                tls
+            });
+            let settings = Arc::new(TcpSettings { routes, tls, idle_timeout: tcp.idle_timeout });
+            Speaks::Tcp { name, settings, proxy_protocol }
+        }
+        ListenerProtocol::Udp(udp) => {
+            let (app, idle_timeout, max_sessions) = (udp.app.clone(), udp.idle_timeout, udp.max_sessions);
+            Speaks::Udp { name, settings: Arc::new(UdpSettings { app, idle_timeout, max_sessions }) }
+        }
+    }
 }
 
 fn start_workers(
@@ -223,7 +243,8 @@ fn start_workers(
     let mut sockets: Vec<Vec<Bound>> = metrics.iter().map(|_| Vec::new()).collect();
     for listener in listeners {
         for (worker, socket) in sockets.iter_mut().zip(listener.sockets) {
-            let socket = listen(socket).with_context(|| format!("cannot listen at {}", listener.address))?;
+            let cannot = || format!("cannot listen at {}", listener.address);
+            let socket = listen(socket, listener.transport).with_context(cannot)?;
             worker.push(Bound { socket, speaks: listener.speaks.clone() });
         }
     }

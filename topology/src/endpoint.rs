@@ -20,6 +20,8 @@ pub enum Protocol {
     Http1,
     /// Bytes: only TCP listeners route to it.
     Tcp,
+    /// Datagrams: only UDP listeners route to it. Nobody probes it, so it is up.
+    Udp,
 }
 
 /// Who told us of an endpoint. Registered instances promise to answer `/_ping`; an address that an

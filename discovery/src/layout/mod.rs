@@ -159,6 +159,7 @@ pub fn address_value(endpoint: &EndpointRegistration) -> Bytes {
     let protocol = match endpoint.protocol {
         Protocol::Http1 => "http1",
         Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
     };
     let mut value = serde_json::json!({
         "address": address,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use topology::{AppSpec, Balance, HostPattern, PathMatch, Split, VersionId};
+use topology::{AppSpec, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
 use super::health::read_health;
 use crate::document::Table;
@@ -28,6 +28,8 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let split = read_split(table);
     let balance = table.choice("balance", &[("round_robin", Balance::RoundRobin)]).unwrap_or_default();
     let (health, probing) = read_health(table);
+    let proxy_protocol =
+        table.choice("proxy_protocol", &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -36,6 +38,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         balance,
         health,
         probing,
+        proxy_protocol,
     })
 }
 

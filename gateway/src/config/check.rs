@@ -10,7 +10,7 @@ use discovery::document::{Document, Mistake, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use discovery::spec::parse_app_file;
 
-use super::{Config, ListenerProtocol, file, folder_of, read};
+use super::{Config, file, folder_of, read};
 
 /// Reads and checks the file at `path`, all app files that it matches, and whether its certificate
 /// patterns match any file.
@@ -63,7 +63,7 @@ fn check_apps(patterns: &[FilePattern], mistakes: &mut Mistakes) {
 
 fn check_certificates(name: &str, config: &Config, mistakes: &mut Mistakes) {
     for (at, listener) in config.gateway.listeners.iter().enumerate() {
-        let ListenerProtocol::Http { tls: Some(tls) } = &listener.protocol else { continue };
+        let Some(tls) = listener.protocol.tls() else { continue };
         for pattern in tls.certificates.iter().filter(|pattern| pattern.files().is_empty()) {
             mistakes.push(Mistake {
                 source: name.into(),

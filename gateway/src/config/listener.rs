@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use discovery::document::Table;
-use discovery::file::FilePattern;
-use topology::AppId;
-
+use super::stream::{read_proxy_protocol, read_tcp, read_udp, refuse_on_http};
 use super::values::{MAX_PATTERNS, socket_address};
 use super::{ListenerConfig, ListenerProtocol, TlsConfig};
+use discovery::document::Table;
+use discovery::file::FilePattern;
 
 /// Each costs a socket per worker.
 const MAX_LISTENERS: usize = 100;
@@ -36,46 +35,39 @@ fn read_listener(section: &Table<'_>, base: &Path) -> Option<ListenerConfig> {
     let name = section.required("name", name, "name = \"web\"");
     let address = section.parsed("address", socket_address);
     let address = section.required("address", address, "address = \"0.0.0.0:8080\"");
-    section.parsed("proxy_protocol", |mode| match mode {
-        "off" => Ok(()),
-        _ => Err("this version does not read the PROXY protocol; write \"off\", or leave it out"),
-    });
+    let proxy_protocol = read_proxy_protocol(section);
     let protocol = read_protocol(section, base);
-    Some(ListenerConfig { name: name?, address: address?, protocol: protocol? })
+    Some(ListenerConfig { name: name?, address: address?, proxy_protocol, protocol: protocol? })
 }
 
 #[derive(Clone, Copy)]
 enum Speaks {
     Http,
     Tcp,
+    Udp,
 }
 
 fn read_protocol(section: &Table<'_>, base: &Path) -> Option<ListenerProtocol> {
-    let speaks = section.choice("protocol", &[("http", Speaks::Http), ("tcp", Speaks::Tcp)]);
-    let speaks = section.required("protocol", speaks, "protocol = \"http\" or \"tcp\"");
-    let app = section.parsed("app", AppId::parse);
-    let tls = section.table("tls").and_then(|table| read_tls(table, base));
-    match speaks? {
-        Speaks::Http => {
-            if section.has("app") {
-                section.mistake(
-                    "app",
-                    "is for protocol = \"tcp\" only: HTTP finds the app by its host; remove it",
-                );
-            }
+    let words = [("http", Speaks::Http), ("tcp", Speaks::Tcp), ("udp", Speaks::Udp)];
+    let speaks = section.choice("protocol", &words);
+    let speaks = section.required("protocol", speaks, "protocol = \"http\", \"tcp\" or \"udp\"");
+    match speaks {
+        Some(Speaks::Http) => {
+            refuse_on_http(section);
+            let tls = section.table("tls").and_then(|table| read_tls(table, base));
             (tls.is_some() || !section.has("tls")).then_some(ListenerProtocol::Http { tls })
         }
-        Speaks::Tcp => {
-            if section.has("tls") {
-                section.mistake("tls", "this version has no TLS on TCP listeners; remove it");
-            }
-            let app = section.required("app", app, "app = \"db\", the app that gets every connection");
-            Some(ListenerProtocol::Tcp { app: app? })
+        Some(Speaks::Tcp) => read_tcp(section, base),
+        Some(Speaks::Udp) => read_udp(section),
+        None => {
+            // Which keys belong here cannot be told.
+            section.ignore(&["app", "tls", "sni", "idle_timeout", "max_sessions"]);
+            None
         }
     }
 }
 
-fn read_tls(table: Table<'_>, base: &Path) -> Option<TlsConfig> {
+pub(super) fn read_tls(table: Table<'_>, base: &Path) -> Option<TlsConfig> {
     let certificates = table.list("certificates", MAX_PATTERNS, |text| FilePattern::parse(base, text));
     let certificates = table.required("certificates", certificates, "certificates = [\"tls/*.pem\"]");
     table.refuse_empty("certificates", "write certificates = [\"tls/*.pem\"]");
@@ -94,7 +86,10 @@ fn refuse_duplicates(section: &Table<'_>, new: &ListenerConfig, known: &[Listene
     if known.iter().any(|other| other.name == new.name) {
         section.mistake("name", format!("a listener {:?} stands above already", &*new.name));
     }
-    let same_address = |other: &&ListenerConfig| other.address == new.address && new.address.port() != 0;
+    let same_address = |other: &&ListenerConfig| {
+        let same_kind = other.protocol.transport() == new.protocol.transport();
+        same_kind && other.address == new.address && new.address.port() != 0
+    };
     if let Some(other) = known.iter().find(same_address) {
         let message = format!("{} is the address of listener {:?} already", new.address, &*other.name);
         section.mistake("address", message);

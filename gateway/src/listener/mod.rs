@@ -3,16 +3,19 @@
 pub mod client_hello;
 pub mod proxy_protocol;
 mod stream;
+mod stream_settings;
 pub mod tls;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::{Stream, reset_on_close};
-use topology::AppId;
+pub use stream_settings::{StreamRoutes, TcpSettings, UdpSettings};
+
+use proxy_protocol::Mode;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
 /// kernel's default `somaxconn` allows.
@@ -25,43 +28,65 @@ pub struct HttpListener {
     pub is_tls: bool,
     /// Stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
+    pub proxy_protocol: Mode,
 }
 
 #[derive(Debug)]
 pub struct TcpListenerContext {
     pub name: Arc<str>,
-    pub app: AppId,
+    pub settings: Arc<TcpSettings>,
+    pub proxy_protocol: Mode,
+}
+
+#[derive(Debug)]
+pub struct UdpListenerContext {
+    pub name: Arc<str>,
+    pub settings: Arc<UdpSettings>,
 }
 
 /// One worker's socket of a listener.
 #[derive(Debug)]
 pub struct Bound {
-    pub socket: TcpListener,
+    pub socket: BoundSocket,
     pub speaks: Speaks,
+}
+
+#[derive(Debug)]
+pub enum BoundSocket {
+    Stream(TcpListener),
+    Datagram(UdpSocket),
 }
 
 /// What is spoken on a listener.
 #[derive(Debug, Clone)]
 pub enum Speaks {
-    Http { name: Arc<str>, tls: Option<Arc<ServerConfig>>, authority: String },
-    Tcp { name: Arc<str>, app: AppId },
+    Http { name: Arc<str>, tls: Option<Arc<ServerConfig>>, authority: String, proxy_protocol: Mode },
+    Tcp { name: Arc<str>, settings: Arc<TcpSettings>, proxy_protocol: Mode },
+    Udp { name: Arc<str>, settings: Arc<UdpSettings> },
+}
+
+/// What a socket is bound for: TCP and UDP have ports of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Stream,
+    Datagram,
 }
 
 /// Sockets that share an address (SO_REUSEPORT): the kernel spreads connections over them. None
-/// accepts before [`listen`].
+/// accepts before [`listen`]; datagrams gather at once.
 ///
 /// # Errors
 /// The system's error, for instance that another process listens there.
-pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
+pub fn bind(address: SocketAddr, count: usize, transport: Transport) -> io::Result<Vec<Socket>> {
     // Without SO_REUSEPORT this fails where a listener that shares the port would silently take half
     // of another gateway's connections.
-    let exclusive = socket_for(address)?;
+    let exclusive = socket_for(address, transport)?;
     exclusive.bind(&address.into())?;
     // With port 0 the shared sockets take the port that this one got.
     let address = local_address(&exclusive)?;
     drop(exclusive);
     let shared = || {
-        let socket = socket_for(address)?;
+        let socket = socket_for(address, transport)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         Ok(socket)
@@ -71,9 +96,12 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
 
 /// # Errors
 /// The system's error, for instance that another process has begun to listen there.
-pub fn listen(socket: Socket) -> io::Result<TcpListener> {
+pub fn listen(socket: Socket, transport: Transport) -> io::Result<BoundSocket> {
+    if transport == Transport::Datagram {
+        return Ok(BoundSocket::Datagram(socket.into()));
+    }
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(BoundSocket::Stream(socket.into()))
 }
 
 pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
@@ -81,15 +109,22 @@ pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-fn socket_for(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+fn socket_for(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         // A v4 listener of the same port is a listener of its own.
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit it, which saves a system call for each.
-    socket.set_tcp_nodelay(true)?;
+    if transport == Transport::Stream {
+        // Of datagram sockets it would let two processes share a port.
+        socket.set_reuse_address(true)?;
+        // Accepted sockets inherit it, which saves a system call for each.
+        socket.set_tcp_nodelay(true)?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use checksum::crc32c;
 pub use receive::{Mode, Origin, Trust, receive};
+use topology::ProxyVersion;
 
 /// Section 2.1: the longest line, with its CR LF.
 const MAX_V1_BYTES: usize = 107;
@@ -202,18 +203,11 @@ fn crc32c_without(header: &[u8], at: usize) -> u32 {
     crc32c(&[&header[..at], &[0; 4], &header[at + 4..]])
 }
 
-/// The version that an app's endpoints are told in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    V1,
-    V2,
-}
-
 /// Writes the header that goes before a connection's first byte.
-pub fn write_header(version: Version, addresses: Addresses, out: &mut Vec<u8>) {
+pub fn write_header(version: ProxyVersion, addresses: Addresses, out: &mut Vec<u8>) {
     match version {
-        Version::V1 => write_v1(addresses, out),
-        Version::V2 => write_v2(addresses, out),
+        ProxyVersion::V1 => write_v1(addresses, out),
+        ProxyVersion::V2 => write_v2(addresses, out),
     }
 }
 

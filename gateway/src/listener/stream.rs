@@ -1,6 +1,7 @@
 //! A client's byte stream, with or without TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,6 +33,11 @@ impl Stream {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0,
         }
+    }
+
+    /// What the client connected to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.socket().local_addr().ok()
     }
 
     /// Ready when something has arrived: true if it is a reset, false if it is bytes or a FIN.

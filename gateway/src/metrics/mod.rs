@@ -1,13 +1,17 @@
 //! What is counted, and how without a shared cache line: each worker has its own cells, which only it
 //! writes; a scrape adds them up.
 
+mod by_reason;
 mod cells;
 mod collect;
+mod datagrams;
 mod families;
 mod service;
 mod worker;
 
+pub use by_reason::ByReason;
 pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
 pub use collect::{Exporter, Sources};
+pub use datagrams::DatagramCells;
 pub use service::{ServiceCells, ServiceMetrics};
-pub use worker::WorkerMetrics;
+pub use worker::{ListenerCells, WorkerMetrics};

@@ -9,7 +9,8 @@
 //! 5. [`record`] counts and logs, once per request, whatever became of it.
 //!
 //! They work on two things: the [`client`] and the request's [`facts`]. [`refuse`] ends a request that
-//! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`].
+//! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`], UDP listeners theirs
+//! in [`udp`]; [`tunnel`] carries what is not HTTP, or no longer.
 
 mod answer;
 mod attempt;
@@ -26,6 +27,7 @@ mod relay;
 pub mod tcp;
 pub mod timeouts;
 pub mod tunnel;
+pub mod udp;
 
 pub use client::Client;
 pub use facts::{Facts, LogFacts};

@@ -6,11 +6,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::handler::Handler;
-use crate::listener::Bound;
+use crate::listener::{Bound, BoundSocket};
+use crate::proxy::udp;
 use crate::worker::{Deadline, Worker};
 
 /// After the process ran out of file descriptors: connections need a moment to end.
@@ -21,13 +22,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub fn start(worker: Rc<Worker>, bound: Bound, position: usize, most: usize) -> Option<JoinHandle<()>> {
     let Bound { socket, speaks } = bound;
     let handler = Rc::new(Handler::from(speaks));
-    match TcpListener::from_std(socket) {
-        Ok(listener) => Some(spawn_local(Door { worker, handler, position, most }.serve(listener))),
-        Err(error) => {
-            tracing::error!(%error, listener = handler.name(), "cannot listen");
-            None
-        }
-    }
+    let name = handler.clone();
+    let started = match (socket, &*handler) {
+        (BoundSocket::Datagram(socket), Handler::Udp(listener)) => UdpSocket::from_std(socket)
+            .map(|socket| spawn_local(udp::serve(socket, worker, listener.clone(), position, most))),
+        (BoundSocket::Stream(socket), _) => TcpListener::from_std(socket)
+            .map(|listener| spawn_local(Door { worker, handler, position, most }.serve(listener))),
+        (BoundSocket::Datagram(_), _) => Err(io::ErrorKind::Unsupported.into()),
+    };
+    let report = |error: &io::Error| tracing::error!(%error, listener = name.name(), "cannot listen");
+    started.inspect_err(report).ok()
 }
 
 /// One listener's way into one worker.

@@ -22,8 +22,10 @@ pub struct CompiledApp {
     pub endpoints: Vec<Arc<PooledEndpoint>>,
     /// For HTTP listeners: endpoints that speak HTTP.
     pub http: Arc<Spread>,
-    /// For TCP listeners: all endpoints.
+    /// For TCP listeners: all endpoints but those for datagrams.
     pub tcp: Arc<Spread>,
+    /// For UDP listeners: endpoints for datagrams, where there are any.
+    pub udp: Option<Arc<Spread>>,
     /// One per version that has an endpoint, ordered by version.
     pub services: Vec<Arc<ServiceMetrics>>,
     /// Of requests that never came to a version.

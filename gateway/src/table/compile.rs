@@ -71,8 +71,13 @@ fn reclaim(
 fn compile_app(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> CompiledApp {
     let services = services(settings, old, app);
     let endpoints: Vec<_> = app.endpoints.iter().map(|e| compile_endpoint(&services, old, e)).collect();
+    let is_udp = |endpoint: &&Arc<PooledEndpoint>| endpoint.protocol == Protocol::Udp;
+    let datagrams: Vec<_> = endpoints.iter().filter(is_udp).cloned().collect();
+    let former_udp = old.and_then(|old| old.udp.as_deref());
+    let udp = (!datagrams.is_empty()).then(|| Arc::new(spread(former_udp, app, datagrams)));
+    let streams = endpoints.iter().filter(|endpoint| !is_udp(endpoint)).cloned().collect();
     let only_http = endpoints.iter().all(|endpoint| endpoint.protocol == Protocol::Http1);
-    let tcp = Arc::new(spread(old.map(|old| &*old.tcp), app, endpoints.clone()));
+    let tcp = Arc::new(spread(old.map(|old| &*old.tcp), app, streams));
     let http = if only_http {
         tcp.clone()
     } else {
@@ -92,6 +97,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Com
         endpoints,
         http,
         tcp,
+        udp,
         metrics: old.map_or_else(
             || Arc::new(ServiceMetrics::new(&app.id, None, settings.shards)),
             |old| old.metrics.clone(),

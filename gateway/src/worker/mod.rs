@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
+use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
 use crate::table::RoutingTable;
 
@@ -46,6 +47,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    pub fn trust(&self, peer: std::net::IpAddr) -> Trust {
+        match () {
+            () if self.trusted_proxies.is_empty() => Trust::Nobody,
+            () if self.is_trusted(peer) => Trust::Peer,
+            () => Trust::Others,
+        }
+    }
+
     pub fn is_trusted(&self, peer: std::net::IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted_proxies.iter().any(|net| net.contains(&peer))

@@ -81,6 +81,8 @@ impl Prober {
     ) -> (Result<(), ProbeError>, Option<Rest>) {
         let ProbeTarget { address, protocol, settings, .. } = &self.target;
         match protocol {
+            // No answer that every datagram service gives; whoever asks for a probe hears nothing bad.
+            Protocol::Udp => (Ok(()), None),
             Protocol::Tcp => (tcp::probe(*address, deadline).await, None),
             Protocol::Http1 => {
                 HttpProbe { address: *address, path: &settings.path, deadline }.run(kept).await

@@ -5,7 +5,6 @@ mod admin;
 mod check;
 mod demo;
 mod shutdown;
-mod tcp;
 mod tls;
 
 use std::path::Path;

@@ -134,7 +134,7 @@ fn other_protocols_are_told_apart_by_their_first_bytes() {
 fn families_that_differ_are_written_as_one() {
     let mixed = addresses("192.0.2.1:1", "[2001:db8::1]:2");
     let mapped = addresses("[::ffff:192.0.2.1]:1", "[2001:db8::1]:2");
-    for version in [Version::V1, Version::V2] {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let mut written = Vec::new();
         write_header(version, mixed, &mut written);
         assert_eq!(read_header(&written), header(written.len(), Some(mapped)));
@@ -159,7 +159,7 @@ proptest! {
         is_v1: bool,
         after in proptest::collection::vec(any::<u8>(), 0..20),
     ) {
-        let version = if is_v1 { Version::V1 } else { Version::V2 };
+        let version = if is_v1 { ProxyVersion::V1 } else { ProxyVersion::V2 };
         let mut sent = Vec::new();
         write_header(version, Addresses { source, destination }, &mut sent);
         let length = sent.len();

@@ -1,0 +1,119 @@
+//! Which app a connection is for. Where server names decide, the client's first message is read and
+//! kept for the endpoint; TLS itself is left alone.
+
+use std::pin::Pin;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use topology::AppId;
+
+use super::{Connection, HEADER_ROOM};
+use crate::listener::Stream;
+use crate::listener::client_hello::{FirstBytes, read_client_hello};
+use crate::proxy::relay::poll_more;
+use crate::proxy::timeouts;
+use crate::reason::Reason;
+use crate::worker::Buffer;
+
+/// Fatal alerts as TLS 1.2 and 1.3 send them before anything is agreed (RFC 8446 section 6).
+const DECODE_ERROR: u8 = 50;
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// A connection that is to be carried to an app.
+pub struct Arrival {
+    pub stream: Stream,
+    /// What was read of it to find that out.
+    pub received: Option<Buffer>,
+    pub server_name: Option<String>,
+    pub app: AppId,
+}
+
+/// One that comes to no app.
+pub enum Failed {
+    Handshake,
+    /// With the name that was asked for.
+    Route(Reason, Option<String>),
+}
+
+impl Connection<'_> {
+    pub async fn arrive(&self, stream: TcpStream) -> Result<Arrival, Failed> {
+        let settings = &self.listener.settings;
+        if settings.routes.are_by_name() {
+            return Box::pin(self.read_name(stream)).await;
+        }
+        let stream = match &settings.tls {
+            None => Stream::Plain(stream),
+            Some(config) => {
+                let acceptor = TlsAcceptor::from(config.clone());
+                Box::pin(self.handshake(&acceptor, stream)).await.ok_or(Failed::Handshake)?
+            }
+        };
+        let app = settings.routes.find(None).cloned();
+        let app = app.ok_or(Failed::Route(Reason::UnknownHost, None))?;
+        Ok(Arrival { stream, received: None, server_name: None, app })
+    }
+
+    async fn handshake(&self, acceptor: &TlsAcceptor, stream: TcpStream) -> Option<Stream> {
+        self.deadline.set(timeouts::HANDSHAKE);
+        let mut accepting = acceptor.accept(stream);
+        let accepted = self.deadline.bound(|context| Pin::new(&mut accepting).poll(context));
+        accepted.await.ok()?.ok().map(|stream| Stream::Tls(Box::new(stream)))
+    }
+
+    async fn read_name(&self, mut stream: TcpStream) -> Result<Arrival, Failed> {
+        let mut buffer = self.worker.buffers.take(HEADER_ROOM);
+        let read = self.read_hello(&mut stream, &mut buffer).await;
+        let routed = read.and_then(|name| match self.listener.settings.routes.find(name.as_deref()) {
+            Some(app) => Ok((name, app.clone())),
+            None => Err(Failed::Route(Reason::UnknownHost, name)),
+        });
+        match routed {
+            Ok((server_name, app)) => {
+                let received = Some(buffer);
+                Ok(Arrival { stream: Stream::Plain(stream), received, server_name, app })
+            }
+            Err(failed) => {
+                self.worker.buffers.put(buffer);
+                alert(&stream, &failed);
+                Err(failed)
+            }
+        }
+    }
+
+    /// The server name that a TLS client asks for; whatever else is spoken has none.
+    async fn read_hello(
+        &self,
+        stream: &mut TcpStream,
+        buffer: &mut Buffer,
+    ) -> Result<Option<String>, Failed> {
+        // A hello is sent at once; whoever is slower than a handshake may be does not mean one.
+        self.deadline.set(timeouts::HANDSHAKE);
+        loop {
+            let reading = self.deadline.bound(|context| poll_more(context, stream, buffer)).await;
+            let reason = match reading {
+                Ok(Ok(1..)) => match read_client_hello(buffer.filled()) {
+                    FirstBytes::Hello(hello) => return Ok(hello.server_name),
+                    FirstBytes::NotTls => return Ok(None),
+                    FirstBytes::NeedMore => continue,
+                    FirstBytes::Malformed => Reason::BadRequest,
+                },
+                Ok(_) => Reason::ClientAbort,
+                Err(_) if self.worker.is_aborting() => Reason::Shutdown,
+                Err(_) => Reason::HeaderTimeout,
+            };
+            return Err(Failed::Route(reason, None));
+        }
+    }
+}
+
+/// Tells a TLS client what is wrong, as far as its socket takes seven bytes at once.
+fn alert(stream: &TcpStream, failed: &Failed) {
+    let description = match failed {
+        Failed::Route(Reason::UnknownHost, _) => UNRECOGNIZED_NAME,
+        Failed::Route(Reason::BadRequest, _) => DECODE_ERROR,
+        _ => return,
+    };
+    const ALERT_RECORD: u8 = 21;
+    const FATAL: u8 = 2;
+    let _ = stream.try_write(&[ALERT_RECORD, 3, 3, 0, 2, FATAL, description]);
+}

@@ -1,0 +1,65 @@
+//! A connection to one of the app's endpoints; another one when that fails, since nothing was sent yet.
+
+use std::io;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tokio::net::TcpStream;
+
+use super::Connection;
+use crate::proxy::dial::connect;
+use crate::reason::Reason;
+use crate::table::{CompiledApp, PooledEndpoint};
+
+/// As for HTTP: a third refusal is the app's.
+const MAX_ATTEMPTS: usize = 3;
+
+pub struct Dialled {
+    pub stream: TcpStream,
+    pub endpoint: Arc<PooledEndpoint>,
+    pub retries: u32,
+}
+
+pub struct NotDialled {
+    pub reason: Reason,
+    pub retries: u32,
+}
+
+impl Connection<'_> {
+    pub async fn dial(&self, app: &CompiledApp) -> Result<Dialled, NotDialled> {
+        let worker = self.worker;
+        let turn = app.tcp.next_turn(&app.live);
+        let Some(mut endpoint) = worker.rotations.pick(app, &app.tcp, turn) else {
+            let reason = if app.tcp.is_empty() { Reason::NoEndpoint } else { Reason::NoHealthyEndpoint };
+            return Err(NotDialled { reason, retries: 0 });
+        };
+        let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
+        let mut retries = 0;
+        loop {
+            tried.push(endpoint.live.id);
+            let cells = endpoint.metrics.cells(worker.index);
+            let error = match connect(endpoint.address, self.deadline).await {
+                Ok(stream) => {
+                    cells.connects.increment();
+                    return Ok(Dialled { stream, endpoint, retries });
+                }
+                Err(error) => error,
+            };
+            cells.connect_failures.increment();
+            worker.rotations.suspect(endpoint.live.id);
+            let next = if tried.len() < MAX_ATTEMPTS && !worker.is_aborting() {
+                worker.rotations.pick_again(app, &app.tcp, turn, &tried)
+            } else {
+                None
+            };
+            let Some(next) = next else {
+                let timed_out = error.kind() == io::ErrorKind::TimedOut;
+                let reason = if timed_out { Reason::ConnectTimeout } else { Reason::ConnectFailed };
+                return Err(NotDialled { reason, retries });
+            };
+            cells.retries.increment();
+            retries += 1;
+            endpoint = next;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A TCP listener's connection, in the order in which it happens: [`arrival`] finds out which app it is
+//! for, [`dial`] finds an endpoint of it, the [`tunnel`](super::tunnel) carries bytes until the end,
+//! and [`record`] counts and logs it once.
+
+mod arrival;
+mod dial;
+mod record;
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use arrival::Arrival;
+use dial::Dialled;
+use record::Line;
+use tokio::net::TcpStream;
+
+use super::tunnel::{Carried, pump};
+use crate::listener::proxy_protocol::{Addresses, Origin, write_header};
+use crate::listener::{Stream, TcpListenerContext};
+use crate::metrics::ListenerCells;
+use crate::table::CompiledApp;
+use crate::worker::{Buffer, Deadline, Worker};
+
+/// For a header in front of what the client has sent: the longest that we write is one of version 1.
+const HEADER_ROOM: usize = 107;
+
+/// What everything that happens to a connection can ask.
+struct Connection<'a> {
+    origin: Origin,
+    started: Instant,
+    worker: &'a Worker,
+    listener: &'a TcpListenerContext,
+    deadline: &'a Deadline,
+}
+
+/// Carries one client's connection to an endpoint of its app until its end, whatever that is.
+pub async fn serve(
+    client: TcpStream,
+    origin: Origin,
+    worker: Rc<Worker>,
+    listener: Rc<TcpListenerContext>,
+    deadline: Deadline,
+    cells: &ListenerCells,
+) {
+    let started = Instant::now();
+    let connection =
+        Connection { origin, started, worker: &worker, listener: &listener, deadline: &deadline };
+    keep_alive(&client);
+    let Arrival { stream, received, server_name, app } = match connection.arrive(client).await {
+        Ok(arrival) => arrival,
+        Err(failed) => return connection.record_failure(failed, cells),
+    };
+    let mut line = Line::new(&connection, server_name);
+    // A tunnel outlives tables: the one that it began with is only used to find an endpoint.
+    let Some(app) = worker.table().app(&app).cloned() else {
+        return line.no_app(&app, received, cells);
+    };
+    line.app = Some(app.metrics.clone());
+    connection.carry(stream, received, app, line).await;
+}
+
+impl Connection<'_> {
+    async fn carry(
+        &self,
+        mut client: Stream,
+        received: Option<Buffer>,
+        app: std::sync::Arc<CompiledApp>,
+        mut line: Line<'_>,
+    ) {
+        let worker = self.worker;
+        let dialled = self.dial(&app).await;
+        line.connected(&dialled);
+        let Dialled { stream, endpoint, .. } = match dialled {
+            Ok(dialled) => dialled,
+            Err(failed) => {
+                received.into_iter().for_each(|buffer| worker.buffers.put(buffer));
+                return line.refused(&app, failed.reason);
+            }
+        };
+        let mut upstream = stream;
+        let to_upstream = self.introduce(&app, &client, received);
+        drop(app);
+        keep_alive(&upstream);
+        let carried = Carried { to_upstream, to_client: None };
+        let cells = endpoint.metrics.cells(worker.index);
+        let idle = self.listener.settings.idle_timeout;
+        let passed = pump(&mut client, &mut upstream, carried, worker, self.deadline, idle, cells).await;
+        line.ended(&passed, &endpoint);
+    }
+
+    /// What the endpoint gets first: who the client is, if its app wants to know, and what has been
+    /// received already.
+    fn introduce(&self, app: &CompiledApp, client: &Stream, received: Option<Buffer>) -> Option<Buffer> {
+        let Some(version) = app.spec.proxy_protocol else { return received };
+        let destination = self.origin.destination.or_else(|| client.local_address());
+        let destination = destination.unwrap_or(self.origin.peer);
+        let mut header = Vec::with_capacity(HEADER_ROOM);
+        write_header(version, Addresses { source: self.origin.peer, destination }, &mut header);
+        let mut buffer = received.unwrap_or_else(|| self.worker.buffers.take(HEADER_ROOM));
+        buffer.surround(&header, &[]);
+        Some(buffer)
+    }
+}
+
+/// A peer that has vanished is noticed in a silence that may last an hour.
+fn keep_alive(stream: &TcpStream) {
+    // Where it fails the socket is already dead.
+    let _ = socket2::SockRef::from(stream).set_keepalive(true);
+}
