@@ -1,3 +1,5 @@
+use topology::AppId;
+
 use super::*;
 
 const LISTENER: &str =
@@ -218,7 +220,7 @@ fn mistakes_name_line_key_and_what_to_write() {
             tcp(
                 "sni = { \"*\" = \"a\", \"10.0.0.1\" = \"b\", \"a b\" = \"c\", \"a.test\" = \"d\", \"A.test\" = \"e\" }",
             ),
-            "sluice.toml:5: gateway.listener[0].sni.*: is any name; write app = \"…\" beside sni for the rest\nsluice.toml:5: gateway.listener[0].sni.10.0.0.1: is an address, for which clients send no name; write a name such as db.example.com or *.db.example.com\nsluice.toml:5: gateway.listener[0].sni.a b: is no server name; write a name such as db.example.com or *.db.example.com\nsluice.toml:5: gateway.listener[0].sni.A.test: is the same name as one above",
+            "sluice.toml:5: gateway.listener[0].sni.\"*\": is any name; write app = \"…\" beside sni for the rest\nsluice.toml:5: gateway.listener[0].sni.\"10.0.0.1\": is an address, for which clients send no name; write a name such as db.example.com or *.db.example.com\nsluice.toml:5: gateway.listener[0].sni.\"a b\": is no server name; write a name such as db.example.com or *.db.example.com\nsluice.toml:5: gateway.listener[0].sni.\"A.test\": is the same name as one above",
         ),
         (
             tcp("app = \"db\"\nmax_sessions = 5"),
@@ -231,7 +233,7 @@ fn mistakes_name_line_key_and_what_to_write() {
         (
             LISTENER
                 .replace("\"http\"", "\"udp\"\napp = \"dns\"\nproxy_protocol = \"off\"\nmax_sessions = 0"),
-            "sluice.toml:6: gateway.listener[0].proxy_protocol: is for connections; remove it\nsluice.toml:7: gateway.listener[0].max_sessions: must be an integer from 1 to 1000000, not 0",
+            "sluice.toml:6: gateway.listener[0].proxy_protocol: is for connections; remove it\nsluice.toml:7: gateway.listener[0].max_sessions: must be an integer from 1 to 1000000, not the integer 0",
         ),
         (
             format!("{LISTENER}tls = {{}}"),

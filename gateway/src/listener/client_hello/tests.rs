@@ -81,6 +81,32 @@ fn name_and_protocols_of_a_real_hello_are_found() {
     );
 }
 
+/// What clients in the field send, recorded.
+macro_rules! recorded {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/client_hello/", $name))
+    };
+}
+
+#[test]
+fn hellos_of_openssl_and_curl_are_read() {
+    for (sent, name, protocols) in [
+        (&recorded!("openssl_tls13")[..], Some("db.example.com"), &["h2", "http/1.1"][..]),
+        (recorded!("openssl_tls12"), Some("db.example.com"), &[]),
+        (recorded!("openssl_no_name"), None, &[]),
+        (recorded!("curl"), Some("a.test"), &["h2", "http/1.1"]),
+        (recorded!("curl_address"), None, &["h2", "http/1.1"]),
+        (recorded!("python"), Some("py.example"), &[]),
+    ] {
+        let FirstBytes::Hello(hello) = read_client_hello(sent) else { panic!("{name:?}") };
+        assert_eq!(hello.server_name.as_deref(), name);
+        assert_eq!(
+            hello.alpn().collect::<Vec<_>>(),
+            protocols.iter().map(|p| p.as_bytes()).collect::<Vec<_>>()
+        );
+    }
+}
+
 #[test]
 fn names_are_lower_case_and_without_a_dot_and_addresses_are_none() {
     for (sent, wanted) in [
