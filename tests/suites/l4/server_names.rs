@@ -55,8 +55,10 @@ fn the_name_chooses_the_app_and_its_certificate_is_seen() {
         assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), host), "{}", answer.text());
     }
     let entries = log_entries(&gateway, 2);
-    let seen: Vec<_> = entries.iter().map(|entry| (&entry["host"], &entry["app"])).collect();
-    assert_eq!(seen, [(&"a.test".into(), &"a".into()), (&"x.b.test".into(), &"b".into())]);
+    let seen = entries.iter().map(|entry| (entry["host"].as_str(), entry["app"].as_str()));
+    // Two workers write when they like.
+    let seen: std::collections::BTreeSet<_> = seen.collect();
+    assert!(seen.contains(&(Some("a.test"), Some("a"))) && seen.contains(&(Some("x.b.test"), Some("b"))));
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn what_no_name_decides_goes_to_the_default_app_untouched() {
 }
 
 /// The least that is a hello: one cipher suite, no compression, one extension with a name.
-fn hello(name: &str) -> Vec<u8> {
+pub fn hello(name: &str) -> Vec<u8> {
     let vector = |content: &[u8]| [&(content.len() as u16).to_be_bytes()[..], content].concat();
     let list = vector(&[&[0][..], &vector(name.as_bytes())].concat());
     let extensions = [&[0, 0][..], &vector(&list)].concat();

@@ -1,19 +1,21 @@
 //! Which app a connection is for. Where server names decide, the client's first message is read and
 //! kept for the endpoint; TLS itself is left alone.
 
+use std::io;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use topology::AppId;
 
-use super::{Connection, HEADER_ROOM};
+use super::Connection;
 use crate::listener::Stream;
 use crate::listener::client_hello::{FirstBytes, read_client_hello};
-use crate::proxy::relay::poll_more;
+use crate::proxy::relay::{poll_fill, poll_more};
 use crate::proxy::timeouts;
 use crate::reason::Reason;
-use crate::worker::Buffer;
+use crate::worker::{Buffer, Buffers};
 
 /// Fatal alerts as TLS 1.2 and 1.3 send them before anything is agreed (RFC 8446 section 6).
 const DECODE_ERROR: u8 = 50;
@@ -61,40 +63,45 @@ impl Connection<'_> {
     }
 
     async fn read_name(&self, mut stream: TcpStream) -> Result<Arrival, Failed> {
-        let mut buffer = self.worker.buffers.take(HEADER_ROOM);
-        let read = self.read_hello(&mut stream, &mut buffer).await;
+        let mut held = None;
+        let read = self.read_hello(&mut stream, &mut held).await;
         let routed = read.and_then(|name| match self.listener.settings.routes.find(name.as_deref()) {
             Some(app) => Ok((name, app.clone())),
             None => Err(Failed::Route(Reason::UnknownHost, name)),
         });
         match routed {
             Ok((server_name, app)) => {
-                let received = Some(buffer);
-                Ok(Arrival { stream: Stream::Plain(stream), received, server_name, app })
+                Ok(Arrival { stream: Stream::Plain(stream), received: held, server_name, app })
             }
             Err(failed) => {
-                self.worker.buffers.put(buffer);
+                held.into_iter().for_each(|buffer| self.worker.buffers.put(buffer));
                 alert(&stream, &failed);
                 Err(failed)
             }
         }
     }
 
-    /// The server name that a TLS client asks for; whatever else is spoken has none.
+    /// The server name that a TLS client asks for; whatever else is spoken has none. What was read is in
+    /// `held`, which is no larger than it needs to be while the client is waited for.
     async fn read_hello(
         &self,
         stream: &mut TcpStream,
-        buffer: &mut Buffer,
+        held: &mut Option<Buffer>,
     ) -> Result<Option<String>, Failed> {
+        let buffers = &self.worker.buffers;
         // A hello is sent at once; whoever is slower than a handshake may be does not mean one.
         self.deadline.set(timeouts::HANDSHAKE);
         loop {
-            let reading = self.deadline.bound(|context| poll_more(context, stream, buffer)).await;
+            let reading = self.deadline.bound(|context| poll_into(context, stream, held, buffers)).await;
+            let received = held.as_ref().map_or(&[][..], |buffer| buffer.filled());
             let reason = match reading {
-                Ok(Ok(1..)) => match read_client_hello(buffer.filled()) {
+                Ok(Ok(true)) => match read_client_hello(received) {
                     FirstBytes::Hello(hello) => return Ok(hello.server_name),
                     FirstBytes::NotTls => return Ok(None),
-                    FirstBytes::NeedMore => continue,
+                    FirstBytes::NeedMore => {
+                        *held = held.take().map(|buffer| buffers.shrink(buffer, 0));
+                        continue;
+                    }
                     FirstBytes::Malformed => Reason::BadRequest,
                 },
                 Ok(_) => Reason::ClientAbort,
@@ -104,6 +111,25 @@ impl Connection<'_> {
             return Err(Failed::Route(reason, None));
         }
     }
+}
+
+/// Adds what has arrived to `held`; false at the end of the stream.
+fn poll_into(
+    context: &mut Context<'_>,
+    stream: &mut TcpStream,
+    held: &mut Option<Buffer>,
+    buffers: &Buffers,
+) -> Poll<io::Result<bool>> {
+    let Some(mut buffer) = held.take() else {
+        *held = ready!(poll_fill(context, stream, buffers, false))?;
+        return Poll::Ready(Ok(held.is_some()));
+    };
+    if buffer.room().is_empty() {
+        buffer = buffers.make_room(buffer, 0);
+    }
+    let polled = poll_more(context, stream, &mut buffer);
+    *held = Some(buffer);
+    polled.map_ok(|count| count > 0)
 }
 
 /// Tells a TLS client what is wrong, as far as its socket takes seven bytes at once.

@@ -21,9 +21,6 @@ use crate::metrics::ListenerCells;
 use crate::table::CompiledApp;
 use crate::worker::{Buffer, Deadline, Worker};
 
-/// For a header in front of what the client has sent: the longest that we write is one of version 1.
-const HEADER_ROOM: usize = 107;
-
 /// What everything that happens to a connection can ask.
 struct Connection<'a> {
     origin: Origin,
@@ -94,10 +91,15 @@ impl Connection<'_> {
         let Some(version) = app.spec.proxy_protocol else { return received };
         let destination = self.origin.destination.or_else(|| client.local_address());
         let destination = destination.unwrap_or(self.origin.peer);
-        let mut header = Vec::with_capacity(HEADER_ROOM);
-        write_header(version, Addresses { source: self.origin.peer, destination }, &mut header);
-        let mut buffer = received.unwrap_or_else(|| self.worker.buffers.take(HEADER_ROOM));
-        buffer.surround(&header, &[]);
+        let mut first = Vec::new();
+        write_header(version, Addresses { source: self.origin.peer, destination }, &mut first);
+        let buffers = &self.worker.buffers;
+        if let Some(received) = received {
+            first.extend_from_slice(received.filled());
+            buffers.put(received);
+        }
+        let mut buffer = buffers.take_fitting(0, first.len());
+        buffer.append(&first);
         Some(buffer)
     }
 }
