@@ -20,7 +20,7 @@ const HEADS: [(&str, &[u8]); 2] = [("curl", heads::CURL), ("browser", heads::BRO
 pub fn measure(criterion: &mut Criterion) {
     // The writer's own thread throws the lines away: what remains is a worker's part.
     let writer = LogWriter::start(LogTarget::File(PathBuf::from("/dev/null"))).expect("it can be opened");
-    let metrics = Arc::new(WorkerMetrics::new(std::iter::empty()));
+    let metrics = Arc::new(WorkerMetrics::default());
     let mut group = criterion.benchmark_group("access_log/line");
     for (name, format) in FORMATS {
         let log = WorkerLog::new(format, writer.sender(), metrics.clone());

@@ -18,6 +18,7 @@ const HOP: Hop<'static> = Hop {
     local_authority: "192.0.2.1:8080",
     pseudonym: "gw-1",
     request_id: "0123456789abcdef0123456789abcdef",
+    identity: None,
 };
 
 pub fn measure(criterion: &mut Criterion) {

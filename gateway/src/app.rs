@@ -16,8 +16,7 @@ use discovery::file::{FileReloader, FileSource};
 use discovery::registry::{Registry, State};
 use discovery::zookeeper::{self, ZooKeeper};
 use healthcheck::Checker;
-use rustls::ServerConfig;
-use socket2::Socket;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
@@ -25,17 +24,12 @@ use vip::ServingSwitch;
 
 use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
 use crate::admin::{self, AdminState};
-use crate::config::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, ListenerConfig, ListenerProtocol,
-    RegistryConfig,
-};
+use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
 use crate::control::{Applied, Applier, on_transition};
 use crate::listener::tls::Certificates;
-use crate::listener::{
-    Bound, Speaks, StreamRoutes, TcpSettings, Transport, UdpSettings, bind, listen, local_address,
-};
-use crate::metrics::{Exporter, ServiceMetrics, Sources, WorkerMetrics};
-use crate::serve::{WorkerSeed, spawn};
+use crate::listeners::{CertificateList, Listeners};
+use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
+use crate::serve::{Command, WorkerSeed, spawn};
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
 use crate::worker::Shared;
@@ -59,13 +53,13 @@ pub struct Gateway {
     pub(crate) log: Option<LogWriter>,
     pub(crate) control: CancellationToken,
     pub(crate) tasks: Vec<tokio::task::JoinHandle<()>>,
-    pub(crate) drain_delay: Duration,
-    pub(crate) drain_timeout: Duration,
-    files: FileReloader,
-    certificates: Vec<(Arc<str>, Arc<Certificates>)>,
+    /// What is in force.
+    pub(crate) config: Config,
+    pub(crate) files: FileReloader,
+    pub(crate) listeners: Listeners,
+    pub(crate) certificates: CertificateList,
+    pub(crate) reloads: Arc<Reloads>,
     registry: Arc<dyn Registry>,
-    /// Where clients connect, in the order of the configuration, with the ports that were free.
-    pub addresses: Vec<(Arc<str>, SocketAddr)>,
     pub admin_address: Option<SocketAddr>,
 }
 
@@ -83,15 +77,15 @@ impl Gateway {
         let files =
             FileSource::start(config.apps.files.clone()).await.context("cannot watch the apps' files")?;
         let reloader = files.reloader();
-        let listeners = open_listeners(&config)?;
+        let workers = config.gateway.workers;
+        let (tellers, commands): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
+        let listener_metrics = Arc::new(ListenerMetrics::new(workers));
+        let mut listeners = Listeners::new(tellers, listener_metrics.clone());
+        let plan = listeners.plan(&config.gateway.listeners)?;
         let admin_socket = match &config.admin {
             Some(admin) => Some(admin::bind(admin.address).await?),
             None => None,
         };
-        let certificates =
-            listeners.iter().filter_map(|l| Some((l.name.clone(), l.certificates.clone()?))).collect();
-        let addresses: Vec<_> =
-            listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect();
         let (log, format) = open_log(&config.gateway.access_log)?;
         await_registry(registry.watch()).await;
         let registry_watch = registry.watch();
@@ -101,20 +95,21 @@ impl Gateway {
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
-        let settings =
-            Settings { base_domain: config.gateway.base_domain.clone(), shards: config.gateway.workers };
+        let settings = Settings { base_domain: config.gateway.base_domain.clone(), shards: workers };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
         let mut tasks = vec![discovery, tokio::spawn(applier.run(snapshots, control.clone()))];
 
-        let names = || addresses.iter().map(|(name, _)| name.clone());
-        let metrics: Vec<_> =
-            (0..config.gateway.workers).map(|_| Arc::new(WorkerMetrics::new(names()))).collect();
-        let workers = start_workers(&shared, &metrics, log.as_ref(), format, listeners, max_connections)?;
+        let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
+        listeners.commit(plan, config.gateway.drain_timeout).await?;
+        let workers = start_workers(&shared, &metrics, log.as_ref(), format, commands, max_connections)?;
+        let reloads = Arc::new(Reloads::default());
         let sources = Sources {
             shared: shared.clone(),
             workers: metrics,
+            listeners: listener_metrics,
+            reloads: reloads.clone(),
             registry: registry_watch,
             applied,
             probes,
@@ -132,12 +127,12 @@ impl Gateway {
             log,
             control,
             tasks,
-            drain_delay: config.gateway.drain_delay,
-            drain_timeout: config.gateway.drain_timeout,
+            config,
             files: reloader,
-            certificates,
+            certificates: listeners.certificates(),
+            listeners,
+            reloads,
             registry,
-            addresses,
             admin_address,
         };
         gateway.watch_certificates();
@@ -150,29 +145,17 @@ impl Gateway {
         self.registry.clone()
     }
 
-    /// Reads files and certificates again, and opens the access log anew.
-    pub fn reload(&self) {
-        self.files.reload();
-        refresh(&self.certificates);
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
-    }
-
     fn watch_certificates(&self) {
         let (certificates, cancel) = (self.certificates.clone(), self.control.clone());
-        if certificates.is_empty() {
-            return;
-        }
         tokio::spawn(async move {
             while cancel.run_until_cancelled(tokio::time::sleep(CERTIFICATE_INTERVAL)).await.is_some() {
-                refresh(&certificates);
+                refresh(&certificates.load());
             }
         });
     }
 }
 
-fn refresh(certificates: &[(Arc<str>, Arc<Certificates>)]) {
+pub(crate) fn refresh(certificates: &[(Arc<str>, Arc<Certificates>)]) {
     for (listener, certificates) in certificates {
         match certificates.refresh() {
             Ok(true) => tracing::info!(%listener, "new certificates in force"),
@@ -182,73 +165,15 @@ fn refresh(certificates: &[(Arc<str>, Arc<Certificates>)]) {
     }
 }
 
-/// A listener's sockets, one per worker, which do not accept yet.
-struct OpenListener {
-    name: Arc<str>,
-    address: SocketAddr,
-    transport: Transport,
-    speaks: Speaks,
-    sockets: Vec<Socket>,
-    certificates: Option<Arc<Certificates>>,
-}
-
-fn open_listeners(config: &Config) -> anyhow::Result<Vec<OpenListener>> {
-    let open = |listener: &ListenerConfig| {
-        let cannot = || format!("cannot open listener {} at {}", listener.name, listener.address);
-        let transport = listener.protocol.transport();
-        let sockets = bind(listener.address, config.gateway.workers, transport).with_context(cannot)?;
-        let address = sockets.first().map_or(Ok(listener.address), local_address).with_context(cannot)?;
-        let name = listener.name.clone();
-        let tls = listener.protocol.tls();
-        let certificates = tls.map(|tls| Certificates::load(&tls.certificates)).transpose();
-        let certificates = certificates.with_context(cannot)?;
-        let tls = certificates.as_ref().map(Certificates::server_config).transpose().with_context(cannot)?;
-        let speaks = speaks(listener, tls, address);
-        Ok(OpenListener { name, address, transport, speaks, sockets, certificates })
-    };
-    config.gateway.listeners.iter().map(open).collect()
-}
-
-fn speaks(listener: &ListenerConfig, tls: Option<Arc<ServerConfig>>, address: SocketAddr) -> Speaks {
-    let (name, proxy_protocol) = (listener.name.clone(), listener.proxy_protocol);
-    match &listener.protocol {
-        ListenerProtocol::Http { .. } => {
-            Speaks::Http { name, tls, authority: address.to_string(), proxy_protocol }
-        }
-        ListenerProtocol::Tcp(tcp) => {
-            let routes = StreamRoutes::new(tcp.app.clone(), &tcp.sni);
-            // What the endpoint speaks is not for us to choose.
-            let tls = tls.map(|mut tls| {
-                Arc::make_mut(&mut tls).alpn_protocols.clear();
-                tls
-            });
-            let settings = Arc::new(TcpSettings { routes, tls, idle_timeout: tcp.idle_timeout });
-            Speaks::Tcp { name, settings, proxy_protocol }
-        }
-        ListenerProtocol::Udp(udp) => {
-            let (app, idle_timeout, max_sessions) = (udp.app.clone(), udp.idle_timeout, udp.max_sessions);
-            Speaks::Udp { name, settings: Arc::new(UdpSettings { app, idle_timeout, max_sessions }) }
-        }
-    }
-}
-
 fn start_workers(
     shared: &Arc<Shared>,
     metrics: &[Arc<WorkerMetrics>],
     log: Option<&LogWriter>,
     format: Format,
-    listeners: Vec<OpenListener>,
+    commands: Vec<UnboundedReceiver<Command>>,
     max_connections: usize,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let mut sockets: Vec<Vec<Bound>> = metrics.iter().map(|_| Vec::new()).collect();
-    for listener in listeners {
-        for (worker, socket) in sockets.iter_mut().zip(listener.sockets) {
-            let cannot = || format!("cannot listen at {}", listener.address);
-            let socket = listen(socket, listener.transport).with_context(cannot)?;
-            worker.push(Bound { socket, speaks: listener.speaks.clone() });
-        }
-    }
-    let start = |(index, (listeners, metrics)): (usize, (Vec<Bound>, &Arc<WorkerMetrics>))| {
+    let start = |(index, (commands, metrics)): (usize, (UnboundedReceiver<Command>, &Arc<WorkerMetrics>))| {
         let log =
             log.map_or_else(WorkerLog::off, |log| WorkerLog::new(format, log.sender(), metrics.clone()));
         let seed = WorkerSeed {
@@ -256,12 +181,12 @@ fn start_workers(
             shared: shared.clone(),
             metrics: metrics.clone(),
             log,
-            listeners,
+            commands,
             max_connections,
         };
         spawn(seed).with_context(|| format!("cannot start worker {index}"))
     };
-    sockets.into_iter().zip(metrics).enumerate().map(start).collect()
+    commands.into_iter().zip(metrics).enumerate().map(start).collect()
 }
 
 fn share(config: &Config) -> anyhow::Result<Shared> {
@@ -269,7 +194,7 @@ fn share(config: &Config) -> anyhow::Result<Shared> {
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
         pseudonym: config.gateway.id.clone(),
-        trusted_proxies: config.gateway.trusted_proxies.clone(),
+        trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),

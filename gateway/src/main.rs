@@ -112,32 +112,17 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let started = config.clone();
-    let gateway = Gateway::start(config).await?;
-    for (listener, address) in &gateway.addresses {
-        tracing::info!(%listener, %address, "listening");
-    }
+    let mut gateway = Gateway::start(config).await?;
     if let Some(address) = gateway.admin_address {
         tracing::info!(%address, "admin listening");
     }
     while signals.next().await == Asked::Reload {
-        reload(&gateway, &path, &started);
+        gateway.reload(&path).await;
     }
     tracing::info!("draining; a second signal ends at once");
     gateway.shut_down(signals.stop()).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Apps, certificates and the access log's file are taken up while running. The start-up file is read
-/// as well, to say what a restart would change.
-fn reload(gateway: &Gateway, path: &std::path::Path, started: &config::Config) {
-    gateway.reload();
-    match config::load(path) {
-        Ok(config) if config == *started => tracing::info!("files read again"),
-        Ok(_) => tracing::warn!("{} has changed: that takes a restart", path.display()),
-        Err(mistakes) => tracing::error!("{} would not start again:\n{mistakes}", path.display()),
-    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -44,14 +44,18 @@ reasons! {
     BodyTimeout, "body_timeout", 408;
     /// Neither side of a tunnel had said anything for its idle timeout.
     IdleTimeout, "idle_timeout", 408;
+    /// The app does not let clients leave HTTP for this protocol.
+    UpgradeNotAllowed, "upgrade_not_allowed", 403;
     UriTooLong, "uri_too_long", 414;
     /// An expectation other than 100-continue.
     ExpectationFailed, "expectation_failed", 417;
     HeadTooLarge, "head_too_large", 431;
     /// The client went away or stopped reading before it had its response (nginx's number for it).
     ClientAbort, "client_abort", 499;
-    /// CONNECT.
+    /// CONNECT; TRACE and OPTIONS with Max-Forwards at 0.
     MethodNotSupported, "method_not_supported", 501;
+    /// The endpoint's protocol has no way to leave HTTP.
+    UpgradeNotSupported, "upgrade_not_supported", 501;
     /// A transfer coding other than chunked.
     CodingNotSupported, "coding_not_supported", 501;
     /// The endpoint refused the connection or could not be reached.
@@ -74,6 +78,8 @@ reasons! {
     ConnectTimeout, "connect_timeout", 504;
     /// The endpoint accepted the request and did not answer in time.
     UpstreamTimeout, "upstream_timeout", 504;
+    /// Neither side of a tunnel said anything for too long.
+    TunnelTimeout, "tunnel_timeout", 504;
     VersionNotSupported, "version_not_supported", 505;
 }
 
@@ -96,6 +102,7 @@ impl From<Malformed> for Reason {
 pub fn phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
         414 => "URI Too Long",

@@ -15,13 +15,13 @@ impl Gateway {
     /// Drains and stops. Requests under way have the configured time; what is left then is cut. `hurry`
     /// cuts it short. Returns whether everything ended by itself.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> bool {
-        let Self { serving, shared, workers, log, control, tasks, drain_delay, drain_timeout, .. } = self;
+        let Self { serving, shared, workers, log, control, tasks, config, .. } = self;
         let mut hurry = pin!(hurry);
 
         // 1. Not ready: load balancers and address holders look elsewhere, and are given the time to.
         serving.drain(Instant::now());
         let hurried = tokio::select! {
-            () = tokio::time::sleep(drain_delay) => false,
+            () = tokio::time::sleep(config.gateway.drain_delay) => false,
             () = &mut hurry => true,
         };
 
@@ -33,7 +33,7 @@ impl Gateway {
         let mut joined = on_thread(move || workers.into_iter().for_each(join));
         let drained = tokio::select! {
             _ = &mut joined => true,
-            () = tokio::time::sleep(drain_timeout), if !hurried => false,
+            () = tokio::time::sleep(config.gateway.drain_timeout), if !hurried => false,
             () = hurry, if !hurried => false,
             () = std::future::ready(()), if hurried => false,
         };

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use crate::app::App;
 
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// What `sluice.toml` says, and the files beside it.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -17,6 +19,7 @@ pub struct Config {
 #[derive(Debug, Clone)]
 struct ListenerConfig {
     name: String,
+    address: String,
     lines: Vec<String>,
 }
 
@@ -32,8 +35,11 @@ impl Config {
 
     /// Two workers, one HTTP listener, the embedded registry, no access log, no app.
     pub fn new() -> Self {
-        let web =
-            ListenerConfig { name: Self::WEB.to_owned(), lines: vec![r#"protocol = "http""#.to_owned()] };
+        let web = ListenerConfig {
+            name: Self::WEB.to_owned(),
+            address: ANY_PORT.to_owned(),
+            lines: vec![r#"protocol = "http""#.to_owned()],
+        };
         Self {
             registry: "kind = \"embedded\"\npath = \"registry\"\n".to_owned(),
             gateway: vec![
@@ -81,9 +87,13 @@ impl Config {
     }
 
     /// One more listener with these lines beside its name and address.
-    pub fn listener(mut self, name: &str, lines: &[&str]) -> Self {
+    pub fn listener(self, name: &str, lines: &[&str]) -> Self {
+        self.listener_at(name, ANY_PORT, lines)
+    }
+
+    pub fn listener_at(mut self, name: &str, address: &str, lines: &[&str]) -> Self {
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        self.listeners.push(ListenerConfig { name: name.to_owned(), lines });
+        self.listeners.push(ListenerConfig { name: name.to_owned(), address: address.to_owned(), lines });
         self
     }
 
@@ -92,13 +102,13 @@ impl Config {
         self
     }
 
-    /// `sluice.toml`. Every port is 0: the gateway says which one it got.
+    /// `sluice.toml`. Where a port is 0 the gateway says which one it got.
     pub(crate) fn render(&self) -> String {
         let mut text = format!("[registry]\n{}\n[gateway]\n{}\n", self.registry, self.gateway.join("\n"));
-        for ListenerConfig { name, lines } in &self.listeners {
+        for ListenerConfig { name, address, lines } in &self.listeners {
             let lines = lines.join("\n");
             text.push_str(&format!(
-                "\n[[gateway.listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\n{lines}\n"
+                "\n[[gateway.listener]]\nname = \"{name}\"\naddress = \"{address}\"\n{lines}\n"
             ));
         }
         let (path, format) = &self.access_log;

@@ -14,6 +14,18 @@ pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() ->
     yields(deadline, what, || condition().then_some(()));
 }
 
+/// As [`eventually`], for who has more to say than a panic: whether `condition` came to hold.
+pub fn comes_true(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !condition() {
+        if start.elapsed() >= deadline {
+            return false;
+        }
+        std::thread::sleep(POLL);
+    }
+    true
+}
+
 /// Polls until `attempt` returns a value.
 ///
 /// # Panics

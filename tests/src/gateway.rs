@@ -14,7 +14,7 @@ use crate::DEADLINE;
 use crate::app::App;
 use crate::client::RawClient;
 use crate::config::Config;
-use crate::eventually::yields;
+use crate::eventually::{eventually, yields};
 use crate::message::Response;
 use crate::metrics::Metrics;
 use crate::wire::Wire;
@@ -90,7 +90,7 @@ impl Gateway {
         Self { folder, child, status: None, listeners: Vec::new(), admin: None }
     }
 
-    /// Every port is 0, and the log says which ones they became.
+    /// Ports are 0, and the log says which ones they became.
     fn read_addresses(&mut self) {
         let log = fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
         let entries = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -124,7 +124,8 @@ impl Gateway {
     /// When the configuration has none of that name.
     #[track_caller]
     pub fn listener(&self, name: &str) -> SocketAddr {
-        let found = self.listeners.iter().find(|(given, _)| given == name);
+        // A name that was opened anew stands in the log again.
+        let found = self.listeners.iter().rev().find(|(given, _)| given == name);
         found.expect("the configuration has a listener of that name").1
     }
 
@@ -189,6 +190,31 @@ impl Gateway {
     pub fn remove_app(&self, id: &str) {
         let path = self.folder.path().join(format!("apps/{id}.toml"));
         fs::remove_file(path).expect("the app has a file");
+    }
+
+    /// Saves another `sluice.toml`, has it read, and waits until that is done. Returns whether it is in
+    /// force.
+    #[track_caller]
+    pub fn reconfigure(&mut self, config: &Config) -> bool {
+        self.put_config(config);
+        self.reload()
+    }
+
+    /// Saves another `sluice.toml`, which nobody reads before he is told to.
+    #[track_caller]
+    pub fn put_config(&self, config: &Config) {
+        self.put_file("sluice.toml", &config.render());
+    }
+
+    /// Has the files read again and waits until that is done. Returns whether they are in force.
+    #[track_caller]
+    pub fn reload(&mut self) -> bool {
+        let readings = |gateway: &Self| gateway.metrics().count("sluice_config_reloads_total", &[]);
+        let before = readings(self);
+        self.signal(Signal::HUP);
+        eventually(DEADLINE, "the configuration was read again", || readings(self) > before);
+        self.read_addresses();
+        self.metrics().count("sluice_config_reload_success", &[]) == 1
     }
 
     /// # Panics

@@ -30,7 +30,7 @@ pub use command::{Finished, finish};
 pub use config::Config;
 pub use cut::CuttableProxy;
 pub use endpoint::{Endpoint, Reply};
-pub use eventually::{eventually, settled, yields};
+pub use eventually::{comes_true, eventually, settled, yields};
 pub use gate::Gate;
 pub use gateway::{Gateway, sluice};
 pub use kazoo::{AnsweredAt, Kazoo, KazooError, KazooNode};

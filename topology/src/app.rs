@@ -38,6 +38,10 @@ pub struct AppSpec {
     pub probing: bool,
     /// Sent first on every connection to an endpoint. Such a connection carries one client.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Whether CONNECT opens a tunnel to one of its endpoints.
+    pub connect: bool,
+    /// Protocols that a client may leave HTTP for, in lower case; `None`: any, `h2c` and TLS excepted.
+    pub upgrades: Option<Vec<Arc<str>>>,
 }
 
 impl AppSpec {
@@ -52,6 +56,8 @@ impl AppSpec {
             health: None,
             probing: true,
             proxy_protocol: None,
+            connect: false,
+            upgrades: None,
         }
     }
 }

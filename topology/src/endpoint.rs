@@ -18,10 +18,19 @@ pub enum Protocol {
     /// HTTP/1.1 in clear text.
     #[default]
     Http1,
+    /// HTTP/2 by prior knowledge in clear text, by ALPN over TLS.
+    Http2,
     /// Bytes: only TCP listeners route to it.
     Tcp,
     /// Datagrams: only UDP listeners route to it. Nobody probes it, so it is up.
     Udp,
+}
+
+impl Protocol {
+    /// Whether requests can be routed to it.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http1 | Self::Http2)
+    }
 }
 
 /// Who told us of an endpoint. Registered instances promise to answer `/_ping`; an address that an

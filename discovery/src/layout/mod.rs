@@ -158,6 +158,7 @@ pub fn address_value(endpoint: &EndpointRegistration) -> Bytes {
     }
     let protocol = match endpoint.protocol {
         Protocol::Http1 => "http1",
+        Protocol::Http2 => "h2",
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };

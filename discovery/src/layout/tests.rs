@@ -73,8 +73,8 @@ fn bad_values_say_why() {
             "weight: must be an integer from 0 to 65535, not the integer -1",
         ),
         (
-            b"{\"address\": \"10.0.0.1:80\", \"protocol\": \"h2\"}",
-            "protocol: this version speaks HTTP/1.1 to endpoints, not h2; write \"http1\"",
+            b"{\"address\": \"10.0.0.1:80\", \"protocol\": \"h3\"}",
+            "protocol: \"h3\" is none of \"http1\", \"h2\", \"tcp\"",
         ),
     ] {
         assert_eq!(read(value).unwrap_err(), format!("{at}: {wanted}"));

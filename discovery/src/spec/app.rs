@@ -18,6 +18,8 @@ const MAX_LISTENERS: usize = 100;
 /// More versions than anybody can watch at once.
 const MAX_SPLIT: usize = 100;
 const MAX_LISTENER_NAME_BYTES: usize = 64;
+/// IANA's registry of upgrade tokens has fewer.
+const MAX_UPGRADES: usize = 16;
 
 /// `None` when a mistake was reported that leaves no spec to return.
 pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
@@ -30,6 +32,8 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let (health, probing) = read_health(table);
     let proxy_protocol =
         table.choice("proxy_protocol", &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
+    let connect = table.boolean("connect");
+    let upgrades = table.list("upgrades", MAX_UPGRADES, upgrade).map(distinct);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -39,6 +43,8 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         health,
         probing,
         proxy_protocol,
+        connect: connect.unwrap_or(false),
+        upgrades,
     })
 }
 
@@ -74,6 +80,20 @@ fn read_split(table: &Table<'_>) -> Option<Split> {
         return None;
     }
     Split::new(split).map_err(|error| table.mistake("split", error.to_string())).ok()
+}
+
+fn upgrade(token: &str) -> Result<Arc<str>, String> {
+    let token = token.to_ascii_lowercase();
+    let is_token = (1..=64).contains(&token.len())
+        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte));
+    match token.as_str() {
+        "h2c" => {
+            Err("cannot be allowed: HTTP/2 in clear text is spoken by prior knowledge only; remove it".into())
+        }
+        name if name.starts_with("tls/") => Err("cannot be allowed: TLS is the listener's; remove it".into()),
+        _ if is_token => Ok(token.into()),
+        _ => Err("is no protocol; write a token such as websocket".into()),
+    }
 }
 
 /// The first of each, in the order given.

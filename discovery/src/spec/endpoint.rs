@@ -69,10 +69,9 @@ pub(crate) fn read_weight(table: &Table<'_>) -> Option<u16> {
 }
 
 pub(crate) fn read_protocol(table: &Table<'_>) -> Option<Protocol> {
-    table.parsed("protocol", |given| match given {
-        "h2" => Err("this version speaks HTTP/1.1 to endpoints, not h2; write \"http1\"".to_owned()),
-        _ => pick(given, &[("http1", Protocol::Http1), ("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]),
-    })
+    let known =
+        [("http1", Protocol::Http1), ("h2", Protocol::Http2), ("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    table.parsed("protocol", |given| pick(given, &known))
 }
 
 pub(crate) fn read_zone(table: &Table<'_>) -> Option<Arc<str>> {

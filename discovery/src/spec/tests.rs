@@ -134,8 +134,8 @@ fn mistakes_say_what_to_write() {
             "shop.toml:5: endpoint[0].address: \"0.0.0.0:80\" is no address: it names no single host; write IP:port, such as 10.0.0.1:8080 or [2001:db8::1]:8080",
         ),
         (
-            endpoint("address = \"10.0.0.1:80\"\nprotocol = \"h2\""),
-            "shop.toml:6: endpoint[0].protocol: this version speaks HTTP/1.1 to endpoints, not h2; write \"http1\"",
+            endpoint("address = \"10.0.0.1:80\"\nprotocol = \"h3\""),
+            "shop.toml:6: endpoint[0].protocol: \"h3\" is none of \"http1\", \"h2\", \"tcp\"",
         ),
         (
             endpoint("address = \"10.0.0.1:80\"\nprotocol = \"udp\"\n[health]\nfall = 1"),

@@ -1,8 +1,10 @@
 //! Start-up configuration: what `sluice.toml` says, as types that cannot be wrong.
 //!
 //! Code that holds a [`Config`] checks nothing again. All mistakes are found in one pass, each with its
-//! line and key. Apps, routes and certificates change while the gateway runs and are no part of it.
+//! line and key. Apps, routes and certificates change while the gateway runs and are no part of it; of
+//! what is, [`Config::take_up`] takes a part while it runs.
 
+mod changes;
 mod check;
 mod file;
 mod listener;

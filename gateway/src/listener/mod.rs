@@ -8,14 +8,19 @@ pub mod tls;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
-pub use stream::{Stream, reset_on_close};
+pub use stream::Stream;
 pub use stream_settings::{StreamRoutes, TcpSettings, UdpSettings};
+use tokio::sync::watch;
 
 use proxy_protocol::Mode;
+
+use crate::metrics::ListenerCells;
+use crate::worker::Ending;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
 /// kernel's default `somaxconn` allows.
@@ -26,9 +31,12 @@ const BACKLOG: i32 = 4096;
 pub struct HttpListener {
     pub name: Arc<str>,
     pub is_tls: bool,
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
     /// Stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
     pub proxy_protocol: Mode,
+    pub ending: Rc<Ending>,
 }
 
 #[derive(Debug)]
@@ -36,17 +44,27 @@ pub struct TcpListenerContext {
     pub name: Arc<str>,
     pub settings: Arc<TcpSettings>,
     pub proxy_protocol: Mode,
+    pub ending: Rc<Ending>,
 }
 
 #[derive(Debug)]
 pub struct UdpListenerContext {
     pub name: Arc<str>,
     pub settings: Arc<UdpSettings>,
+    pub ending: Rc<Ending>,
 }
+
+/// A listener from its opening to its end, whatever its name and settings become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerId(pub u32);
 
 /// One worker's socket of a listener.
 #[derive(Debug)]
 pub struct Bound {
+    pub id: ListenerId,
+    pub cells: Arc<ListenerCells>,
+    /// Dropped after the socket: when all of a listener's are gone, its address is free.
+    pub held: watch::Sender<()>,
     pub socket: BoundSocket,
     pub speaks: Speaks,
 }
@@ -55,6 +73,15 @@ pub struct Bound {
 pub enum BoundSocket {
     Stream(TcpListener),
     Datagram(UdpSocket),
+}
+
+impl BoundSocket {
+    pub fn new(socket: Socket, speaks: &Speaks) -> Self {
+        match speaks {
+            Speaks::Http { .. } | Speaks::Tcp { .. } => Self::Stream(socket.into()),
+            Speaks::Udp { .. } => Self::Datagram(socket.into()),
+        }
+    }
 }
 
 /// What is spoken on a listener.
@@ -96,12 +123,11 @@ pub fn bind(address: SocketAddr, count: usize, transport: Transport) -> io::Resu
 
 /// # Errors
 /// The system's error, for instance that another process has begun to listen there.
-pub fn listen(socket: Socket, transport: Transport) -> io::Result<BoundSocket> {
-    if transport == Transport::Datagram {
-        return Ok(BoundSocket::Datagram(socket.into()));
+pub fn listen(socket: &Socket, transport: Transport) -> io::Result<()> {
+    match transport {
+        Transport::Stream => socket.listen(BACKLOG),
+        Transport::Datagram => Ok(()),
     }
-    socket.listen(BACKLOG)?;
-    Ok(BoundSocket::Stream(socket.into()))
 }
 
 pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {

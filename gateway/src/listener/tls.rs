@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::stream::NotesServerName;
+
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("{pattern}: no file matches; each file holds a chain and its key in PEM")]
@@ -64,7 +66,7 @@ impl Certificates {
         Ok(true)
     }
 
-    /// TLS 1.2 and 1.3, session tickets, HTTP/1.1.
+    /// TLS 1.2 and 1.3, session tickets, HTTP/2 and HTTP/1.1.
     ///
     /// # Errors
     /// [`TlsError::Setup`] when the cryptography library refuses.
@@ -73,8 +75,8 @@ impl Certificates {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            .with_cert_resolver(Arc::new(NotesServerName(self.clone())));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         Ok(Arc::new(config))
     }

@@ -63,6 +63,11 @@ impl Default for ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
+    /// The field lines after the last chunk, each with its CR LF.
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailer
+    }
+
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }

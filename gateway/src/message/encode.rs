@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::fields::list_items;
 use super::{Field, FieldKind, Fields, Framing, Method, RequestHead, ResponseHead, Span, Version};
 
@@ -19,6 +22,8 @@ pub struct Hop<'a> {
     pub pseudonym: &'a str,
     /// For X-Request-Id, unless a trusted peer gave one.
     pub request_id: &'a str,
+    /// Field lines that say what certificate the client proved to have.
+    pub identity: Option<&'a [u8]>,
 }
 
 /// Appends the head that is sent upstream, always as HTTP/1.1.
@@ -34,22 +39,56 @@ pub fn request(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<
     let names = names_fields(&request.fields, head);
     copy_fields(&request.fields, head, out, |field| match field.kind {
         FieldKind::Host => host_kept,
-        FieldKind::XForwardedFor | FieldKind::Forwarded | FieldKind::Imitation => false,
-        FieldKind::XForwardedProto
-        | FieldKind::XForwardedHost
-        | FieldKind::XRequestId
-        | FieldKind::ClientClaim => hop.is_trusted,
-        FieldKind::Expect => request.expects_continue,
-        kind if kind.is_hop_by_hop() => false,
-        _ => !(names && request.connection_names(head, field.name.within(head))),
+        _ => is_sent_on(field, request, head, hop, names),
     });
     forwarding_fields(request, head, hop, out);
+    connection_fields(request, head, hop, out);
     match request.framing {
         Framing::Length(length) => push_length(out, length),
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::None | Framing::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a request's field goes to the endpoint, in whatever version. `names`: Connection names fields.
+pub(super) fn is_sent_on(
+    field: &Field,
+    request: &RequestHead,
+    head: &[u8],
+    hop: &Hop<'_>,
+    names: bool,
+) -> bool {
+    match field.kind {
+        FieldKind::XForwardedFor | FieldKind::Forwarded | FieldKind::Imitation => false,
+        FieldKind::XForwardedProto
+        | FieldKind::XForwardedHost
+        | FieldKind::XRequestId
+        | FieldKind::ClientClaim => hop.is_trusted,
+        // Two would contradict each other: ours is what this connection proved.
+        FieldKind::ClientCertificate => hop.is_trusted && hop.identity.is_none(),
+        FieldKind::Expect => request.expects_continue,
+        kind if kind.is_hop_by_hop() => false,
+        _ => !(names && request.connection_names(head, field.name.within(head))),
+    }
+}
+
+/// What the endpoint may do with this connection: leave HTTP, send trailers.
+fn connection_fields(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<u8>) {
+    let takes_trailers = request.takes_trailers(head);
+    match (request.upgrade, takes_trailers) {
+        (None, false) => return,
+        (None, true) => out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n"),
+        (Some(_), true) => out.extend_from_slice(b"Connection: Upgrade, TE\r\nTE: trailers\r\n"),
+        (Some(_), false) => out.extend_from_slice(b"Connection: Upgrade\r\n"),
+    }
+    let Some(protocol) = request.upgrade else { return };
+    push_field(out, b"Upgrade: ", protocol.within(head));
+    if request.version == Version::Http2 {
+        // RFC 8441 section 5.1: HTTP/2 clients send none. It proves nothing, so any 16 bytes will do.
+        let nonce: Vec<u8> = hop.request_id.bytes().step_by(2).take(16).collect();
+        push_field(out, b"Sec-WebSocket-Key: ", BASE64_STANDARD.encode(nonce).as_bytes());
+    }
 }
 
 fn request_line(request: &RequestHead, head: &[u8], out: &mut Vec<u8>) {
@@ -66,7 +105,7 @@ fn request_line(request: &RequestHead, head: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-fn forwarding_fields(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<u8>) {
+pub(super) fn forwarding_fields(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<u8>) {
     let fields = &request.fields;
     let authority = request.authority.within(head);
     let missing = |kind| !hop.is_trusted || fields.first(kind).is_none();
@@ -102,8 +141,13 @@ fn forwarding_fields(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mu
     if missing(FieldKind::XRequestId) {
         push_field(out, b"X-Request-Id: ", hop.request_id.as_bytes());
     }
-    let received: &[u8] = if request.version == Version::Http11 { b"Via: 1.1 " } else { b"Via: 1.0 " };
+    let received: &[u8] = match request.version {
+        Version::Http10 => b"Via: 1.0 ",
+        Version::Http11 => b"Via: 1.1 ",
+        Version::Http2 => b"Via: 2.0 ",
+    };
     push_field(out, received, hop.pseudonym.as_bytes());
+    out.extend_from_slice(hop.identity.unwrap_or_default());
 }
 
 /// What a trusted hop said of the hops before it, in one line: many recipients read only one.
@@ -149,21 +193,8 @@ pub fn response(
     out: &mut Vec<u8>,
 ) -> Delimiting {
     status_line(response, head, out);
-    let names = names_fields(&response.fields, head);
-    let mut lengths = 0;
-    let describes_body = !matches!(response.status, 100..=199 | 204);
-    copy_fields(&response.fields, head, out, |field| match field.kind {
-        // Of a HEAD or 304 response it describes the body that is not sent.
-        FieldKind::ContentLength => {
-            lengths += 1;
-            lengths == 1 && describes_body && is_single_length(field, head)
-        }
-        kind if kind.is_hop_by_hop() => false,
-        _ => !(names && response.connection_names(head, field.name.within(head))),
-    });
-    if let Framing::Length(length) = response.framing
-        && !response.fields.first(FieldKind::ContentLength).is_some_and(|field| is_single_length(field, head))
-    {
+    copy_fields(&response.fields, head, out, passed_on(response, head));
+    if let Some(length) = unsaid_length(response, head) {
         push_length(out, length);
     }
     let is_chunked = downstream.version == Version::Http11
@@ -174,10 +205,49 @@ pub fn response(
     match (downstream.keep_alive, downstream.version) {
         (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
         (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-        (true, Version::Http11) => {}
+        (true, Version::Http11 | Version::Http2) => {}
     }
     out.extend_from_slice(b"\r\n");
     if is_chunked { Delimiting::Chunked } else { Delimiting::Plain }
+}
+
+/// Which of a final response's fields go to the client, asked in their order; in whatever version.
+pub(super) fn passed_on<'r>(
+    response: &'r ResponseHead,
+    head: &'r [u8],
+) -> impl FnMut(&Field) -> bool + use<'r> {
+    let names = names_fields(&response.fields, head);
+    let mut lengths = 0;
+    let describes_body = !matches!(response.status, 100..=199 | 204);
+    move |field| match field.kind {
+        // Of a HEAD or 304 response it describes the body that is not sent.
+        FieldKind::ContentLength => {
+            lengths += 1;
+            lengths == 1 && describes_body && is_single_length(field, head)
+        }
+        kind if kind.is_hop_by_hop() => false,
+        _ => !(names && response.connection_names(head, field.name.within(head))),
+    }
+}
+
+/// The body's length, where no field that is passed on says it.
+pub(super) fn unsaid_length(response: &ResponseHead, head: &[u8]) -> Option<u64> {
+    let Framing::Length(length) = response.framing else { return None };
+    let said = response.fields.first(FieldKind::ContentLength);
+    (!said.is_some_and(|field| is_single_length(field, head))).then_some(length)
+}
+
+/// Appends the head that agrees to leave HTTP (RFC 9110 section 15.2.2). An endpoint that speaks HTTP/2
+/// agreed with a 2xx (RFC 8441 section 5); `accept` is what a WebSocket client then wants to see.
+pub fn switching(response: &ResponseHead, head: &[u8], accept: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
+    let mut upgrades = response.fields.all(FieldKind::Upgrade).map(|field| field.value.within(head));
+    push_field(out, b"Upgrade: ", upgrades.next().unwrap_or(b"websocket"));
+    copy_fields(&response.fields, head, out, passed_on(response, head));
+    if let Some(accept) = accept.filter(|_| response.status != 101) {
+        push_field(out, b"Sec-WebSocket-Accept: ", accept);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends an interim response (1xx) as it is forwarded.
@@ -220,7 +290,7 @@ fn copy_fields(fields: &Fields, head: &[u8], out: &mut Vec<u8>, mut keep: impl F
 }
 
 /// Whether Connection names anything but the connection's own options.
-fn names_fields(fields: &Fields, head: &[u8]) -> bool {
+pub(super) fn names_fields(fields: &Fields, head: &[u8]) -> bool {
     fields.all(FieldKind::Connection).any(|field| {
         list_items(field.value.within(head))
             .any(|item| !item.eq_ignore_ascii_case(b"keep-alive") && !item.eq_ignore_ascii_case(b"close"))
@@ -284,6 +354,7 @@ mod tests {
             local_authority: "127.0.0.1:80",
             pseudonym: "gw-1",
             request_id: "0123",
+            identity: None,
         }
     }
 
@@ -296,7 +367,7 @@ mod tests {
 
     #[test]
     fn hop_by_hop_fields_and_those_that_connection_names_end_here() {
-        let head = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close, X-Secret\r\nX-Secret: 1\r\nTE: trailers\r\n\
+        let head = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close, X-Secret\r\nX-Secret: 1\r\nTE: gzip\r\n\
                     Keep-Alive: 5\r\nUpgrade: h2c\r\nAccept:  */* \r\nCookie: c\r\n\r\n";
         assert_eq!(
             forwarded(head, false),

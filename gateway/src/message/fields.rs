@@ -50,8 +50,14 @@ pub enum FieldKind {
     Via,
     UserAgent,
     Referer,
+    ContentType,
+    GrpcTimeout,
+    SecWebSocketKey,
+    SecWebSocketAccept,
     /// Says who the client is, or how it came, in one of the many ways that are no standard.
     ClientClaim,
+    /// Says what certificate the client proved to have (RFC 9440).
+    ClientCertificate,
     /// Has an underscore, and would be one of the above with a hyphen. CGI and its heirs make both the
     /// same variable.
     Imitation,
@@ -83,8 +89,12 @@ impl FieldKind {
                 (b"keep-alive", Self::KeepAlive),
                 (b"user-agent", Self::UserAgent),
             ],
-            11 => &[(b"x-client-ip", Self::ClientClaim)],
-            12 => &[(b"x-request-id", Self::XRequestId)],
+            11 => &[(b"x-client-ip", Self::ClientClaim), (b"client-cert", Self::ClientCertificate)],
+            12 => &[
+                (b"x-request-id", Self::XRequestId),
+                (b"content-type", Self::ContentType),
+                (b"grpc-timeout", Self::GrpcTimeout),
+            ],
             14 => &[(b"content-length", Self::ContentLength), (b"true-client-ip", Self::ClientClaim)],
             15 => &[(b"x-forwarded-for", Self::XForwardedFor), (b"x-forwarded-ssl", Self::ClientClaim)],
             16 => &[
@@ -95,6 +105,8 @@ impl FieldKind {
             ],
             17 => &[
                 (b"transfer-encoding", Self::TransferEncoding),
+                (b"sec-websocket-key", Self::SecWebSocketKey),
+                (b"client-cert-chain", Self::ClientCertificate),
                 (b"x-forwarded-proto", Self::XForwardedProto),
             ],
             18 => &[
@@ -107,6 +119,7 @@ impl FieldKind {
                 (b"proxy-authorization", Self::ProxyAuthorization),
                 (b"x-cluster-client-ip", Self::ClientClaim),
             ],
+            20 => &[(b"sec-websocket-accept", Self::SecWebSocketAccept)],
             _ => &[],
         };
         let found = candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
@@ -170,6 +183,22 @@ impl Fields {
             next = field.line.start;
         }
         Self(fields)
+    }
+
+    pub(super) fn push(&mut self, field: Field) {
+        self.0.push(field);
+    }
+
+    pub(super) fn last_mut(&mut self) -> Option<&mut Field> {
+        self.0.last_mut()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Field> {

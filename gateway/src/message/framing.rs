@@ -7,6 +7,7 @@ use super::{FieldKind, Fields, Malformed};
 pub enum Version {
     Http10,
     Http11,
+    Http2,
 }
 
 impl Version {
@@ -18,6 +19,7 @@ impl Version {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2.0",
         }
     }
 }
@@ -28,6 +30,7 @@ pub enum Framing {
     /// There is none, not even an empty one.
     None,
     Length(u64),
+    /// As the message itself delimits it: by chunks, or by the end of an HTTP/2 stream.
     Chunked,
     /// Responses only.
     UntilClose,

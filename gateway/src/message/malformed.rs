@@ -24,6 +24,12 @@ pub enum Malformed {
     HostCount,
     #[error("the Host field or the target's authority is no host and port")]
     Host,
+    #[error("the Host field names another host than :authority (RFC 9113 section 8.3.1)")]
+    HostAndAuthority,
+    #[error("a field that concerns one connection only has no place in HTTP/2 (RFC 9113 section 8.2.2)")]
+    ConnectionField,
+    #[error("Content-Length announces a body that does not come (RFC 9113 section 8.1.1)")]
+    LengthWithoutBody,
     #[error("Content-Length is given more than once or is no number below 2^63 (RFC 9112 section 6.3)")]
     ContentLength,
     #[error("Content-Length and Transfer-Encoding are both given (RFC 9112 section 6.1)")]

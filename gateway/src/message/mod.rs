@@ -11,6 +11,7 @@ pub mod chunked;
 pub mod encode;
 pub mod fields;
 pub mod framing;
+pub mod http2;
 pub mod malformed;
 pub mod request;
 pub mod response;

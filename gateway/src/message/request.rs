@@ -43,7 +43,7 @@ impl Method {
         Self::Other,
     ];
 
-    fn of(name: &str) -> Self {
+    pub(super) fn of(name: &str) -> Self {
         match name {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
@@ -96,6 +96,8 @@ pub struct RequestHead {
     pub framing: Framing,
     pub keep_alive: bool,
     pub expects_continue: bool,
+    /// The protocol that the client wants to leave HTTP for (RFC 9110 section 7.8, RFC 8441 section 4).
+    pub upgrade: Option<Span>,
 }
 
 impl RequestHead {
@@ -125,6 +127,7 @@ impl RequestHead {
         let kind = Method::of(method);
         let target_form = target::parse(kind, target.as_bytes())?;
         let authority = authority(&target_form, &fields, head, version)?;
+        let framing = framing(&fields, head, version)?;
         Ok(Self {
             method: kind,
             method_name: Span::of(method.as_bytes(), head),
@@ -132,10 +135,19 @@ impl RequestHead {
             target: Span::of(target.as_bytes(), head),
             path_and_query: Span::of(target_form.path_and_query, head),
             authority,
-            framing: framing(&fields, head, version)?,
+            framing,
             keep_alive: framing::keeps_alive(&fields, head, version),
             expects_continue: expects_continue(&fields, head, version)?,
+            upgrade: upgrade(&fields, head, version).filter(|_| kind == Method::Get && !has_body(framing)),
             fields,
+        })
+    }
+
+    /// Whether a TE field says that the client takes trailers (RFC 9110 section 10.1.4).
+    pub fn takes_trailers(&self, head: &[u8]) -> bool {
+        let mut fields = self.fields.all(FieldKind::Te);
+        fields.any(|field| {
+            list_items(field.value.within(head)).any(|item| item.eq_ignore_ascii_case(b"trailers"))
         })
     }
 
@@ -188,8 +200,30 @@ fn framing(fields: &Fields, head: &[u8], version: Version) -> Result<Framing, Ma
     }
 }
 
+fn has_body(framing: Framing) -> bool {
+    !matches!(framing, Framing::None | Framing::Length(0))
+}
+
+/// RFC 9110 section 7.8, of one protocol; asked for with GET, as WebSocket is, and without a body, since
+/// nobody could tell where that ends and the tunnel begins. HTTP/2 and TLS are not ours to pass through: an endpoint that switches to them
+/// takes requests that we cannot see.
+fn upgrade(fields: &Fields, head: &[u8], version: Version) -> Option<Span> {
+    if version != Version::Http11 || !framing::has_connection_option(fields, head, b"upgrade") {
+        return None;
+    }
+    let is_ours = |item: &&[u8]| {
+        let name = item.split(|byte| *byte == b'/').next().unwrap_or_default();
+        [&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    let items = fields.all(FieldKind::Upgrade).flat_map(|field| list_items(field.value.within(head)));
+    let mut foreign = items.filter(|item| !is_ours(item));
+    let only = foreign.next()?;
+    let is_token = only.iter().all(|byte| byte.is_ascii_graphic() && !b"\"(),;<=>?@[\\]{}:".contains(byte));
+    (foreign.next().is_none() && is_token).then(|| Span::of(only, head))
+}
+
 /// RFC 9110 section 10.1.1: an HTTP/1.0 expectation is ignored, an unknown one may be refused.
-fn expects_continue(fields: &Fields, head: &[u8], version: Version) -> Result<bool, Malformed> {
+pub(super) fn expects_continue(fields: &Fields, head: &[u8], version: Version) -> Result<bool, Malformed> {
     let mut expects = false;
     for field in fields.all(FieldKind::Expect) {
         for item in list_items(field.value.within(head)) {
@@ -199,7 +233,7 @@ fn expects_continue(fields: &Fields, head: &[u8], version: Version) -> Result<bo
             expects = true;
         }
     }
-    Ok(expects && version == Version::Http11)
+    Ok(expects && version >= Version::Http11)
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use prometheus::{Encoder, TextEncoder};
 use tokio::sync::watch;
 use vip::{Serving, ServingWatch};
 
-use super::cells::{Gauge, Histogram, HistogramTotal};
+use super::cells::{Histogram, HistogramTotal};
 use super::families::Family;
 use super::service::RequestTotals;
-use super::{DatagramCells, ServiceCells, ServiceMetrics, WorkerMetrics};
+use super::{DatagramCells, ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
 use crate::control::Applied;
 use crate::reason::Reason;
 use crate::table::RoutingTable;
@@ -28,6 +28,8 @@ use crate::worker::Shared;
 pub struct Sources {
     pub shared: Arc<Shared>,
     pub workers: Vec<Arc<WorkerMetrics>>,
+    pub listeners: Arc<ListenerMetrics>,
+    pub reloads: Arc<Reloads>,
     pub registry: watch::Receiver<State>,
     pub applied: Arc<Applied>,
     pub probes: Arc<ProbeStats>,
@@ -54,6 +56,7 @@ impl Exporter {
         let mut families = Vec::new();
         self.process(&mut families);
         self.control(&table, &mut families);
+        reloads(&self.0.reloads, &mut families);
         self.listeners(&mut families);
         services(&self.0.shared.unrouted, &table, &mut families);
         endpoints(&table, &mut families);
@@ -149,10 +152,8 @@ impl Exporter {
             "Client connections that came to no app, by reason.",
         );
         let mut datagrams = datagram_families();
-        let count = self.0.workers.first().map_or(0, |worker| worker.listeners.len());
-        for position in 0..count {
-            let cells = || self.0.workers.iter().map(|worker| &worker.listeners[position].1);
-            let labels = [("listener", &*self.0.workers[0].listeners[position].0)];
+        self.0.listeners.for_each(|name, workers| {
+            let (cells, labels) = (|| workers.iter(), [("listener", name)]);
             open.sample(&labels, cells().map(|cells| cells.open.value()).sum::<i64>() as f64);
             accepted.sample(&labels, cells().map(|cells| cells.accepted.value()).sum::<u64>() as f64);
             refused.sample(&labels, cells().map(|cells| cells.refused.value()).sum::<u64>() as f64);
@@ -169,7 +170,7 @@ impl Exporter {
                     family.sample(&labels, cells().map(|cells| value(&cells.datagrams)).sum::<u64>() as f64);
                 }
             }
-        }
+        });
         let all = [open, accepted, refused, handshakes, failed].into_iter().chain(datagrams);
         families.extend(all.filter_map(Family::finish));
         let workers = || self.0.workers.iter();
@@ -183,6 +184,13 @@ impl Exporter {
                 "Lines that the log's target was too slow for.",
             ),
             workers().map(|worker| worker.log_lines_dropped.value()).sum::<u64>() as f64,
+        ));
+        families.extend(plain(
+            Family::counter(
+                "sluice_http2_floods_total",
+                "HTTP/2 connections closed because their clients only made the gateway work.",
+            ),
+            workers().map(|worker| worker.http2_floods.value()).sum::<u64>() as f64,
         ));
     }
 }
@@ -213,6 +221,33 @@ fn datagram_families() -> Vec<Family> {
         _ => Family::counter(name, help),
     };
     DATAGRAMS.into_iter().enumerate().map(family).collect()
+}
+
+fn reloads(reloads: &Reloads, families: &mut Vec<MetricFamily>) {
+    let last = reloads.history();
+    let gauges = [
+        (
+            "sluice_config_reload_success",
+            "Whether the configuration file, as it was last read, is in force (1) or was refused (0).",
+            f64::from(u8::from(last.is_good)),
+        ),
+        (
+            "sluice_config_reload_timestamp_seconds",
+            "When the configuration in force was read.",
+            last.applied_at.as_secs_f64(),
+        ),
+        (
+            "sluice_config_restart_pending",
+            "Keys of the configuration file that differ from what runs and take a restart.",
+            last.pending as f64,
+        ),
+    ];
+    families
+        .extend(gauges.into_iter().filter_map(|(name, help, value)| plain(Family::gauge(name, help), value)));
+    let mut total = Family::counter("sluice_config_reloads_total", "Readings of the configuration file.");
+    total.sample(&[("result", "applied")], last.applied as f64);
+    total.sample(&[("result", "rejected")], last.rejected as f64);
+    families.extend(total.finish());
 }
 
 fn plain(mut family: Family, value: f64) -> Option<MetricFamily> {
@@ -281,11 +316,11 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
             let outcome = [labels[0], labels[1], ("method", method), ("status", status), ("reason", reason)];
             requests.sample(&outcome, count as f64);
         }
-        let open = service.used().map(|cells| &cells.open_tunnels);
-        tunnels.sample(&labels, open.map(Gauge::value).sum::<i64>() as f64);
         for (family, (.., value)) in counters.iter_mut().zip(COUNTERS) {
             family.sample(&labels, service.used().map(value).sum::<u64>() as f64);
         }
+        let open: i64 = service.used().map(|cells| cells.tunnels_open.value()).sum();
+        tunnels.sample(&labels, open as f64);
         for (family, (.., histogram)) in histograms.iter_mut().zip(HISTOGRAMS) {
             let mut total = HistogramTotal::default();
             service.used().for_each(|cells| histogram(cells).add_to(&mut total));

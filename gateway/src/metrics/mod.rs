@@ -6,6 +6,7 @@ mod cells;
 mod collect;
 mod datagrams;
 mod families;
+mod reloads;
 mod service;
 mod worker;
 
@@ -13,5 +14,6 @@ pub use by_reason::ByReason;
 pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
 pub use collect::{Exporter, Sources};
 pub use datagrams::DatagramCells;
+pub use reloads::Reloads;
 pub use service::{ServiceCells, ServiceMetrics};
-pub use worker::{ListenerCells, WorkerMetrics};
+pub use worker::{ListenerCells, ListenerMetrics, WorkerMetrics};

@@ -31,8 +31,8 @@ pub struct ServiceCells {
     failed: OnceLock<Box<FailureCells>>,
     /// Of TCP listeners: connections that both sides ended in order.
     tunnels: Counter,
-    /// Tunnels that are open: TCP listeners' connections, and HTTP's after an upgrade.
-    pub open_tunnels: Gauge,
+    /// Tunnels under way: upgraded connections and CONNECT.
+    pub tunnels_open: Gauge,
     /// From the first byte of the request to the last byte of the response.
     pub request_seconds: Histogram,
     /// From the request's last attempt to the first byte of the response's head.

@@ -1,10 +1,11 @@
 //! Counters of one worker that belong to no app.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{ByReason, Counter, DatagramCells, Gauge};
 
-/// One listener's connections, as one worker sees them.
+/// One listener's connections, as one worker sees them. Only that worker writes it.
 #[derive(Debug, Default)]
 pub struct ListenerCells {
     pub accepted: Counter,
@@ -18,21 +19,71 @@ pub struct ListenerCells {
     pub datagrams: DatagramCells,
 }
 
-/// Everything that a worker counts outside of services. Only that worker writes it.
-#[derive(Debug)]
+/// Everything that a worker counts outside of services and listeners. Only that worker writes it.
+#[derive(Debug, Default)]
 pub struct WorkerMetrics {
-    /// In the order of the configuration.
-    pub listeners: Vec<(Arc<str>, ListenerCells)>,
     pub log_lines_dropped: Counter,
     pub idle_upstream_connections: Gauge,
+    /// HTTP/2 connections closed because their clients only made us work.
+    pub http2_floods: Counter,
 }
 
-impl WorkerMetrics {
-    pub fn new(listeners: impl Iterator<Item = Arc<str>>) -> Self {
-        Self {
-            listeners: listeners.map(|name| (name, ListenerCells::default())).collect(),
-            log_lines_dropped: Counter::default(),
-            idle_upstream_connections: Gauge::default(),
-        }
+/// The cells of all listeners by name, one per worker each. The control plane and scrapes meet here;
+/// a worker holds the cells that it writes and never comes by.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    workers: usize,
+    by_name: Mutex<BTreeMap<Arc<str>, Vec<Arc<ListenerCells>>>>,
+}
+
+impl ListenerMetrics {
+    pub fn new(workers: usize) -> Self {
+        Self { workers, by_name: Mutex::default() }
+    }
+
+    /// One per worker. A name whose listener or connections are still open anywhere goes on counting where
+    /// it was; another one begins at 0.
+    pub fn cells(&self, name: &Arc<str>) -> Vec<Arc<ListenerCells>> {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.retain(|_, cells| is_in_use(cells));
+        let fresh = || (0..self.workers).map(|_| Arc::default()).collect();
+        by_name.entry(name.clone()).or_insert_with(fresh).clone()
+    }
+
+    /// Every listener that is open or has connections left.
+    pub fn for_each(&self, mut read: impl FnMut(&str, &[Arc<ListenerCells>])) {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.retain(|_, cells| is_in_use(cells));
+        by_name.iter().for_each(|(name, cells)| read(name, cells));
+    }
+}
+
+/// Whether anybody but the map holds one: a worker that accepts or serves, or a command on its way to it.
+fn is_in_use(cells: &[Arc<ListenerCells>]) -> bool {
+    cells.iter().any(|cells| Arc::strong_count(cells) > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(metrics: &ListenerMetrics) -> Vec<String> {
+        let mut names = Vec::new();
+        metrics.for_each(|name, _| names.push(name.to_owned()));
+        names
+    }
+
+    #[test]
+    fn a_listener_counts_on_while_any_worker_uses_it_and_is_gone_afterwards() {
+        let metrics = ListenerMetrics::new(2);
+        let name: Arc<str> = "web".into();
+        let mut cells = metrics.cells(&name);
+        cells[0].accepted.increment();
+        cells.truncate(1);
+        assert_eq!(names(&metrics), ["web"]);
+        assert_eq!(metrics.cells(&name)[0].accepted.value(), 1);
+        drop(cells);
+        assert_eq!(names(&metrics), [""; 0]);
+        assert_eq!(metrics.cells(&name)[0].accepted.value(), 0);
     }
 }

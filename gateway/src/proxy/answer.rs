@@ -1,49 +1,133 @@
 //! What the gateway says itself.
 
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::date;
 use super::facts::Facts;
 use crate::message::encode::{push_decimal, push_length};
 use crate::message::{Malformed, Method, Version};
 use crate::reason::{Reason, phrase};
 
-/// A complete response, and how much of it is content.
+/// A status with its fields and a line of text.
 #[derive(Debug)]
 pub struct Answer {
-    pub bytes: Vec<u8>,
-    pub body_bytes: u64,
+    reason: Reason,
+    body: String,
 }
 
-/// The status, the reason code as a field and in a line of text, and for a
-/// malformed message the rule that it breaks.
-pub fn write(reason: Reason, detail: Option<Malformed>, facts: &Facts, keep_alive: bool) -> Answer {
-    let status = reason.status();
-    let mut body = format!("{status} {}: {}\n", phrase(status), reason.as_str());
-    if let Some(detail) = detail {
-        body.push_str(&format!("{detail}\n"));
+impl Answer {
+    /// The status, the reason code as a field and in a line of text, and for a malformed message the
+    /// rule that it breaks.
+    pub fn new(reason: Reason, detail: Option<Malformed>) -> Self {
+        let status = reason.status();
+        let mut body = format!("{status} {}: {}\n", phrase(status), reason.as_str());
+        if let Some(detail) = detail {
+            body.push_str(&format!("{detail}\n"));
+        }
+        Self { reason, body }
     }
-    let mut out = Vec::with_capacity(256 + body.len());
-    out.extend_from_slice(b"HTTP/1.1 ");
-    push_decimal(u64::from(status), &mut out);
-    out.push(b' ');
-    out.extend_from_slice(phrase(status).as_bytes());
-    out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\nX-Sluice-Reason: ");
-    out.extend_from_slice(reason.as_str().as_bytes());
-    out.extend_from_slice(b"\r\n");
-    if status == 503 {
+
+    /// What it says besides its length: name and value.
+    fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         // Probes decide within seconds; a client that asks again at once only adds to the load.
-        out.extend_from_slice(b"Retry-After: 1\r\n");
+        let retry = (self.reason.status() == 503).then_some(("Retry-After", "1"));
+        let always =
+            [("Content-Type", "text/plain; charset=utf-8"), ("X-Sluice-Reason", self.reason.as_str())];
+        always.into_iter().chain(retry)
     }
-    push_length(&mut out, body.len() as u64);
-    match (keep_alive, facts.version) {
-        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
-        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-        (true, Version::Http11) => {}
+
+    /// The whole message, and how much of it is content.
+    pub fn into_http1(self, version: Version, method: Method, keep_alive: bool) -> (Vec<u8>, u64) {
+        let status = self.reason.status();
+        let mut out = Vec::with_capacity(256 + self.body.len());
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_decimal(u64::from(status), &mut out);
+        out.push(b' ');
+        out.extend_from_slice(phrase(status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        for (name, value) in self.fields() {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        date::push(&mut out);
+        push_length(&mut out, self.body.len() as u64);
+        match (keep_alive, version) {
+            (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+            (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (true, _) => {}
+        }
+        out.extend_from_slice(b"\r\n");
+        if method == Method::Head {
+            return (out, 0);
+        }
+        out.extend_from_slice(self.body.as_bytes());
+        (out, self.body.len() as u64)
     }
-    out.extend_from_slice(b"\r\n");
-    if facts.method == Method::Head {
-        return Answer { bytes: out, body_bytes: 0 };
+
+    /// Head and content; no content for HEAD and for gRPC, whose clients look at fields only.
+    pub fn into_http2(self, facts: &Facts) -> (Response<()>, Bytes) {
+        if facts.is_grpc {
+            return (self.grpc(), Bytes::new());
+        }
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::from_u16(self.reason.status()).unwrap_or_default();
+        let fields = response.headers_mut();
+        for (name, value) in self.fields() {
+            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                fields.insert(name, HeaderValue::from_static(value));
+            }
+        }
+        fields.extend(date::value().map(|date| (header::DATE, date)));
+        fields.insert(header::CONTENT_LENGTH, self.body.len().into());
+        let body = if facts.method == Method::Head { Bytes::new() } else { self.body.into() };
+        (response, body)
     }
-    out.extend_from_slice(body.as_bytes());
-    Answer { bytes: out, body_bytes: body.len() as u64 }
+
+    /// A response that is only trailers, which is how gRPC reports an error before anything else was
+    /// said (gRPC over HTTP/2, "Responses").
+    fn grpc(&self) -> Response<()> {
+        let mut response = Response::new(());
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert("x-sluice-reason", HeaderValue::from_static(self.reason.as_str()));
+        fields.extend(grpc_status(self.reason));
+        response
+    }
+}
+
+/// The fields that tell a gRPC client why its call failed.
+pub fn grpc_status(reason: Reason) -> http::HeaderMap {
+    let mut fields = http::HeaderMap::with_capacity(2);
+    fields.insert("grpc-status", HeaderValue::from(grpc_code(reason)));
+    fields.insert("grpc-message", HeaderValue::from_static(reason.as_str()));
+    fields
+}
+
+/// As gRPC's "HTTP to gRPC Status Code Mapping" has it, and finer where we know more than the status
+/// says: a timeout is `DEADLINE_EXCEEDED`, too large a head `RESOURCE_EXHAUSTED`, and a missing
+/// endpoint `UNAVAILABLE`, which clients try again.
+fn grpc_code(reason: Reason) -> u16 {
+    const CANCELLED: u16 = 1;
+    const UNKNOWN: u16 = 2;
+    const DEADLINE_EXCEEDED: u16 = 4;
+    const PERMISSION_DENIED: u16 = 7;
+    const RESOURCE_EXHAUSTED: u16 = 8;
+    const UNIMPLEMENTED: u16 = 12;
+    const INTERNAL: u16 = 13;
+    const UNAVAILABLE: u16 = 14;
+    match reason.status() {
+        400 => INTERNAL,
+        403 => PERMISSION_DENIED,
+        404 | 501 | 505 => UNIMPLEMENTED,
+        408 | 504 => DEADLINE_EXCEEDED,
+        413 | 414 | 431 => RESOURCE_EXHAUSTED,
+        429 | 502 | 503 => UNAVAILABLE,
+        499 => CANCELLED,
+        _ => UNKNOWN,
+    }
 }
 
 #[cfg(test)]
@@ -52,17 +136,24 @@ mod tests {
 
     #[test]
     fn an_answer_names_its_reason_and_the_broken_rule() {
-        let mut facts = Facts::unknown(std::time::Instant::now(), [b'0'; 32], 0);
-        let out = write(Reason::BadRequest, Some(Malformed::HostCount), &facts, false);
-        let text = String::from_utf8(out.bytes).unwrap();
-        assert!(
-            text.starts_with("HTTP/1.1 400 Bad Request\r\n")
-                && text.contains("X-Sluice-Reason: bad_request\r\n")
-        );
-        assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"));
-        facts.method = Method::Head;
-        facts.version = Version::Http10;
-        let head = String::from_utf8(write(Reason::UnknownHost, None, &facts, true).bytes).unwrap();
-        assert!(head.ends_with("\r\n\r\n") && head.contains("Connection: keep-alive\r\n"));
+        let answer = Answer::new(Reason::BadRequest, Some(Malformed::HostCount));
+        let (bytes, body) = answer.into_http1(Version::Http11, Method::Get, false);
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text}");
+        assert!(text.contains("X-Sluice-Reason: bad_request\r\nDate: "), "{text}");
+        assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"), "{text}");
+        assert!(body > 0);
+        let answer = Answer::new(Reason::UnknownHost, None);
+        let (bytes, body) = answer.into_http1(Version::Http10, Method::Head, true);
+        let head = String::from_utf8(bytes).unwrap();
+        assert!(head.ends_with("\r\n\r\n") && head.contains("Connection: keep-alive\r\n"), "{head}");
+        assert_eq!(body, 0);
+    }
+
+    #[test]
+    fn every_reason_has_a_grpc_code_that_says_what_to_do() {
+        assert_eq!(grpc_code(Reason::NoHealthyEndpoint), 14);
+        assert_eq!(grpc_code(Reason::UpstreamTimeout), 4);
+        assert_eq!(grpc_code(Reason::UnknownHost), 12);
     }
 }

@@ -1,23 +1,21 @@
 //! One endpoint is asked: connect or reuse, send, wait for the head, pass the body on.
 
 use std::future::poll_fn;
-use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
 use super::client::Client;
-use super::dial::connect;
-use super::facts::{After, Facts, Outcome};
-use super::outgoing::MERGE_BYTES;
-use super::relay::{PREFIX_ROOM, Relay, RelayError, poll_more};
+use super::facts::{After, Facts, Heads, Outcome};
+use super::relay::{Relay, RelayError};
 use super::timeouts;
-use crate::message::encode::{self, Delimiting, Downstream};
-use crate::message::response::{MAX_HEAD_BYTES, ResponseHead};
+use super::tunnel::Tunnel;
+use super::upstream::{Lost, OpenError, Upstream};
+use super::wire::{Reply, Upward, Wire};
+use crate::message::encode;
+use crate::message::response::ResponseHead;
 use crate::message::scan::HeadScan;
-use crate::message::{Framing, Version};
+use crate::message::{Framing, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
 use crate::worker::Buffer;
@@ -31,53 +29,56 @@ pub struct Failure {
     pub reason: Reason,
     /// Whether sending the request again cannot do twice what it asks for.
     pub is_repeatable: bool,
+    /// Whether the endpoint has said that it did nothing, which the client may be told.
+    pub is_untouched: bool,
+}
+
+impl Failure {
+    /// That no other endpoint would mend.
+    fn ours(reason: Reason) -> Self {
+        Self { reason, is_repeatable: false, is_untouched: false }
+    }
 }
 
 #[derive(Debug)]
-pub struct Attempt<'a> {
-    client: &'a mut Client,
+pub struct Attempt<'a, W> {
+    client: &'a mut Client<W>,
     facts: &'a Facts,
+    heads: Heads,
     upload: Relay,
     /// The endpoint or the client broke the upload off; a response may still come.
     upload_failure: Option<Reason>,
-    response: Option<Buffer>,
+    /// Of the response: a head and what came with it.
+    received: Option<Buffer>,
     interims: u32,
-    /// Whether a reset by the client would be noticed while nothing is read from it.
+    /// Whether it would be noticed that the client goes while nothing is read from it.
     watches_client: bool,
     outcome: Outcome,
 }
 
-impl<'a> Attempt<'a> {
+impl<'a, W: Wire> Attempt<'a, W> {
     pub fn new(
-        client: &'a mut Client,
+        client: &'a mut Client<W>,
         facts: &'a Facts,
         endpoint: Arc<PooledEndpoint>,
         retries: u32,
-        head: Vec<u8>,
+        mut heads: Heads,
     ) -> Self {
-        let delimiting =
-            if facts.framing == Framing::Chunked { Delimiting::Chunked } else { Delimiting::Plain };
-        let attempted = Instant::now();
+        let upward = if endpoint.protocol == topology::Protocol::Http2 {
+            Upward::Http2
+        } else {
+            Upward::Http1 { head: std::mem::take(&mut heads.http1) }
+        };
         Self {
+            upload: client.wire.upload(facts.framing, upward),
             client,
             facts,
-            upload: Relay::new(facts.framing, delimiting, head),
+            heads,
             upload_failure: None,
-            response: None,
+            received: None,
             interims: 0,
             watches_client: true,
-            outcome: Outcome {
-                endpoint,
-                is_reused: false,
-                retries,
-                attempted,
-                responded: None,
-                status: 0,
-                failure: None,
-                received_bytes: 0,
-                sent_bytes: 0,
-                body_bytes: 0,
-            },
+            outcome: Outcome::of(endpoint, retries),
         }
     }
 
@@ -86,152 +87,160 @@ impl<'a> Attempt<'a> {
         self.into_parts().1
     }
 
-    /// The request's head, for another attempt, and the outcome.
-    pub fn into_parts(mut self) -> (Vec<u8>, Outcome) {
+    /// The request's heads, for another attempt, and the outcome.
+    pub fn into_parts(mut self) -> (Heads, Outcome) {
         let buffers = &self.client.worker.buffers;
         self.upload.release(buffers);
-        self.response.take().into_iter().for_each(|buffer| buffers.put(buffer));
-        self.outcome.received_bytes = self.facts.head_bytes as u64 + self.upload.payload;
-        (self.upload.into_head(), self.outcome)
+        self.received.take().into_iter().for_each(|buffer| buffers.put(buffer));
+        self.outcome.received_bytes += self.facts.head_bytes as u64 + self.upload.payload;
+        let http1 = self.upload.into_head();
+        if !http1.is_empty() {
+            self.heads.http1 = http1;
+        }
+        (self.heads, self.outcome)
     }
 
     /// # Errors
     /// [`Failure`] while nothing of a final response has reached the client.
     pub async fn run(&mut self) -> Result<After, Failure> {
         let mut upstream = self.open().await?;
+        if self.facts.method == Method::Connect {
+            return self.tunnel(upstream, None).await.map_err(|reason| self.failure(reason.into()));
+        }
         let (response, length) = match self.await_response(&mut upstream).await {
             Ok(found) => found,
-            Err(reason) => return Err(self.failure(reason)),
+            Err(lost) => return Err(self.failure(lost)),
         };
+        if self.has_switched(&upstream, &response, length)? {
+            self.outcome.responded = Some(Instant::now());
+            self.outcome.status = response.status;
+            let tunnelled = self.tunnel(upstream, Some((&response, length))).await;
+            return tunnelled.map_err(|reason| self.failure(reason.into()));
+        }
         self.outcome.responded = Some(Instant::now());
         self.outcome.status = response.status;
         Ok(self.respond(upstream, &response, length).await)
     }
 
-    async fn open(&mut self) -> Result<TcpStream, Failure> {
+    /// Whether the endpoint has left HTTP as it was asked to.
+    fn has_switched(
+        &self,
+        upstream: &Upstream,
+        response: &ResponseHead,
+        length: usize,
+    ) -> Result<bool, Failure> {
+        let Some(protocol) = &self.facts.upgrade else { return Ok(false) };
+        let head = self.received.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
+        let has_switched = upstream.has_switched(response, head, protocol);
+        if response.status == 101 && !has_switched {
+            return Err(self.failure(Reason::UpstreamBadResponse.into()));
+        }
+        Ok(has_switched)
+    }
+
+    async fn open(&mut self) -> Result<Upstream, Failure> {
         let worker = self.client.worker.clone();
         let endpoint = self.outcome.endpoint.clone();
         let cells = endpoint.metrics.cells(worker.index);
         // A second attempt after a reset wants a connection that nobody has had time to close.
-        if self.outcome.retries == 0
-            && let Some(idle) = worker.upstreams.take(endpoint.live.id)
-        {
-            cells.reuses.increment();
-            self.outcome.is_reused = true;
-            return Ok(idle);
-        }
-        match connect(endpoint.address, &self.client.deadline).await {
-            Ok(stream) => {
-                cells.connects.increment();
-                Ok(stream)
+        let may_reuse = self.outcome.retries == 0 && self.facts.method != Method::Connect;
+        let deadline = &self.client.deadline;
+        let opened = Upstream::open(&worker, &endpoint, deadline, &mut self.heads, self.facts, may_reuse);
+        match opened.await {
+            Ok((upstream, is_reused)) => {
+                self.outcome.is_reused = is_reused;
+                let counter = if is_reused { &cells.reuses } else { &cells.connects };
+                counter.increment();
+                Ok(upstream)
             }
-            Err(error) if is_ours(&error) => {
+            Err(OpenError::OutOfSockets) => {
                 worker.upstreams.clear();
-                Err(Failure { reason: Reason::OutOfSockets, is_repeatable: false })
+                worker.http2_upstreams.clear();
+                Err(Failure::ours(Reason::OutOfSockets))
             }
+            Err(OpenError::Refused(reason)) => Err(Failure::ours(reason)),
             Err(error) => {
                 cells.connect_failures.increment();
-                let timed_out = error.kind() == io::ErrorKind::TimedOut;
-                let reason = match (worker.is_aborting(), timed_out) {
+                let reason = match (self.client.is_aborting(), error) {
                     (true, _) => Reason::Shutdown,
-                    (false, true) => Reason::ConnectTimeout,
-                    (false, false) => Reason::ConnectFailed,
+                    (false, OpenError::TimedOut) => Reason::ConnectTimeout,
+                    (false, _) => Reason::ConnectFailed,
                 };
                 // Not a byte was sent, so any method may go elsewhere.
-                Err(Failure { reason, is_repeatable: true })
+                Err(Failure { reason, is_repeatable: true, is_untouched: false })
             }
         }
     }
 
-    fn failure(&self, reason: Reason) -> Failure {
+    fn failure(&self, lost: Lost) -> Failure {
         // RFC 9110 section 9.2.2: what is idempotent, or was never sent. A body that was begun is gone.
         let cannot_double = self.facts.method.is_idempotent() || self.upload.sent() == 0;
-        let is_repeatable = reason == Reason::UpstreamReset && cannot_double && !self.facts.has_body();
-        Failure { reason, is_repeatable }
+        let is_reset = lost.reason == Reason::UpstreamReset;
+        let is_safe = if lost.is_http2 { self.facts.method.is_idempotent() } else { cannot_double };
+        // An endpoint that has begun to answer was there; and a switch of protocols may have been begun.
+        let is_whole = !self.facts.has_body() && self.interims == 0 && self.facts.upgrade.is_none();
+        Failure {
+            reason: lost.reason,
+            is_repeatable: is_reset && is_whole && (lost.is_untouched || is_safe),
+            is_untouched: lost.is_untouched,
+        }
     }
 
     /// Sends the request, and its body as it comes, until a final response's head has arrived; interim
     /// ones are passed on.
-    async fn await_response(&mut self, upstream: &mut TcpStream) -> Result<(ResponseHead, usize), Reason> {
+    async fn await_response(&mut self, upstream: &mut Upstream) -> Result<(ResponseHead, usize), Lost> {
         loop {
-            self.client.deadline.set(timeouts::RESPONSE);
+            self.client.deadline.set(self.facts.patience.response);
             let mut scan = HeadScan::default();
-            let length = poll_fn(|context| match self.poll_head(context, upstream, &mut scan) {
-                Poll::Pending if self.client.deadline.has_passed() => Poll::Ready(Err(self.timed_out())),
+            let (response, length) = poll_fn(|context| match self.poll_head(context, upstream, &mut scan) {
+                Poll::Pending if self.client.deadline.has_passed() => {
+                    Poll::Ready(Err(self.timed_out().into()))
+                }
                 polled => polled,
             })
             .await?;
-            let head = self.response.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
-            let response =
-                ResponseHead::parse(head, self.facts.method).map_err(|_| Reason::UpstreamBadResponse)?;
-            if !response.is_interim() {
+            // 101 answers an Upgrade field (RFC 9110 section 15.2.2).
+            let switches = response.status == 101;
+            if !response.is_interim() || switches && self.facts.upgrade.is_some() {
                 return Ok((response, length));
             }
             self.interims += 1;
-            // 101 answers an Upgrade field, and none was sent (RFC 9110 section 15.2.2).
-            if response.status == 101 || self.interims > MAX_INTERIM {
-                return Err(Reason::UpstreamBadResponse);
+            if switches || self.interims > MAX_INTERIM {
+                return Err(Reason::UpstreamBadResponse.into());
             }
-            let mut out = Vec::new();
-            if self.facts.version == Version::Http11 {
-                encode::interim(&response, head, &mut out);
-            }
+            let reply = reply_of(self.received.as_ref(), &response, length, upstream.is_framed());
+            let passed = W::interim(self.client, &reply, self.facts).await;
+            self.outcome.sent_bytes += passed.map_err(|_| Reason::ClientAbort)?.bytes;
             self.consume_head(length);
-            self.outcome.sent_bytes += self.client.send(out).await.map_err(|_| Reason::ClientAbort)?;
         }
     }
 
-    /// Ready with the length of the next head.
+    /// Ready with the next head, which is at the start of what was received.
     fn poll_head(
         &mut self,
         context: &mut Context<'_>,
-        upstream: &mut TcpStream,
+        upstream: &mut Upstream,
         scan: &mut HeadScan,
-    ) -> Poll<Result<usize, Reason>> {
+    ) -> Poll<Result<(ResponseHead, usize), Lost>> {
         if self.poll_upload(context, upstream) {
-            self.client.deadline.set(timeouts::RESPONSE);
+            self.client.deadline.set(self.facts.patience.response);
         }
         if let Some(reason) = self.client_failure(context) {
-            return Poll::Ready(Err(reason));
+            return Poll::Ready(Err(reason.into()));
         }
-        loop {
-            if let Some(buffer) = &self.response {
-                match scan.find_end(buffer.filled()) {
-                    Ok(Some(length)) if length <= MAX_HEAD_BYTES => return Poll::Ready(Ok(length)),
-                    Ok(None) if buffer.filled().len() < MAX_HEAD_BYTES => {}
-                    _ => return Poll::Ready(Err(Reason::UpstreamBadResponse)),
-                }
-            }
-            let is_begun = self.response.is_some();
-            let buffers = &self.client.worker.buffers;
-            let mut buffer = self.response.take().unwrap_or_else(|| buffers.take(PREFIX_ROOM));
-            if buffer.room().is_empty() {
-                // Interim responses have used it up.
-                buffer = buffers.make_room(buffer, PREFIX_ROOM);
-            }
-            let polled = poll_more(context, upstream, &mut buffer);
-            if is_begun || matches!(polled, Poll::Ready(Ok(1..))) {
-                self.response = Some(buffer);
-            } else {
-                buffers.put(buffer);
-            }
-            match ready!(polled) {
-                Ok(1..) => {}
-                _ if is_begun => return Poll::Ready(Err(Reason::UpstreamBadResponse)),
-                Ok(0) | Err(_) => return Poll::Ready(Err(Reason::UpstreamReset)),
-            }
-        }
+        let buffers = &self.client.worker.buffers;
+        upstream.poll_head(context, scan, &mut self.received, self.facts.method, buffers)
     }
 
     /// Sends what there is of the request; whether that was anything. A failure ends the upload and not
     /// yet the attempt: an endpoint may answer and close without reading the rest.
-    fn poll_upload(&mut self, context: &mut Context<'_>, upstream: &mut TcpStream) -> bool {
+    fn poll_upload(&mut self, context: &mut Context<'_>, upstream: &mut Upstream) -> bool {
         if self.upload.is_done() || self.upload_failure.is_some() {
             return false;
         }
         let before = self.upload.payload + self.upload.sent();
-        let Client { stream, worker, received, .. } = &mut *self.client;
-        let polled = self.upload.poll(context, stream, upstream, received, &worker.buffers);
+        let Client { wire, worker, .. } = &mut *self.client;
+        let polled = self.upload.poll(context, wire.source(), upstream.sink(), &worker.buffers);
         self.upload_failure = match polled {
             Poll::Ready(Err(RelayError::Source)) => Some(Reason::ClientAbort),
             Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(malformed.into()),
@@ -243,9 +252,9 @@ impl<'a> Attempt<'a> {
 
     /// Why the request can never be completed, if it is the client's doing.
     fn client_failure(&mut self, context: &mut Context<'_>) -> Option<Reason> {
-        // While a body is read, reading notices. A FIN is no failure: it may be half a close.
+        // While a body is read, reading notices.
         if self.watches_client && self.upload.is_done() {
-            match self.client.stream.poll_reset(context) {
+            match self.client.wire.poll_gone(context) {
                 Poll::Pending => {}
                 Poll::Ready(true) => return Some(Reason::ClientAbort),
                 Poll::Ready(false) => self.watches_client = false,
@@ -256,7 +265,7 @@ impl<'a> Attempt<'a> {
 
     /// Who kept us waiting for a response's head.
     fn timed_out(&self) -> Reason {
-        if self.client.worker.is_aborting() {
+        if self.client.is_aborting() {
             return Reason::Shutdown;
         }
         let may_send = !self.facts.expects_continue || self.interims > 0;
@@ -265,76 +274,76 @@ impl<'a> Attempt<'a> {
     }
 
     fn consume_head(&mut self, length: usize) {
-        if let Some(buffer) = &mut self.response {
+        if let Some(buffer) = &mut self.received {
             buffer.start += length;
         }
-        if self.response.as_ref().is_some_and(Buffer::is_empty) {
-            self.response.take().into_iter().for_each(|buffer| self.client.worker.buffers.put(buffer));
+        if self.received.as_ref().is_some_and(Buffer::is_empty) {
+            self.received.take().into_iter().for_each(|buffer| self.client.worker.buffers.put(buffer));
         }
     }
 
     /// Passes the response on, while the request's body may still be coming.
-    async fn respond(&mut self, mut upstream: TcpStream, response: &ResponseHead, length: usize) -> After {
+    async fn respond(&mut self, mut upstream: Upstream, response: &ResponseHead, length: usize) -> After {
         let keep_alive = self.facts.keep_alive
             && self.upload.is_done()
             && !encode::needs_close(response.framing, self.facts.version)
-            && !self.client.worker.is_draining();
-        let downstream = Downstream { version: self.facts.version, keep_alive };
-        let head = self.response.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
-        let body = self.response.as_ref().map_or(0, |buffer| buffer.filled().len() - length);
-        let mut out = Vec::with_capacity(length + ADDED_BYTES + body.min(MERGE_BYTES));
-        let delimiting = encode::response(response, head, downstream, &mut out);
+            && !self.client.is_draining();
+        let reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
+        let begun = self.client.wire.respond(&reply, keep_alive, self.facts);
         self.consume_head(length);
-        let mut download = Relay::new(response.framing, delimiting, out);
+        let Ok(mut download) = begun else {
+            self.outcome.failure = Some(Reason::ClientAbort);
+            return After::Abort;
+        };
         let failure = self.pass_body(&mut upstream, &mut download).await.err();
         self.outcome.sent_bytes += download.sent();
         self.outcome.body_bytes = download.payload;
         self.outcome.failure = failure;
         download.release(&self.client.worker.buffers);
-        if failure.is_some() {
+        if let Some(reason) = failure {
+            self.client.wire.abort(self.facts, reason);
             return After::Abort;
         }
-        let is_reusable = response.keep_alive
+        let is_whole = response.keep_alive
             && response.framing != Framing::UntilClose
             && self.upload.is_done()
             && self.upload_failure.is_none()
             // Bytes after the response belong to no request.
-            && self.response.is_none();
-        if is_reusable {
-            let worker = &self.client.worker;
-            worker.upstreams.put(self.outcome.endpoint.live.id, upstream, worker.open_connections());
+            && self.received.is_none();
+        if is_whole {
+            upstream.keep(&self.client.worker, &self.outcome.endpoint);
         }
         if keep_alive {
-            After::KeepAlive
-        } else if self.upload.is_done() && self.facts.has_body() {
-            // A whole body was read; whether more follows is as for a request without one.
-            self.client.after_last(&Facts { framing: Framing::None, log: None, ..*self.facts })
-        } else {
-            self.client.after_last(self.facts)
+            return After::KeepAlive;
         }
+        // When a whole body was read, whether more follows is as for a request without one.
+        let has_unread_body = self.facts.has_body() && !self.upload.is_done();
+        self.client.wire.after_last(has_unread_body, self.facts)
     }
 
-    async fn pass_body(&mut self, upstream: &mut TcpStream, download: &mut Relay) -> Result<(), Reason> {
-        self.client.deadline.set(timeouts::BODY);
+    async fn pass_body(&mut self, upstream: &mut Upstream, download: &mut Relay) -> Result<(), Reason> {
+        let patience = self.facts.patience.body;
+        self.client.deadline.set(patience);
         let mut progress = 0;
         poll_fn(|context| {
             let uploaded = self.poll_upload(context, upstream);
             if let Some(reason) = self.client_failure(context) {
                 return Poll::Ready(Err(reason));
             }
-            let Client { stream, worker, deadline, .. } = &mut *self.client;
-            let polled = download.poll(context, upstream, stream, &mut self.response, &worker.buffers);
+            let Client { wire, worker, origin, deadline } = &mut *self.client;
+            let source = upstream.source(&mut self.received);
+            let polled = download.poll(context, source, wire.sink(), &worker.buffers);
             let now = download.payload + download.sent();
             // What a client uploads does not excuse it from taking what it is sent.
             if now != progress || uploaded && !download.is_sending() {
                 progress = now;
-                deadline.set(timeouts::BODY);
+                deadline.set(if download.is_sending() { timeouts::BODY } else { patience });
             }
             match polled {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(RelayError::Sink)) => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamTruncated)),
-                Poll::Pending if worker.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
+                Poll::Pending if origin.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Pending => Poll::Ready(Err(Reason::UpstreamTruncated)),
@@ -342,15 +351,52 @@ impl<'a> Attempt<'a> {
         })
         .await
     }
+
+    /// Leaves HTTP: what follows is passed on as it comes, both ways. `answer` is what the endpoint said
+    /// to that; without one it was not asked.
+    async fn tunnel(
+        &mut self,
+        upstream: Upstream,
+        answer: Option<(&ResponseHead, usize)>,
+    ) -> Result<After, Reason> {
+        let upward = match &upstream {
+            Upstream::Http1(_) => Upward::Http1 { head: Vec::new() },
+            Upstream::Http2(_) => Upward::Http2,
+        };
+        let is_framed = upstream.is_framed();
+        let reply = answer.map(|(head, length)| reply_of(self.received.as_ref(), head, length, is_framed));
+        let begun = self.client.wire.switch(reply.as_ref(), self.facts);
+        let down = begun.map_err(|_| Reason::ClientAbort)?;
+        self.consume_head(answer.map_or(0, |(_, length)| length));
+        self.outcome.is_tunnel = true;
+        if answer.is_none() {
+            (self.outcome.responded, self.outcome.status) = (Some(Instant::now()), 200);
+        }
+        let up = self.client.wire.upload(Framing::UntilClose, upward);
+        let tunnel = Tunnel::new(up, down, upstream, self.received.take());
+        let cells = self.outcome.endpoint.metrics.cells(self.client.worker.index);
+        let passed = tunnel.run(self.client, cells, self.facts).await;
+        self.outcome.received_bytes += passed.received;
+        self.outcome.sent_bytes += passed.sent;
+        self.outcome.body_bytes = passed.sent;
+        self.outcome.failure = passed.failure;
+        Ok(match passed.failure {
+            None => After::Close,
+            Some(reason) => {
+                self.client.wire.abort(self.facts, reason);
+                After::Abort
+            }
+        })
+    }
 }
 
-/// The system's word for "you have no socket left", which is no endpoint's fault.
-fn is_ours(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
-    ours.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+/// A response's head as the first `length` bytes received.
+fn reply_of<'r>(
+    received: Option<&'r Buffer>,
+    head: &'r ResponseHead,
+    length: usize,
+    is_framed: bool,
+) -> Reply<'r> {
+    let filled = received.map_or(&[][..], |buffer| buffer.filled());
+    Reply { head, bytes: &filled[..length], arrived: filled.len() - length, is_framed }
 }
-
-/// What a response's head may gain: framing and Connection, so that writing it allocates once. A short
-/// body is merged into it.
-const ADDED_BYTES: usize = 256;

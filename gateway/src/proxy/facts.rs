@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::timeouts;
 use crate::message::fields::list_items;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version};
 use crate::reason::Reason;
@@ -20,8 +21,17 @@ pub struct Request {
     /// The one table that this request reads, from its first byte to its log line.
     pub table: Rc<TableHandle>,
     pub app: Arc<CompiledApp>,
-    pub upstream_head: Vec<u8>,
+    pub heads: Heads,
     pub facts: Facts,
+}
+
+/// What an endpoint is sent, as it speaks one version or the other.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// For endpoints that speak HTTP/1.1.
+    pub http1: Vec<u8>,
+    /// For endpoints that speak HTTP/2; absent where the app has none.
+    pub http2: Option<Box<http::Request<()>>>,
 }
 
 /// What is known of a request, whatever becomes of it.
@@ -37,6 +47,12 @@ pub struct Facts {
     pub is_last: bool,
     /// The client waits with its body for a 100.
     pub expects_continue: bool,
+    /// The protocol that the client wants to leave HTTP for (RFC 9110 section 7.8, RFC 8441).
+    pub upgrade: Option<Box<[u8]>>,
+    /// What proves to a WebSocket client that we understood it (RFC 6455 section 4.2.2).
+    pub accept: Option<Box<[u8]>>,
+    pub is_grpc: bool,
+    pub patience: Patience,
     pub head_bytes: usize,
     pub id: RequestId,
     /// Only where there is an access log.
@@ -54,6 +70,10 @@ impl Facts {
             keep_alive: false,
             is_last: false,
             expects_continue: false,
+            upgrade: None,
+            accept: None,
+            is_grpc: false,
+            patience: Patience::default(),
             head_bytes,
             id,
             log: None,
@@ -63,6 +83,31 @@ impl Facts {
     /// Whether bytes follow the head that somebody has to read.
     pub fn has_body(&self) -> bool {
         !matches!(self.framing, Framing::None | Framing::Length(0))
+    }
+}
+
+/// How long an endpoint may keep this request waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the response's head.
+    pub response: Duration,
+    /// Between two bytes of a body.
+    pub body: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { response: timeouts::RESPONSE, body: timeouts::BODY }
+    }
+}
+
+impl Patience {
+    /// A gRPC call lasts as long as its client's deadline says, streams without a word included; the
+    /// client, which counts from earlier, ends it first.
+    pub fn of_grpc(deadline: Option<Duration>) -> Self {
+        let longest = timeouts::TUNNEL;
+        let response = deadline.map_or(longest, |deadline| (deadline + timeouts::GRPC_GRACE).min(longest));
+        Self { response, body: longest }
     }
 }
 
@@ -93,6 +138,27 @@ pub struct Outcome {
     pub sent_bytes: u64,
     /// Of the response's content.
     pub body_bytes: u64,
+    /// HTTP was left: how long that lasted says nothing about requests.
+    pub is_tunnel: bool,
+}
+
+impl Outcome {
+    /// Of an attempt that begins now.
+    pub fn of(endpoint: Arc<PooledEndpoint>, retries: u32) -> Self {
+        Self {
+            endpoint,
+            is_reused: false,
+            retries,
+            attempted: Instant::now(),
+            responded: None,
+            status: 0,
+            failure: None,
+            received_bytes: 0,
+            sent_bytes: 0,
+            body_bytes: 0,
+            is_tunnel: false,
+        }
+    }
 }
 
 /// What becomes of the connection after a request.

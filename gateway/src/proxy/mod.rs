@@ -10,24 +10,31 @@
 //!
 //! They work on two things: the [`client`] and the request's [`facts`]. [`refuse`] ends a request that
 //! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`], UDP listeners theirs
-//! in [`udp`]; [`tunnel`] carries what is not HTTP, or no longer.
+//! in [`udp`]; [`pump`] carries their bytes and [`tunnel`] what is no longer HTTP.
 
 mod answer;
 mod attempt;
 mod client;
-pub mod connection;
-mod dial;
+mod date;
 mod exchange;
 mod facts;
+mod frames;
+mod hops;
+pub mod http1;
+pub mod http2;
 mod outgoing;
 mod prepare;
+pub mod pump;
 mod record;
 mod refuse;
 mod relay;
 pub mod tcp;
 pub mod timeouts;
-pub mod tunnel;
+mod tunnel;
 pub mod udp;
+mod upstream;
+mod wire;
 
-pub use client::Client;
+pub use client::{Client, Origin};
 pub use facts::{Facts, LogFacts};
+pub use http1::Http1;

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
 use crate::worker::{Buffer, Buffers};
@@ -12,11 +13,41 @@ use crate::worker::{Buffer, Buffers};
 /// Copying this much into the head is cheaper than a vectored write.
 pub const MERGE_BYTES: usize = 2 << 10;
 
+/// A stretch of body.
+#[derive(Debug)]
+enum Piece {
+    Buffer(Buffer),
+    /// Of an HTTP/2 frame.
+    Bytes(Bytes),
+}
+
+impl Piece {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Buffer(buffer) => buffer.filled(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Buffer(buffer) => buffer.start += count,
+            Self::Bytes(bytes) => bytes.advance(count),
+        }
+    }
+
+    fn release(self, buffers: &Buffers) {
+        if let Self::Buffer(buffer) = self {
+            buffers.put(buffer);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Outgoing {
     head: Vec<u8>,
     head_sent: usize,
-    body: Option<Buffer>,
+    body: Option<Piece>,
     tail: Vec<u8>,
     tail_sent: usize,
     /// Bytes that the socket took.
@@ -47,7 +78,41 @@ impl Outgoing {
             self.head.extend_from_slice(body.filled());
             return buffers.put(body);
         }
-        self.body = Some(body);
+        self.body = Some(Piece::Buffer(body));
+    }
+
+    /// As [`Self::push_body`], of a frame's payload.
+    pub fn push_bytes(&mut self, body: Bytes) {
+        debug_assert!(self.body.is_none());
+        if self.head_sent < self.head.len() && body.len() <= MERGE_BYTES {
+            self.head.extend_from_slice(&body);
+        } else if !body.is_empty() {
+            self.body = Some(Piece::Bytes(body));
+        }
+    }
+
+    /// A frame's payload as a chunk.
+    pub fn push_chunk(&mut self, size_line: &[u8], data: Bytes) {
+        self.start_over();
+        self.head.extend_from_slice(size_line);
+        self.push_bytes(data);
+        if self.body.is_none() {
+            self.head.extend_from_slice(b"\r\n");
+        } else {
+            self.tail.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Forgets what has been sent.
+    fn start_over(&mut self) {
+        if self.head_sent == self.head.len() {
+            self.head.clear();
+            self.head_sent = 0;
+        }
+        if self.tail_sent == self.tail.len() {
+            self.tail.clear();
+            self.tail_sent = 0;
+        }
     }
 
     /// Where to write what follows the body.
@@ -81,7 +146,7 @@ impl Outgoing {
         W: AsyncWrite + Unpin,
     {
         let head = &self.head[self.head_sent..];
-        let body = self.body.as_ref().map_or(&[][..], |body| body.filled());
+        let body = self.body.as_ref().map_or(&[][..], Piece::as_slice);
         let tail = &self.tail[self.tail_sent..];
         match (head, body, tail) {
             (only, [], []) | ([], only, []) | ([], [], only) => Pin::new(sink).poll_write(context, only),
@@ -97,11 +162,11 @@ impl Outgoing {
         self.head_sent += of_head;
         let mut left = written - of_head;
         if let Some(body) = &mut self.body {
-            let of_body = left.min(body.filled().len());
-            body.start += of_body;
+            let of_body = left.min(body.as_slice().len());
+            body.advance(of_body);
             left -= of_body;
-            if body.is_empty() {
-                self.body.take().into_iter().for_each(|body| buffers.put(body));
+            if body.as_slice().is_empty() {
+                self.body.take().into_iter().for_each(|body| body.release(buffers));
             }
         }
         self.tail_sent += left;
@@ -109,6 +174,6 @@ impl Outgoing {
 
     /// Returns what is still held.
     pub fn release(&mut self, buffers: &Buffers) {
-        self.body.take().into_iter().for_each(|body| buffers.put(body));
+        self.body.take().into_iter().for_each(|body| body.release(buffers));
     }
 }

@@ -1,49 +1,67 @@
 //! From a request's head to the app that takes it and the head that goes upstream.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::Client;
-use super::facts::{Facts, LogFacts, Refusal, Request};
+use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::hops;
 use crate::message::encode::{self, Hop};
-use crate::message::{Malformed, Method, RequestHead, target};
+use crate::message::{FieldKind, Malformed, Method, RequestHead, http2, target};
 use crate::reason::Reason;
-use crate::table::Match;
+use crate::table::{CompiledApp, Match};
 
-/// `head` is complete.
-pub fn prepare(client: &Client, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
-    let worker = &client.worker;
-    let id = worker.request_ids.next();
-    let refuse_unread = |malformed: Malformed| {
-        let facts = Facts::unknown(started, id, head.len());
-        Box::new(Refusal { facts, reason: malformed.into(), detail: Some(malformed), app: None })
-    };
-    let parsed = RequestHead::parse(head).map_err(refuse_unread)?;
-    let path = target::route_path(parsed.path_and_query.within(head)).map_err(refuse_unread)?;
-    let trusts = |address| worker.shared.is_trusted(address);
-    let facts = Facts {
-        started,
-        method: parsed.method,
-        version: parsed.version,
-        framing: parsed.framing,
-        keep_alive: parsed.keep_alive && !worker.is_draining(),
-        is_last: !parsed.keep_alive,
-        expects_continue: parsed.expects_continue,
-        head_bytes: head.len(),
-        id,
-        log: worker
-            .log
-            .is_on()
-            .then(|| Box::new(LogFacts::of(&parsed, head, client.is_trusted.then_some(&trusts)))),
-    };
-    let refuse = |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app }));
-    if parsed.method == Method::Connect {
-        // What follows may be meant for the tunnel.
-        let facts = Facts { keep_alive: false, ..facts };
-        return refuse(facts, Reason::MethodNotSupported, None);
+/// `head` is a complete head of HTTP/1.1.
+pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
+    match RequestHead::parse(head) {
+        Ok(parsed) => route(client, &parsed, head, head.len(), started),
+        Err(malformed) => Err(unread(client, malformed, head.len(), started)),
     }
+}
+
+/// `head` came in an HTTP/2 frame; what it held there is not known, so what is counted is what it says.
+pub fn prepare_http2<W>(
+    client: &Client<W>,
+    head: &::http::request::Parts,
+    has_body: bool,
+    started: Instant,
+) -> Result<Request, Box<Refusal>> {
+    match http2::read_request(head, has_body) {
+        Ok((bytes, parsed)) => route(client, &parsed, &bytes, bytes.len(), started),
+        Err(malformed) => Err(unread(client, malformed, 0, started)),
+    }
+}
+
+fn unread<W>(client: &Client<W>, malformed: Malformed, bytes: usize, started: Instant) -> Box<Refusal> {
+    let facts = Facts::unknown(started, client.worker.request_ids.next(), bytes);
+    Box::new(Refusal { facts, reason: malformed.into(), detail: Some(malformed), app: None })
+}
+
+fn route<W>(
+    client: &Client<W>,
+    parsed: &RequestHead,
+    head: &[u8],
+    head_bytes: usize,
+    started: Instant,
+) -> Result<Request, Box<Refusal>> {
+    let worker = &client.worker;
+    let path = target::route_path(parsed.path_and_query.within(head));
+    let path = path.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
+    let hops = hops::left(parsed, head);
+    let hops = hops.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
+    let facts = facts(client, parsed, head, head_bytes, started);
+    let refuse = |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app }));
     let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
     let table = worker.table();
-    let app = match table.find(&client.listener.name, &host, &path) {
+    let found = table.find(&client.origin.listener.name, &host, &path);
+    if parsed.method == Method::Connect && !matches!(found, Match::App(app) if app.spec.connect) {
+        // What follows may be meant for the tunnel.
+        return refuse(Facts { keep_alive: false, ..facts }, Reason::MethodNotSupported, None);
+    }
+    if hops == Some(0) {
+        // We are its final recipient, and neither echo requests nor have options of our own.
+        return refuse(facts, Reason::MethodNotSupported, None);
+    }
+    let app = match found {
         Match::App(app) => app.clone(),
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
@@ -51,17 +69,116 @@ pub fn prepare(client: &Client, head: &[u8], started: Instant) -> Result<Request
     if app.http.is_empty() {
         return refuse(facts, Reason::NoEndpoint, Some(app));
     }
+    if parsed.upgrade.is_some_and(|protocol| !is_allowed(&app, protocol.within(head))) {
+        return refuse(facts, Reason::UpgradeNotAllowed, Some(app));
+    }
+    let heads = heads(client, &app, parsed, head, &facts, hops);
+    Ok(Request { table, app, heads, facts })
+}
+
+fn facts<W>(
+    client: &Client<W>,
+    parsed: &RequestHead,
+    head: &[u8],
+    head_bytes: usize,
+    started: Instant,
+) -> Facts {
+    let worker = &client.worker;
+    let trusts = |address| worker.shared.is_trusted(address);
+    let is_grpc = is_grpc(parsed, head);
+    Facts {
+        started,
+        method: parsed.method,
+        version: parsed.version,
+        framing: parsed.framing,
+        keep_alive: parsed.keep_alive && !client.is_draining(),
+        is_last: !parsed.keep_alive,
+        expects_continue: parsed.expects_continue,
+        upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),
+        accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
+        is_grpc,
+        patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        head_bytes,
+        id: worker.request_ids.next(),
+        log: worker
+            .log
+            .is_on()
+            .then(|| Box::new(LogFacts::of(parsed, head, client.origin.is_trusted.then_some(&trusts)))),
+    }
+}
+
+/// What endpoints are sent, in the versions that the app's endpoints speak.
+fn heads<W>(
+    client: &Client<W>,
+    app: &CompiledApp,
+    parsed: &RequestHead,
+    head: &[u8],
+    facts: &Facts,
+    hops: Option<u64>,
+) -> Heads {
     let hop = Hop {
-        peer: client.peer.ip(),
-        is_trusted: client.is_trusted,
-        is_tls: client.listener.is_tls,
-        local_authority: &client.listener.authority,
-        pseudonym: &worker.shared.pseudonym,
+        peer: client.origin.peer.ip(),
+        is_trusted: client.origin.is_trusted,
+        is_tls: client.origin.listener.is_tls,
+        local_authority: &client.origin.listener.authority,
+        pseudonym: &client.worker.shared.pseudonym,
         request_id: std::str::from_utf8(&facts.id).expect("hexadecimal digits"),
+        identity: None,
     };
-    let mut upstream_head = Vec::with_capacity(head.len() + ADDED_BYTES);
-    encode::request(&parsed, head, &hop, &mut upstream_head);
-    Ok(Request { table, app, upstream_head, facts })
+    let mut heads = Heads::default();
+    if app.speaks_http1 {
+        heads.http1 = Vec::with_capacity(head.len() + ADDED_BYTES);
+        encode::request(parsed, head, &hop, &mut heads.http1);
+        if let Some(hops) = hops {
+            hops::write(hops - 1, &mut heads.http1);
+        }
+    }
+    if app.speaks_http2 {
+        heads.http2 = http2::write_request(parsed, head, &hop).ok().map(Box::new);
+        if let (Some(hops), Some(head)) = (hops, &mut heads.http2) {
+            head.headers_mut().insert(::http::header::MAX_FORWARDS, (hops - 1).into());
+        }
+    }
+    heads
+}
+
+/// Whether the app lets a client leave HTTP for `protocol`, which may have a version after a slash.
+fn is_allowed(app: &CompiledApp, protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+    app.spec.upgrades.as_ref().is_none_or(|allowed| {
+        allowed.iter().any(|known| {
+            known.as_bytes().eq_ignore_ascii_case(protocol) || known.as_bytes().eq_ignore_ascii_case(name)
+        })
+    })
+}
+
+/// gRPC over HTTP/2, "Requests": the content type is `application/grpc`, with or without what follows.
+fn is_grpc(request: &RequestHead, head: &[u8]) -> bool {
+    const CONTENT_TYPE: &[u8] = b"application/grpc";
+    let field = request.fields.first(FieldKind::ContentType).map(|field| field.value.within(head));
+    field.is_some_and(|value| {
+        value.get(..CONTENT_TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT_TYPE))
+            && matches!(value.get(CONTENT_TYPE.len()), None | Some(b'+' | b';' | b' '))
+    })
+}
+
+/// gRPC over HTTP/2, "Timeout": at most eight digits and a unit.
+fn grpc_deadline(request: &RequestHead, head: &[u8]) -> Option<Duration> {
+    let value = request.fields.first(FieldKind::GrpcTimeout)?.value.within(head);
+    let (unit, digits) = value.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(count * 3600)),
+        b'M' => Some(Duration::from_secs(count * 60)),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
 }
 
 /// What our fields add to a usual head, so that writing it allocates once.

@@ -5,17 +5,18 @@ use std::time::Instant;
 
 use super::client::Client;
 use super::facts::{Facts, Outcome};
+use super::wire::Sent;
 use crate::access_log::Entry;
 use crate::metrics::ServiceMetrics;
 use crate::reason::Reason;
 
 /// A request that went to no endpoint.
-pub fn refusal(
-    client: &Client,
+pub fn refusal<W>(
+    client: &Client<W>,
     facts: &Facts,
     reason: Reason,
     app: Option<&Arc<ServiceMetrics>>,
-    (sent_bytes, body_bytes): (u64, u64),
+    sent: Sent,
 ) {
     let worker = &client.worker;
     let metrics = app.unwrap_or(&worker.shared.unrouted);
@@ -24,16 +25,16 @@ pub fn refusal(
     cells.count_failure(facts.method, reason);
     cells.request_seconds.record(ended - facts.started);
     cells.received_bytes.add(facts.head_bytes as u64);
-    cells.sent_bytes.add(sent_bytes);
+    cells.sent_bytes.add(sent.bytes);
     worker.log.write(|| Entry {
         facts,
-        peer: client.peer.ip(),
-        listener: &client.listener.name,
+        peer: client.origin.peer.ip(),
+        listener: &client.origin.listener.name,
         status: reason.status(),
         reason: Some(reason),
         received_bytes: facts.head_bytes as u64,
-        sent_bytes,
-        body_bytes,
+        sent_bytes: sent.bytes,
+        body_bytes: sent.body,
         seconds: (ended - facts.started).as_secs_f64(),
         upstream_seconds: None,
         app: app.map(|metrics| metrics.app().as_str()),
@@ -43,7 +44,7 @@ pub fn refusal(
 }
 
 /// A request that went to an endpoint, whatever came back.
-pub fn exchange(client: &Client, facts: &Facts, outcome: &Outcome) {
+pub fn exchange<W>(client: &Client<W>, facts: &Facts, outcome: &Outcome) {
     let worker = &client.worker;
     let ended = Instant::now();
     let cells = outcome.endpoint.metrics.cells(worker.index);
@@ -51,7 +52,9 @@ pub fn exchange(client: &Client, facts: &Facts, outcome: &Outcome) {
         None => cells.count_answer(facts.method, outcome.status),
         Some(reason) => cells.count_failure(facts.method, reason),
     }
-    cells.request_seconds.record(ended - facts.started);
+    if !outcome.is_tunnel {
+        cells.request_seconds.record(ended - facts.started);
+    }
     if outcome.retries == 0 {
         cells.added_seconds.record(outcome.attempted - facts.started);
     }
@@ -62,8 +65,8 @@ pub fn exchange(client: &Client, facts: &Facts, outcome: &Outcome) {
     cells.sent_bytes.add(outcome.sent_bytes);
     worker.log.write(|| Entry {
         facts,
-        peer: client.peer.ip(),
-        listener: &client.listener.name,
+        peer: client.origin.peer.ip(),
+        listener: &client.origin.listener.name,
         // What the client saw, if it saw a status at all.
         status: if outcome.status > 0 { outcome.status } else { outcome.failure.map_or(0, Reason::status) },
         reason: outcome.failure,

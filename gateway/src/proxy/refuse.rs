@@ -1,32 +1,21 @@
 //! Requests that go nowhere: an answer of our own, a count, a line.
 
-use std::time::Instant;
-
+use super::answer::Answer;
 use super::client::Client;
-use super::facts::{After, Facts, Refusal};
-use super::{answer, record};
-use crate::message::Malformed;
-use crate::reason::Reason;
+use super::facts::{After, Refusal};
+use super::record;
+use super::wire::Wire;
 
-/// A head that could not be understood or never came to its end.
-pub async fn unparsed(client: &mut Client, reason: Reason, detail: Option<Malformed>) -> After {
-    let head_bytes = client.received.as_ref().map_or(0, |buffer| buffer.filled().len());
-    let facts = Facts::unknown(Instant::now(), client.worker.request_ids.next(), head_bytes);
-    refuse(client, Refusal { facts, reason, detail, app: None }).await
-}
-
-pub async fn refuse(client: &mut Client, refusal: Refusal) -> After {
+pub async fn refuse<W: Wire>(client: &mut Client<W>, refusal: Refusal) -> After {
     let Refusal { facts, reason, detail, app } = refusal;
     // A body that nobody will read leaves the next request's start unknown.
     let keep_alive = facts.keep_alive && !facts.has_body();
-    let response = answer::write(reason, detail, &facts, keep_alive);
-    let sent = client.send(response.bytes).await;
+    let sent = W::answer(client, Answer::new(reason, detail), &facts, keep_alive).await;
     let app_metrics = app.as_ref().map(|app| &app.metrics);
-    let sent_bytes = sent.as_ref().copied().unwrap_or(0);
-    record::refusal(client, &facts, reason, app_metrics, (sent_bytes, response.body_bytes));
+    record::refusal(client, &facts, reason, app_metrics, sent.as_ref().copied().unwrap_or_default());
     match sent {
         Err(_) => After::Close,
         Ok(_) if keep_alive => After::KeepAlive,
-        Ok(_) => client.after_last(&facts),
+        Ok(_) => client.wire.after_last(facts.has_body(), &facts),
     }
 }

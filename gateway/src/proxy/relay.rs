@@ -1,17 +1,22 @@
-//! One body on its way from one socket to another: read, check where it ends, frame it for the next
+//! One body on its way from one connection to another: read, check where it ends, frame it for the next
 //! hop, send. Nothing more is read until what was read is sent, so a slow receiver slows its sender
-//! and memory stays where it is.
+//! and memory stays where it is. HTTP/2's windows open only as far as the other side has taken bytes.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::FramesOut;
 use super::outgoing::Outgoing;
+use super::wire::{Sink, Source};
 use crate::message::chunked::{self, ChunkedDecoder};
 use crate::message::encode::Delimiting;
-use crate::message::{Framing, Malformed};
+use crate::message::{Framing, Malformed, http2};
 use crate::worker::{Buffer, Buffers};
 
 /// Room before what is read, for a chunk's size line: 16 digits, CR LF.
@@ -22,11 +27,34 @@ const FULL_READS: u8 = 2;
 
 /// Where a body ends, and how far it is.
 #[derive(Debug)]
-enum Decoder {
+pub enum Decoder {
     Done,
     Length(u64),
     Chunked(Box<ChunkedDecoder>),
     UntilClose,
+    /// The source's frames say it; how much was taken in and not yet passed on.
+    Frames {
+        unreleased: usize,
+    },
+}
+
+impl Decoder {
+    pub fn of(framing: Framing) -> Self {
+        match framing {
+            Framing::None | Framing::Length(0) => Self::Done,
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => Self::Chunked(Box::default()),
+            Framing::UntilClose => Self::UntilClose,
+        }
+    }
+
+    /// Of a body that comes in frames.
+    pub fn frames(framing: Framing) -> Self {
+        match framing {
+            Framing::None => Self::Done,
+            _ => Self::Frames { unreleased: 0 },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,86 +66,177 @@ pub enum RelayError {
     Sink,
 }
 
+/// How the next hop is written to.
+#[derive(Debug)]
+enum Out {
+    Bytes { outgoing: Outgoing, delimiting: Delimiting },
+    Frames(FramesOut),
+}
+
 #[derive(Debug)]
 pub struct Relay {
     decoder: Decoder,
-    delimiting: Delimiting,
-    outgoing: Outgoing,
+    out: Out,
     full_reads: u8,
     /// Payload bytes so far.
     pub payload: u64,
 }
 
 impl Relay {
-    pub fn new(framing: Framing, delimiting: Delimiting, head: Vec<u8>) -> Self {
-        let decoder = match framing {
-            Framing::None | Framing::Length(0) => Decoder::Done,
-            Framing::Length(length) => Decoder::Length(length),
-            Framing::Chunked => Decoder::Chunked(Box::default()),
-            Framing::UntilClose => Decoder::UntilClose,
-        };
-        Self { decoder, delimiting, outgoing: Outgoing::starting_with(head), full_reads: 0, payload: 0 }
+    /// To a connection that is sent `head` first.
+    pub fn to_bytes(decoder: Decoder, delimiting: Delimiting, head: Vec<u8>) -> Self {
+        let out = Out::Bytes { outgoing: Outgoing::starting_with(head), delimiting };
+        Self { decoder, out, full_reads: 0, payload: 0 }
+    }
+
+    /// To an HTTP/2 stream whose head has been sent; with the stream's end, where there is no body.
+    pub fn to_frames(decoder: Decoder) -> Self {
+        let out = Out::Frames(FramesOut::new(matches!(decoder, Decoder::Done)));
+        Self { decoder, out, full_reads: 0, payload: 0 }
     }
 
     /// Whether the whole body has been received and sent.
     pub fn is_done(&self) -> bool {
-        matches!(self.decoder, Decoder::Done) && self.outgoing.is_empty()
+        matches!(self.decoder, Decoder::Done) && !self.is_sending()
     }
 
     /// Whether it waits for the receiver rather than for the sender.
     pub fn is_sending(&self) -> bool {
-        !self.outgoing.is_empty()
+        match &self.out {
+            Out::Bytes { outgoing, .. } => !outgoing.is_empty(),
+            Out::Frames(frames) => !frames.is_empty(),
+        }
     }
 
-    /// Bytes that the receiver's socket took, heads and framing included.
+    /// Bytes that the receiver took, heads and framing of HTTP/1.1 included.
     pub fn sent(&self) -> u64 {
-        self.outgoing.sent
+        match &self.out {
+            Out::Bytes { outgoing, .. } => outgoing.sent,
+            Out::Frames(frames) => frames.sent,
+        }
     }
 
-    /// What was given to [`Self::new`], where no body was merged into it.
+    /// What was given to [`Self::to_bytes`], where no body was merged into it.
     pub fn into_head(self) -> Vec<u8> {
-        self.outgoing.into_head()
+        match self.out {
+            Out::Bytes { outgoing, .. } => outgoing.into_head(),
+            Out::Frames(_) => Vec::new(),
+        }
     }
 
-    /// Goes on until the body is through. `carried` are bytes received before; what follows the body is
-    /// left there.
-    pub fn poll<S, K>(
+    /// Goes on until the body is through. What follows the body is left with the source.
+    pub fn poll(
         &mut self,
         context: &mut Context<'_>,
-        source: &mut S,
-        sink: &mut K,
-        carried: &mut Option<Buffer>,
+        mut source: Source<'_>,
+        mut sink: Sink<'_>,
         buffers: &Buffers,
-    ) -> Poll<Result<(), RelayError>>
-    where
-        S: AsyncRead + Unpin,
-        K: AsyncWrite + Unpin,
-    {
+    ) -> Poll<Result<(), RelayError>> {
         loop {
-            let has_body = !matches!(self.decoder, Decoder::Done);
-            if has_body && let Some(buffer) = carried.take() {
+            if let Source::Stream { carried, .. } = &mut source
+                && !matches!(self.decoder, Decoder::Done)
+                && let Some(buffer) = carried.take()
+            {
                 // Before the head is sent, so that both travel together.
                 self.take_in(buffer, carried, buffers)?;
             }
-            match self.outgoing.poll_send(context, sink, buffers) {
-                Poll::Ready(sent) => sent.map_err(|_| RelayError::Sink)?,
-                Poll::Pending => {
-                    self.full_reads = 0;
-                    return Poll::Pending;
+            if ready!(self.poll_send(context, &mut sink, buffers))? {
+                return Poll::Ready(Ok(()));
+            }
+            match &mut source {
+                Source::Stream { stream, carried } if carried.is_none() => {
+                    let large = self.full_reads >= FULL_READS;
+                    match ready!(poll_fill(context, stream, buffers, large))
+                        .map_err(|_| RelayError::Source)?
+                    {
+                        Some(buffer) => **carried = Some(buffer),
+                        None => self.end_of_source()?,
+                    }
+                }
+                Source::Stream { .. } => {}
+                Source::Ended => return Poll::Ready(Err(RelayError::Source)),
+                Source::Frames(body) => {
+                    self.release_window(body);
+                    ready!(self.poll_frame(context, body))?;
                 }
             }
-            // TLS holds records back until the socket takes them.
-            let flushed = Pin::new(&mut *sink).poll_flush(context).map_err(|_| RelayError::Sink)?;
-            if matches!(self.decoder, Decoder::Done) {
-                return flushed.map(Ok);
-            }
-            if carried.is_none() {
-                let large = self.full_reads >= FULL_READS;
-                match ready!(poll_fill(context, source, buffers, large)).map_err(|_| RelayError::Source)? {
-                    Some(buffer) => *carried = Some(buffer),
-                    None => self.end_of_source()?,
+        }
+    }
+
+    /// Sends what there is; ready with whether that was the last of it.
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        sink: &mut Sink<'_>,
+        buffers: &Buffers,
+    ) -> Poll<Result<bool, RelayError>> {
+        let is_last = matches!(self.decoder, Decoder::Done);
+        match (&mut self.out, sink) {
+            (Out::Bytes { outgoing, .. }, Sink::Stream(stream)) => {
+                match outgoing.poll_send(context, stream, buffers) {
+                    Poll::Ready(sent) => sent.map_err(|_| RelayError::Sink)?,
+                    Poll::Pending => {
+                        self.full_reads = 0;
+                        return Poll::Pending;
+                    }
                 }
+                // TLS holds records back until the socket takes them.
+                let flushed = Pin::new(&mut **stream).poll_flush(context).map_err(|_| RelayError::Sink)?;
+                if is_last { flushed.map(|()| Ok(true)) } else { Poll::Ready(Ok(false)) }
             }
+            (Out::Frames(frames), Sink::Frames(stream)) => {
+                ready!(frames.poll_send(context, stream)).map_err(|_| RelayError::Sink)?;
+                Poll::Ready(Ok(is_last))
+            }
+            // Relays are made by the sink that they are polled with.
+            _ => Poll::Ready(Err(RelayError::Sink)),
+        }
+    }
+
+    /// The source may send as much again as the sink has taken.
+    fn release_window(&mut self, body: &mut RecvStream) {
+        if let Decoder::Frames { unreleased } = &mut self.decoder
+            && *unreleased > 0
+        {
+            // An error means that the stream is over, which the next read says better.
+            let _ = body.flow_control().release_capacity(std::mem::take(unreleased));
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+        body: &mut RecvStream,
+    ) -> Poll<Result<(), RelayError>> {
+        match ready!(body.poll_data(context)) {
+            Some(Ok(data)) => self.take_frame(data, body.is_end_stream()),
+            Some(Err(_)) => return Poll::Ready(Err(RelayError::Source)),
+            None => {
+                let trailers = ready!(body.poll_trailers(context)).map_err(|_| RelayError::Source)?;
+                self.decoder = Decoder::Done;
+                self.write_end(trailers);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take_frame(&mut self, data: Bytes, is_last: bool) {
+        self.payload += data.len() as u64;
+        if let Decoder::Frames { unreleased } = &mut self.decoder {
+            *unreleased += data.len();
+        }
+        match &mut self.out {
+            Out::Frames(frames) => frames.push(data),
+            Out::Bytes { outgoing, delimiting: Delimiting::Chunked } if !data.is_empty() => {
+                let mut size_line = [0; PREFIX_ROOM];
+                let size_line = chunk_size_line(data.len(), &mut size_line);
+                outgoing.push_chunk(size_line, data);
+            }
+            Out::Bytes { outgoing, .. } => outgoing.push_bytes(data),
+        }
+        if is_last {
+            self.decoder = Decoder::Done;
+            self.write_end(None);
         }
     }
 
@@ -143,24 +262,41 @@ impl Relay {
         } else {
             buffer.end = buffer.start + payload;
         }
-        if self.delimiting == Delimiting::Chunked {
-            if payload > 0 {
-                let mut size_line = [0; PREFIX_ROOM];
-                buffer.surround(chunk_size_line(payload, &mut size_line), b"\r\n");
-            }
-            self.write_end();
-        }
-        self.outgoing.push_body(buffer, buffers);
-        if matches!(&self.decoder, Decoder::Chunked(decoder) if decoder.is_done()) {
-            self.decoder = Decoder::Done;
-        }
+        self.push(buffer, buffers);
         Ok(())
+    }
+
+    /// Queues a stretch of payload, and what ends the body if it has ended.
+    fn push(&mut self, mut buffer: Buffer, buffers: &Buffers) {
+        let is_over = match &self.decoder {
+            Decoder::Done => true,
+            Decoder::Chunked(decoder) => decoder.is_done(),
+            _ => false,
+        };
+        match &mut self.out {
+            Out::Frames(frames) => {
+                frames.push(Bytes::copy_from_slice(buffer.filled()));
+                buffers.put(buffer);
+            }
+            Out::Bytes { outgoing, delimiting } => {
+                if *delimiting == Delimiting::Chunked && !buffer.is_empty() {
+                    let mut size_line = [0; PREFIX_ROOM];
+                    let size = buffer.filled().len();
+                    buffer.surround(chunk_size_line(size, &mut size_line), b"\r\n");
+                }
+                outgoing.push_body(buffer, buffers);
+            }
+        }
+        if is_over {
+            let decoder = std::mem::replace(&mut self.decoder, Decoder::Done);
+            self.end(&decoder);
+        }
     }
 
     /// Payload and bytes consumed of `input`, whose front the payload then is.
     fn decode(&mut self, input: &mut [u8]) -> Result<(usize, usize), Malformed> {
         match &mut self.decoder {
-            Decoder::Done => Ok((0, 0)),
+            Decoder::Done | Decoder::Frames { .. } => Ok((0, 0)),
             Decoder::UntilClose => Ok((input.len(), input.len())),
             Decoder::Length(remaining) => {
                 let take = (input.len() as u64).min(*remaining);
@@ -176,12 +312,32 @@ impl Relay {
         }
     }
 
-    /// What ends a chunked body, once it has ended.
-    fn write_end(&mut self) {
-        match &self.decoder {
-            Decoder::Chunked(decoder) if decoder.is_done() => decoder.write_end(self.outgoing.tail()),
-            Decoder::Done => self.outgoing.tail().extend_from_slice(chunked::LAST_CHUNK),
-            _ => {}
+    /// The body has ended as `decoder` found it.
+    fn end(&mut self, decoder: &Decoder) {
+        match (&mut self.out, decoder) {
+            (Out::Bytes { outgoing, delimiting: Delimiting::Chunked }, Decoder::Chunked(decoder)) => {
+                decoder.write_end(outgoing.tail());
+            }
+            (Out::Frames(frames), Decoder::Chunked(decoder)) => {
+                // Trailers that HTTP/2 cannot carry were refused by the decoder.
+                frames.end(http2::read_trailers(decoder.trailers()).ok());
+            }
+            _ => self.write_end(None),
+        }
+    }
+
+    fn write_end(&mut self, trailers: Option<HeaderMap>) {
+        match &mut self.out {
+            Out::Bytes { outgoing, delimiting: Delimiting::Chunked } => match trailers {
+                None => outgoing.tail().extend_from_slice(chunked::LAST_CHUNK),
+                Some(trailers) => {
+                    outgoing.tail().extend_from_slice(b"0\r\n");
+                    http2::write_trailers(&trailers, outgoing.tail());
+                    outgoing.tail().extend_from_slice(b"\r\n");
+                }
+            },
+            Out::Bytes { .. } => {}
+            Out::Frames(frames) => frames.end(trailers),
         }
     }
 
@@ -190,15 +346,15 @@ impl Relay {
             return Err(RelayError::Source);
         }
         self.decoder = Decoder::Done;
-        if self.delimiting == Delimiting::Chunked {
-            self.write_end();
-        }
+        self.write_end(None);
         Ok(())
     }
 
     /// Returns what is still held.
     pub fn release(&mut self, buffers: &Buffers) {
-        self.outgoing.release(buffers);
+        if let Out::Bytes { outgoing, .. } = &mut self.out {
+            outgoing.release(buffers);
+        }
     }
 }
 

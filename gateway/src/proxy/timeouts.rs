@@ -23,3 +23,12 @@ pub const LAST_CALL: Duration = Duration::from_secs(1);
 pub const TUNNEL: Duration = Duration::from_secs(3600);
 /// For a TLS handshake, which takes two round trips at the most.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What a gRPC call gets beyond its own deadline, so that its client ends it and not we.
+pub const GRPC_GRACE: Duration = Duration::from_secs(1);
+/// For another request's connection to an HTTP/2 endpoint to become usable, instead of opening one more.
+pub const SHARED_CONNECT: Duration = CONNECT;
+/// Of a tunnel that one side has ended, without a byte from the other. As long as for a body.
+pub const HALF_TUNNEL: Duration = BODY;
+/// For which an HTTP/2 stream that we reset is remembered, so that frames already on their way to it are
+/// no error: a few round trips.
+pub const RESET_MEMORY: Duration = Duration::from_secs(2);

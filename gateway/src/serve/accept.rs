@@ -1,50 +1,111 @@
 //! Connections come in, and the last ones when the door closes.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, spawn_local};
+use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
-use crate::listener::{Bound, BoundSocket};
+use crate::listener::{Bound, BoundSocket, ListenerId, Speaks, UdpListenerContext};
+use crate::metrics::ListenerCells;
 use crate::proxy::udp;
-use crate::worker::{Deadline, Worker};
+use crate::worker::{Ending, Worker};
 
 /// After the process ran out of file descriptors: connections need a moment to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves a listener until the worker stops accepting; `most` connections at a time. `None`, with a
-/// line in the log, when the runtime does not take the socket.
-pub fn start(worker: Rc<Worker>, bound: Bound, position: usize, most: usize) -> Option<JoinHandle<()>> {
-    let Bound { socket, speaks } = bound;
-    let handler = Rc::new(Handler::from(speaks));
-    let name = handler.clone();
-    let started = match (socket, &*handler) {
-        (BoundSocket::Datagram(socket), Handler::Udp(listener)) => UdpSocket::from_std(socket)
-            .map(|socket| spawn_local(udp::serve(socket, worker, listener.clone(), position, most))),
-        (BoundSocket::Stream(socket), _) => TcpListener::from_std(socket)
-            .map(|listener| spawn_local(Door { worker, handler, position, most }.serve(listener))),
-        (BoundSocket::Datagram(_), _) => Err(io::ErrorKind::Unsupported.into()),
+/// Serves a listener until it is closed or the worker stops accepting; the worker has `most` connections
+/// at a time. `None`, with a line in the log, when the runtime does not take the socket.
+pub fn open(worker: Rc<Worker>, bound: Bound, most: usize) -> Option<(Rc<Door>, JoinHandle<()>)> {
+    let Bound { id, cells, held, socket, speaks } = bound;
+    let ending = Rc::new(Ending::new(worker.clone(), id.0));
+    let current = Rc::new(Current { handler: Handler::new(speaks, ending.clone()), cells });
+    let door = Rc::new(Door {
+        id,
+        stop: worker.shared.stop_accepting.child_token(),
+        worker,
+        current: RefCell::new(current),
+        ending,
+        connections: Cell::new(0),
+        most,
+    });
+    let serving = door.clone();
+    let started = match socket {
+        BoundSocket::Stream(socket) => TcpListener::from_std(socket).map(|listener| {
+            spawn_local(async move {
+                serving.serve(listener).await;
+                drop(held);
+            })
+        }),
+        BoundSocket::Datagram(socket) => UdpSocket::from_std(socket).map(|socket| {
+            spawn_local(async move {
+                udp::serve(socket, serving).await;
+                drop(held);
+            })
+        }),
     };
-    let report = |error: &io::Error| tracing::error!(%error, listener = name.name(), "cannot listen");
-    started.inspect_err(report).ok()
+    let report = |error: &io::Error| tracing::error!(%error, listener = %door.name(), "cannot listen");
+    let accepting = started.inspect_err(report).ok()?;
+    Some((door, accepting))
 }
 
 /// One listener's way into one worker.
-struct Door {
+pub struct Door {
+    pub id: ListenerId,
     worker: Rc<Worker>,
-    handler: Rc<Handler>,
-    position: usize,
+    /// For connections to come. Those that are open keep what they began with.
+    current: RefCell<Rc<Current>>,
+    ending: Rc<Ending>,
+    /// Cancelled: accept no more.
+    stop: CancellationToken,
+    connections: Cell<usize>,
     most: usize,
 }
 
+/// A listener's settings, and where its connections are counted.
+struct Current {
+    handler: Handler,
+    cells: Arc<ListenerCells>,
+}
+
 impl Door {
-    async fn serve(self, listener: TcpListener) {
-        let mut stop = pin!(self.worker.shared.stop_accepting.cancelled());
+    pub fn open_connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    pub fn change(&self, speaks: Speaks, cells: Arc<ListenerCells>) {
+        let handler = Handler::new(speaks, self.ending.clone());
+        *self.current.borrow_mut() = Rc::new(Current { handler, cells });
+    }
+
+    pub fn close(&self) {
+        self.ending.drain();
+        self.stop.cancel();
+    }
+
+    /// Ends every connection that is left; each still has the chance to say so, to be counted and to be
+    /// logged. Some wait once more for that, so this is repeated until none is left.
+    pub fn cut(&self) {
+        if !self.ending.is_aborting() {
+            let (connections, listener) = (self.open_connections(), self.name());
+            tracing::warn!(connections, %listener, "cutting connections of a closed listener that did not end in time");
+        }
+        self.ending.abort();
+    }
+
+    fn name(&self) -> Arc<str> {
+        self.current.borrow().handler.name().clone()
+    }
+
+    async fn serve(self: Rc<Self>, listener: TcpListener) {
+        let mut stop = pin!(self.stop.cancelled());
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -55,19 +116,19 @@ impl Door {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, listener = self.handler.name(), "cannot accept");
+                    tracing::warn!(%error, listener = %self.name(), "cannot accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
         if let Err(error) = self.admit_waiting(listener) {
-            tracing::warn!(%error, listener = self.handler.name(), "cannot accept the last connections");
+            tracing::warn!(%error, listener = %self.name(), "cannot accept the last connections");
         }
     }
 
     /// What the kernel has already accepted would be reset with the socket: it is served. The queue is
     /// asked directly, because the runtime only knows of what it was told.
-    fn admit_waiting(&self, listener: TcpListener) -> io::Result<()> {
+    fn admit_waiting(self: &Rc<Self>, listener: TcpListener) -> io::Result<()> {
         let listener = listener.into_std()?;
         loop {
             match listener.accept() {
@@ -82,23 +143,50 @@ impl Door {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let cells = &self.worker.metrics.listeners[self.position].1;
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let current = self.current.borrow().clone();
         if self.worker.open_connections() >= self.most {
-            cells.refused.increment();
+            current.cells.refused.increment();
             return;
         }
-        cells.accepted.increment();
-        cells.open.add(1);
-        self.worker.count_connections(1);
-        let open = Open { worker: self.worker.clone(), position: self.position };
-        let handler = self.handler.clone();
+        let open = Open::count(self.clone(), current);
         spawn_local(async move {
-            let worker = open.worker.clone();
-            let deadline = Deadline::claim(worker.deadlines.clone()).await;
-            handler.serve(stream, peer, worker, deadline, open.position).await;
+            let worker = open.door.worker.clone();
+            let deadline = open.door.ending.deadline().await;
+            let Current { handler, cells } = &*open.current;
+            handler.serve(stream, peer, worker, deadline, cells).await;
             drop(open);
         });
+    }
+}
+
+/// What a UDP listener's sessions need of it.
+impl udp::Place for Door {
+    fn current(&self) -> Option<(Rc<UdpListenerContext>, Arc<ListenerCells>)> {
+        let current = self.current.borrow();
+        let Handler::Udp(listener) = &current.handler else { return None };
+        Some((listener.clone(), current.cells.clone()))
+    }
+
+    fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    fn is_aborting(&self) -> bool {
+        self.ending.is_aborting()
+    }
+
+    fn is_full(&self) -> bool {
+        self.worker.open_connections() >= self.most
+    }
+
+    fn count(&self, change: isize) {
+        self.connections.set(self.connections.get().saturating_add_signed(change));
+        self.worker.count_connections(change);
     }
 }
 
@@ -109,13 +197,28 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// An open connection, counted until it is dropped.
 struct Open {
-    worker: Rc<Worker>,
-    position: usize,
+    door: Rc<Door>,
+    current: Rc<Current>,
+}
+
+impl Open {
+    fn count(door: Rc<Door>, current: Rc<Current>) -> Self {
+        current.cells.accepted.increment();
+        let open = Self { door, current };
+        open.add(1);
+        open
+    }
+
+    fn add(&self, change: isize) {
+        let Self { door, current } = self;
+        current.cells.open.add(change as i64);
+        door.connections.set(door.connections.get().saturating_add_signed(change));
+        door.worker.count_connections(change);
+    }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.worker.count_connections(-1);
-        self.worker.metrics.listeners[self.position].1.open.add(-1);
+        self.add(-1);
     }
 }

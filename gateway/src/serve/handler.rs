@@ -1,41 +1,52 @@
 //! Who serves a connection, by what its listener speaks.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
-use crate::listener::proxy_protocol::{self, Mode, Origin};
+use crate::listener::proxy_protocol::{self, Mode};
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext, UdpListenerContext};
-use crate::proxy::{Client, connection, tcp, timeouts};
-use crate::worker::{Deadline, Worker};
+use crate::metrics::ListenerCells;
+use crate::proxy::http1::connection;
+use crate::proxy::{Client, Http1, Origin, http2, tcp, timeouts};
+use crate::worker::{Deadline, Ending, Worker};
 
 /// One worker's view of a listener.
 pub enum Handler {
-    Http { listener: Rc<HttpListener>, tls: Option<TlsAcceptor> },
+    Http { listener: Rc<HttpListener>, tls: Option<Arc<ServerConfig>> },
     Tcp(Rc<TcpListenerContext>),
     Udp(Rc<UdpListenerContext>),
 }
 
-impl From<Speaks> for Handler {
-    fn from(speaks: Speaks) -> Self {
+impl Handler {
+    pub fn new(speaks: Speaks, ending: Rc<Ending>) -> Self {
         match speaks {
             Speaks::Http { name, tls, authority, proxy_protocol } => Self::Http {
-                listener: Rc::new(HttpListener { name, is_tls: tls.is_some(), authority, proxy_protocol }),
-                tls: tls.map(TlsAcceptor::from),
+                listener: Rc::new(HttpListener {
+                    name,
+                    is_tls: tls.is_some(),
+                    http2: true,
+                    authority,
+                    proxy_protocol,
+                    ending,
+                }),
+                tls,
             },
             Speaks::Tcp { name, settings, proxy_protocol } => {
-                Self::Tcp(Rc::new(TcpListenerContext { name, settings, proxy_protocol }))
+                Self::Tcp(Rc::new(TcpListenerContext { name, settings, proxy_protocol, ending }))
             }
-            Speaks::Udp { name, settings } => Self::Udp(Rc::new(UdpListenerContext { name, settings })),
+            Speaks::Udp { name, settings } => {
+                Self::Udp(Rc::new(UdpListenerContext { name, settings, ending }))
+            }
         }
     }
-}
 
-impl Handler {
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Http { listener, .. } => &listener.name,
             Self::Tcp(listener) => &listener.name,
@@ -58,15 +69,15 @@ impl Handler {
         peer: SocketAddr,
         worker: &Worker,
         deadline: &Deadline,
-        position: usize,
-    ) -> Option<Origin> {
+        cells: &ListenerCells,
+    ) -> Option<proxy_protocol::Origin> {
         let mode = self.proxy_protocol();
         let trust = worker.shared.trust(peer.ip());
         match proxy_protocol::receive(mode, stream, peer, trust, deadline).await {
             Ok(origin) => Some(origin),
             Err(reason) => {
-                tracing::debug!(listener = self.name(), %peer, reason = reason.as_str(), "closing");
-                worker.metrics.listeners[position].1.failures.count(reason);
+                tracing::debug!(listener = %self.name(), %peer, reason = reason.as_str(), "closing");
+                cells.failures.count(reason);
                 None
             }
         }
@@ -78,53 +89,50 @@ impl Handler {
         peer: SocketAddr,
         worker: Rc<Worker>,
         deadline: Deadline,
-        position: usize,
+        cells: &ListenerCells,
     ) {
-        let mut origin = Origin { peer, destination: None };
+        let mut arrived = proxy_protocol::Origin { peer, destination: None };
         if self.proxy_protocol() != Mode::Off {
             // Boxed: it is over before the long part of the connection's life begins.
-            match Box::pin(self.origin(&stream, peer, &worker, &deadline, position)).await {
-                Some(found) => origin = found,
+            match Box::pin(self.origin(&stream, peer, &worker, &deadline, cells)).await {
+                Some(found) => arrived = found,
                 None => return,
             }
         }
-        let peer = origin.peer;
+        let peer = arrived.peer;
         match self {
             Self::Tcp(listener) => {
-                let metrics = worker.metrics.clone();
-                let cells = &metrics.listeners[position].1;
-                Box::pin(tcp::serve(stream, origin, worker, listener.clone(), deadline, cells)).await;
+                Box::pin(tcp::serve(stream, arrived, worker, listener.clone(), deadline, cells)).await;
             }
             // It has no connections.
             Self::Udp(_) => {}
             Self::Http { listener, tls } => {
                 let stream = match tls {
                     None => Stream::Plain(stream),
-                    Some(acceptor) => match Box::pin(handshake(acceptor, stream, &deadline)).await {
+                    Some(config) => match Box::pin(handshake(config, stream, &deadline)).await {
                         Some(stream) => stream,
-                        None => return worker.metrics.listeners[position].1.handshake_failures.increment(),
+                        None => return cells.handshake_failures.increment(),
                     },
                 };
                 let is_trusted = worker.shared.is_trusted(peer.ip());
-                let listener = listener.clone();
-                connection::serve(Client {
-                    stream,
-                    worker,
-                    listener,
-                    peer,
-                    is_trusted,
-                    deadline,
-                    received: None,
-                })
-                .await;
+                let is_http2 = stream.alpn() == Some(HTTP2);
+                let origin = Rc::new(Origin { listener: listener.clone(), peer, is_trusted });
+                if is_http2 {
+                    Box::pin(http2::connection::serve(stream, Bytes::new(), worker, origin, deadline)).await;
+                } else {
+                    let wire = Http1 { stream, received: None };
+                    connection::serve(Client { worker, origin, deadline, wire }).await;
+                }
             }
         }
     }
 }
 
-async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, deadline: &Deadline) -> Option<Stream> {
+/// HTTP/2's name in ALPN (RFC 9113 section 3.1).
+const HTTP2: &[u8] = b"h2";
+
+async fn handshake(config: &Arc<ServerConfig>, socket: TcpStream, deadline: &Deadline) -> Option<Stream> {
     deadline.set(timeouts::HANDSHAKE);
-    let mut accepting = acceptor.accept(stream);
-    let accepted = deadline.bound(|context| Pin::new(&mut accepting).poll(context));
-    accepted.await.ok()?.ok().map(|stream| Stream::Tls(Box::new(stream)))
+    let mut accepting = pin!(Stream::accept(socket, config.clone()));
+    deadline.bound(|context| accepting.as_mut().poll(context)).await.ok()?.ok()
 }

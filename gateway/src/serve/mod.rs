@@ -1,6 +1,7 @@
 //! A worker's thread: accept, tick, and end when it is told to.
 
 mod accept;
+mod doors;
 mod handler;
 
 use std::io;
@@ -11,10 +12,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+pub use doors::Command;
+use doors::Doors;
 
 use crate::access_log::WorkerLog;
-use crate::listener::Bound;
 use crate::metrics::WorkerMetrics;
 use crate::worker::{Shared, TICK, Worker};
 
@@ -24,14 +27,15 @@ const SWEEP_TICKS: u32 = 10;
 const CUT_GRACE: Duration = Duration::from_millis(500);
 const CUT_POLL: Duration = Duration::from_millis(10);
 
-/// What a worker is made of; the sockets are its own.
+/// What a worker is made of.
 #[derive(Debug)]
 pub struct WorkerSeed {
     pub index: usize,
     pub shared: Arc<Shared>,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
-    pub listeners: Vec<Bound>,
+    /// What it accepts on, from the first listener to the last change.
+    pub commands: UnboundedReceiver<Command>,
     /// Client connections that it may have open: each needs a second socket upstream.
     pub max_connections: usize,
 }
@@ -50,11 +54,10 @@ pub fn spawn(seed: WorkerSeed) -> io::Result<thread::JoinHandle<()>> {
 }
 
 async fn run(seed: WorkerSeed) {
-    let WorkerSeed { index, shared, metrics, log, listeners, max_connections } = seed;
+    let WorkerSeed { index, shared, metrics, log, mut commands, max_connections } = seed;
     // One socket to the client and one to the endpoint.
     let worker = Rc::new(Worker::new(index, shared, metrics, log, 2 * max_connections));
-    let start = |(position, bound)| accept::start(worker.clone(), bound, position, max_connections);
-    let accepting: Vec<_> = listeners.into_iter().enumerate().filter_map(start).collect();
+    let mut doors = Doors::new(worker.clone(), max_connections);
     let mut abort = pin!(worker.shared.abort.cancelled());
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -63,14 +66,19 @@ async fn run(seed: WorkerSeed) {
     loop {
         tokio::select! {
             () = &mut abort => break cut(&worker).await,
+            Some(command) = commands.recv() => {
+                doors.obey(command);
+                continue;
+            }
             _ = interval.tick() => {}
         }
         maintain(&worker, (began.elapsed().as_millis() / TICK.as_millis()) as u32);
+        doors.sweep();
         if worker.is_draining() {
             if !std::mem::replace(&mut told, true) {
                 worker.deadlines.wake_all();
             }
-            if worker.open_connections() == 0 && accepting.iter().all(JoinHandle::is_finished) {
+            if worker.open_connections() == 0 && doors.are_closed() {
                 break;
             }
         }

@@ -18,6 +18,9 @@ pub struct CompiledApp {
     pub hosts: Vec<HostPattern>,
     pub claimed: u64,
     pub live: Arc<AppLive>,
+    /// Whether an endpoint speaks it; a request is written for those versions only.
+    pub speaks_http1: bool,
+    pub speaks_http2: bool,
     /// In the order of their keys.
     pub endpoints: Vec<Arc<PooledEndpoint>>,
     /// For HTTP listeners: endpoints that speak HTTP.

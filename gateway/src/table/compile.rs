@@ -76,13 +76,12 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Com
     let former_udp = old.and_then(|old| old.udp.as_deref());
     let udp = (!datagrams.is_empty()).then(|| Arc::new(spread(former_udp, app, datagrams)));
     let streams = endpoints.iter().filter(|endpoint| !is_udp(endpoint)).cloned().collect();
-    let only_http = endpoints.iter().all(|endpoint| endpoint.protocol == Protocol::Http1);
+    let only_http = endpoints.iter().all(|endpoint| endpoint.protocol.is_http());
     let tcp = Arc::new(spread(old.map(|old| &*old.tcp), app, streams));
     let http = if only_http {
         tcp.clone()
     } else {
-        let speakers =
-            endpoints.iter().filter(|endpoint| endpoint.protocol == Protocol::Http1).cloned().collect();
+        let speakers = endpoints.iter().filter(|endpoint| endpoint.protocol.is_http()).cloned().collect();
         // Pools that were shared with TCP stay TCP's: two pools with one identity would make workers
         // confuse their rotations.
         let own = old.filter(|old| !Arc::ptr_eq(&old.http, &old.tcp)).map(|old| &*old.http);
@@ -93,6 +92,8 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Com
         spec: app.spec.clone(),
         hosts: hosts_of(settings, app),
         claimed: app.claimed,
+        speaks_http1: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http1),
+        speaks_http2: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http2),
         live: old.map_or_else(|| Arc::new(AppLive::default()), |old| old.live.clone()),
         endpoints,
         http,

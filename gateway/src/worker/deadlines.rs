@@ -20,6 +20,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 struct Slot {
     /// The tick at which it fires; 0: not set.
     due: u32,
+    /// Whom it ends with; see [`Deadline::join`]. 0: only with the worker.
+    group: u32,
     waker: Option<Waker>,
 }
 
@@ -47,6 +49,19 @@ impl Deadlines {
             slot.due = 1;
             wake(slot);
         }
+    }
+
+    /// As [`Self::expire_all`], for one group.
+    pub fn expire_group(&self, group: u32) {
+        for (_, slot) in self.slots.borrow_mut().iter_mut().filter(|(_, slot)| slot.group == group) {
+            slot.due = 1;
+            wake(slot);
+        }
+    }
+
+    /// As [`Self::wake_all`], for one group.
+    pub fn wake_group(&self, group: u32) {
+        self.slots.borrow().iter().filter(|(_, slot)| slot.group == group).for_each(|(_, slot)| wake(slot));
     }
 
     /// Wakes every task, so that it looks at the worker's state.
@@ -78,11 +93,16 @@ impl Deadline {
     /// A slot for the task that awaits this.
     pub async fn claim(owner: Rc<Deadlines>) -> Self {
         poll_fn(move |context| {
-            let slot = Slot { due: 0, waker: Some(context.waker().clone()) };
+            let slot = Slot { due: 0, group: 0, waker: Some(context.waker().clone()) };
             let key = owner.slots.borrow_mut().insert(slot);
             Poll::Ready(Self { owner: owner.clone(), key })
         })
         .await
+    }
+
+    /// Ends with `group` from now on: its listener's connections are woken, and cut, together.
+    pub(super) fn join(&self, group: u32) {
+        self.owner.slots.borrow_mut()[self.key].group = group;
     }
 
     /// Fires `after` from now, unless it is set again before.
@@ -145,6 +165,21 @@ mod tests {
             assert!(!deadline.has_passed());
             drop(deadline);
             assert!(deadlines.slots.borrow().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_group_expires_without_the_others() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let deadlines = Rc::new(Deadlines::default());
+            deadlines.advance(1);
+            let ending = Deadline::claim(deadlines.clone()).await;
+            let staying = Deadline::claim(deadlines.clone()).await;
+            ending.join(1);
+            staying.join(2);
+            deadlines.expire_group(1);
+            assert_eq!((ending.has_passed(), staying.has_passed()), (true, false));
         });
     }
 }

@@ -3,6 +3,8 @@
 
 mod buffers;
 mod deadlines;
+mod ending;
+mod http2_upstreams;
 mod pipes;
 pub mod request_ids;
 mod retries;
@@ -17,6 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use deadlines::{Deadline, Deadlines, TICK};
+pub use ending::Ending;
+use http2_upstreams::Http2Upstreams;
+pub use http2_upstreams::{Found, Lease};
 use ipnet::IpNet;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
@@ -35,7 +40,8 @@ pub struct Shared {
     pub table: ArcSwap<RoutingTable>,
     /// Our name in Via.
     pub pseudonym: String,
-    pub trusted_proxies: Vec<IpNet>,
+    /// Whose word on the client's address is believed; asked when a connection begins.
+    pub trusted_proxies: ArcSwap<Vec<IpNet>>,
     /// Requests that no app can be named for.
     pub unrouted: Arc<ServiceMetrics>,
     /// Cancelled: accept no more.
@@ -49,7 +55,7 @@ pub struct Shared {
 impl Shared {
     pub fn trust(&self, peer: std::net::IpAddr) -> Trust {
         match () {
-            () if self.trusted_proxies.is_empty() => Trust::Nobody,
+            () if self.trusted_proxies.load().is_empty() => Trust::Nobody,
             () if self.is_trusted(peer) => Trust::Peer,
             () => Trust::Others,
         }
@@ -57,7 +63,7 @@ impl Shared {
 
     pub fn is_trusted(&self, peer: std::net::IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.trusted_proxies.iter().any(|net| net.contains(&peer))
+        self.trusted_proxies.load().iter().any(|net| net.contains(&peer))
     }
 }
 
@@ -82,6 +88,7 @@ pub struct Worker {
     pub buffers: Buffers,
     pub pipes: Pipes,
     pub upstreams: UpstreamPool,
+    pub http2_upstreams: Http2Upstreams,
     pub rotations: Rotations,
     pub request_ids: RequestIds,
     pub metrics: Arc<WorkerMetrics>,
@@ -106,6 +113,7 @@ impl Worker {
             index,
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
             upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone(), max_sockets),
+            http2_upstreams: Http2Upstreams::new(deadlines.clone()),
             rotations: Rotations::new(deadlines.clone(), request_ids::random() as usize % (1 << 16)),
             shared,
             deadlines,

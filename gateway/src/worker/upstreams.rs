@@ -2,14 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use tokio::net::TcpStream;
 
 use super::deadlines::{Deadlines, TICK};
+use crate::listener::Stream;
 use crate::metrics::WorkerMetrics;
 
 /// Below nginx's 60 s and Apache's, Go's and HAProxy's longer ones. Node closes after 5 s: that close is
@@ -20,7 +19,7 @@ const MAX_IDLE_PER_ENDPOINT: usize = 1024;
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     since: u32,
 }
 
@@ -40,12 +39,12 @@ impl UpstreamPool {
 
     /// The connection to `endpoint` that was used last and that is still quiet. Readable means closed,
     /// or bytes that nobody asked for; neither can carry a request.
-    pub fn take(&self, endpoint: u64) -> Option<TcpStream> {
+    pub fn take(&self, endpoint: u64) -> Option<Stream> {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(&endpoint)?;
         while let Some(candidate) = connections.pop() {
             self.metrics.idle_upstream_connections.add(-1);
-            if is_quiet(&candidate.stream) {
+            if candidate.stream.is_quiet() {
                 return Some(candidate.stream);
             }
         }
@@ -54,7 +53,7 @@ impl UpstreamPool {
 
     /// Keeps a connection, unless clients (`open` of them, each with one of its own upstream) need the
     /// sockets.
-    pub fn put(&self, endpoint: u64, stream: TcpStream, open: usize) {
+    pub fn put(&self, endpoint: u64, stream: Stream, open: usize) {
         let kept = usize::try_from(self.metrics.idle_upstream_connections.value()).unwrap_or(0);
         if kept + 2 * open > self.max_sockets {
             return;
@@ -79,16 +78,9 @@ impl UpstreamPool {
         let now = self.deadlines.now();
         self.idle.borrow_mut().retain(|_, connections| {
             let before = connections.len();
-            connections.retain(|idle| now - idle.since < IDLE_TICKS && is_quiet(&idle.stream));
+            connections.retain(|idle| now - idle.since < IDLE_TICKS && idle.stream.is_quiet());
             self.metrics.idle_upstream_connections.add(connections.len() as i64 - before as i64);
             !connections.is_empty()
         });
     }
-}
-
-/// Nothing to read and not closed. Costs no system call while the driver has seen no event for the
-/// socket. (`poll_read_ready` would be wrong here: it also says "pending" when the task has used up its
-/// cooperative budget.)
-fn is_quiet(stream: &TcpStream) -> bool {
-    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }

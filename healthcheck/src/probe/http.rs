@@ -17,9 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-use super::{Deadline, ProbeError, connect};
-
-const USER_AGENT: &str = concat!("sluice-probe/", env!("CARGO_PKG_VERSION"));
+use super::{Deadline, ProbeError, USER_AGENT, connect};
 
 /// Bounds a response's head: twice what common servers send at most, so it is the endpoint that is
 /// wrong. hyper's least is 8 KiB.

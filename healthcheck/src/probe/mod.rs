@@ -1,6 +1,7 @@
 //! One attempt, one result.
 
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod tcp;
 
 mod error;
@@ -12,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 pub use error::{ProbeError, ProbeResult};
+
+const USER_AGENT: &str = concat!("sluice-probe/", env!("CARGO_PKG_VERSION"));
 
 /// Until when a probe must have its answer.
 #[derive(Debug, Clone, Copy)]

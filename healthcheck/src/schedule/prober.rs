@@ -16,7 +16,7 @@ use tracing::debug;
 use super::{OnTransition, ProbeTarget};
 use crate::cell::{Recorded, Writer};
 use crate::probe::http::{HttpProbe, Rest};
-use crate::probe::{Deadline, ProbeError, ProbeResult, tcp};
+use crate::probe::{Deadline, ProbeError, ProbeResult, http2, tcp};
 use crate::verdict::Thresholds;
 use crate::{ProbeStats, pace};
 
@@ -84,6 +84,7 @@ impl Prober {
             // No answer that every datagram service gives; whoever asks for a probe hears nothing bad.
             Protocol::Udp => (Ok(()), None),
             Protocol::Tcp => (tcp::probe(*address, deadline).await, None),
+            Protocol::Http2 => (http2::probe(*address, &settings.path, deadline).await, None),
             Protocol::Http1 => {
                 HttpProbe { address: *address, path: &settings.path, deadline }.run(kept).await
             }

@@ -6,6 +6,7 @@ mod forwarding;
 mod interim;
 mod pressure;
 mod retries;
+mod slow;
 
 use tests::{Config, Endpoint, Gateway, RawEndpoint, Reply, Request};
 

@@ -4,6 +4,8 @@ mod access_log;
 mod admin;
 mod check;
 mod demo;
+mod listeners;
+mod reload;
 mod shutdown;
 mod tls;
 

@@ -9,7 +9,7 @@ use tests::{Config, DEADLINE, Endpoint, Finished, Gateway, finish};
 use crate::folder;
 
 /// A self-signed certificate for `host` with its key in one PEM, as operators keep them.
-fn certificate(folder: &Path, host: &str) -> String {
+pub(super) fn certificate(folder: &Path, host: &str) -> String {
     let (key, chain) = (folder.join(format!("{host}.key")), folder.join(format!("{host}.crt")));
     let report = finish(
         Command::new("openssl")
@@ -46,7 +46,7 @@ fn gateway() -> (Gateway, Endpoint, TempDir) {
     (Gateway::start(&config), endpoint, folder)
 }
 
-fn curl(gateway: &Gateway, folder: &Path, host: &str, trusted: &str, more: &[&str]) -> Finished {
+pub(super) fn curl(gateway: &Gateway, folder: &Path, host: &str, trusted: &str, more: &[&str]) -> Finished {
     let address = gateway.listener("web-tls");
     let mut command = Command::new("curl");
     command

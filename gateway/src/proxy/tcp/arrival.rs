@@ -2,11 +2,12 @@
 //! kept for the endpoint; TLS itself is left alone.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use topology::AppId;
 
 use super::Connection;
@@ -45,21 +46,17 @@ impl Connection<'_> {
         }
         let stream = match &settings.tls {
             None => Stream::Plain(stream),
-            Some(config) => {
-                let acceptor = TlsAcceptor::from(config.clone());
-                Box::pin(self.handshake(&acceptor, stream)).await.ok_or(Failed::Handshake)?
-            }
+            Some(config) => Box::pin(self.handshake(config, stream)).await.ok_or(Failed::Handshake)?,
         };
         let app = settings.routes.find(None).cloned();
         let app = app.ok_or(Failed::Route(Reason::UnknownHost, None))?;
         Ok(Arrival { stream, received: None, server_name: None, app })
     }
 
-    async fn handshake(&self, acceptor: &TlsAcceptor, stream: TcpStream) -> Option<Stream> {
+    async fn handshake(&self, config: &Arc<ServerConfig>, socket: TcpStream) -> Option<Stream> {
         self.deadline.set(timeouts::HANDSHAKE);
-        let mut accepting = acceptor.accept(stream);
-        let accepted = self.deadline.bound(|context| Pin::new(&mut accepting).poll(context));
-        accepted.await.ok()?.ok().map(|stream| Stream::Tls(Box::new(stream)))
+        let mut accepting = pin!(Stream::accept(socket, config.clone()));
+        self.deadline.bound(|context| accepting.as_mut().poll(context)).await.ok()?.ok()
     }
 
     async fn read_name(&self, mut stream: TcpStream) -> Result<Arrival, Failed> {
@@ -105,7 +102,7 @@ impl Connection<'_> {
                     FirstBytes::Malformed => Reason::BadRequest,
                 },
                 Ok(_) => Reason::ClientAbort,
-                Err(_) if self.worker.is_aborting() => Reason::Shutdown,
+                Err(_) if self.listener.ending.is_aborting() => Reason::Shutdown,
                 Err(_) => Reason::HeaderTimeout,
             };
             return Err(Failed::Route(reason, None));

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use tokio::net::TcpStream;
 
 use super::Connection;
-use crate::proxy::dial::connect;
+use crate::proxy::upstream::dial::connect;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
 
@@ -47,7 +47,7 @@ impl Connection<'_> {
             };
             cells.connect_failures.increment();
             worker.rotations.suspect(endpoint.live.id);
-            let next = if tried.len() < MAX_ATTEMPTS && !worker.is_aborting() {
+            let next = if tried.len() < MAX_ATTEMPTS && !self.listener.ending.is_aborting() {
                 worker.rotations.pick_again(app, &app.tcp, turn, &tried)
             } else {
                 None

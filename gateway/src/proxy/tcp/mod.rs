@@ -1,5 +1,5 @@
 //! A TCP listener's connection, in the order in which it happens: [`arrival`] finds out which app it is
-//! for, [`dial`] finds an endpoint of it, the [`tunnel`](super::tunnel) carries bytes until the end,
+//! for, [`dial`] finds an endpoint of it, the [`pump`](super::pump) carries bytes until the end,
 //! and [`record`] counts and logs it once.
 
 mod arrival;
@@ -14,7 +14,7 @@ use dial::Dialled;
 use record::Line;
 use tokio::net::TcpStream;
 
-use super::tunnel::{Carried, pump};
+use super::pump::{Carried, pump};
 use crate::listener::proxy_protocol::{Addresses, Origin, write_header};
 use crate::listener::{Stream, TcpListenerContext};
 use crate::metrics::ListenerCells;
@@ -81,7 +81,17 @@ impl Connection<'_> {
         let carried = Carried { to_upstream, to_client: None };
         let cells = endpoint.metrics.cells(worker.index);
         let idle = self.listener.settings.idle_timeout;
-        let passed = pump(&mut client, &mut upstream, carried, worker, self.deadline, idle, cells).await;
+        let passed = pump(
+            &mut client,
+            &mut upstream,
+            carried,
+            worker,
+            &self.listener.ending,
+            self.deadline,
+            idle,
+            cells,
+        )
+        .await;
         line.ended(&passed, &endpoint);
     }
 

@@ -10,7 +10,7 @@ use super::arrival::Failed;
 use super::dial::{Dialled, NotDialled};
 use crate::access_log::StreamEntry;
 use crate::metrics::{ListenerCells, ServiceMetrics};
-use crate::proxy::tunnel::Passed;
+use crate::proxy::pump::Passed;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
 use crate::worker::Buffer;

@@ -11,14 +11,17 @@ mod sessions;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sessions::Sessions;
 use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::listener::UdpListenerContext;
+use crate::metrics::ListenerCells;
 use crate::worker::Worker;
 
 /// Datagrams that are passed on before other tasks of the worker have their turn: a tenth of a
@@ -29,19 +32,27 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Once the gateway stops: what was asked before is answered within it.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
-/// Serves a listener's datagrams until the worker stops: then no session begins any more, and those that
-/// are open end as soon as they are silent. `most` connections and sessions at a time.
-pub async fn serve(
-    socket: UdpSocket,
-    worker: Rc<Worker>,
-    listener: Rc<UdpListenerContext>,
-    position: usize,
-    most: usize,
-) {
-    let mut stop = pin!(worker.shared.stop_accepting.cancelled());
+/// What sessions need of whoever holds the listener.
+pub trait Place {
+    /// Its settings, for sessions to come, and where they are counted.
+    fn current(&self) -> Option<(Rc<UdpListenerContext>, Arc<ListenerCells>)>;
+    fn worker(&self) -> &Rc<Worker>;
+    /// Cancelled: no session begins any more.
+    fn stop(&self) -> &CancellationToken;
+    /// What is left is being cut.
+    fn is_aborting(&self) -> bool;
+    /// Whether the worker has as many connections and sessions as it may have.
+    fn is_full(&self) -> bool;
+    fn count(&self, change: isize);
+}
+
+/// Serves a listener's datagrams until it is closed or the worker stops: then no session begins any more,
+/// and those that are open end as soon as they are silent.
+pub async fn serve<P: Place>(socket: UdpSocket, place: Rc<P>) {
+    let worker = place.worker().clone();
+    let mut stop = pin!(place.stop().cancelled());
     let mut abort = pin!(worker.shared.abort.cancelled());
-    let mut idle = listener.settings.idle_timeout;
-    let mut sessions = Sessions::new(Rc::new(socket), worker.clone(), listener, position, most);
+    let mut sessions = Sessions::new(Rc::new(socket), place.clone());
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -50,9 +61,13 @@ pub async fn serve(
             () = &mut abort => break,
             () = &mut stop, if !sessions.is_closing => {
                 sessions.is_closing = true;
-                idle = idle.min(LAST_ANSWER);
             }
-            _ = sweep.tick() => sessions.sweep(idle),
+            _ = sweep.tick() => {
+                if place.is_aborting() {
+                    break;
+                }
+                sessions.sweep(if sessions.is_closing { LAST_ANSWER } else { Duration::MAX });
+            }
             ready = sessions.readable() => {
                 if let Err(error) = ready {
                     tracing::error!(%error, "cannot wait for datagrams");
@@ -71,7 +86,7 @@ pub async fn serve(
 }
 
 /// Passes on what is there; whether there may be more.
-fn receive(sessions: &mut Sessions) -> bool {
+fn receive<P: Place>(sessions: &mut Sessions<P>) -> bool {
     for _ in 0..BATCH {
         match sessions.pass_on() {
             Ok(()) => {}

@@ -12,7 +12,8 @@ use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 
 use super::BATCH;
-use crate::metrics::DatagramCells;
+use crate::listener::UdpListenerContext;
+use crate::metrics::ListenerCells;
 use crate::table::PooledEndpoint;
 use crate::worker::{TICK, Worker};
 
@@ -20,6 +21,9 @@ use crate::worker::{TICK, Worker};
 pub struct Session {
     pub client: SocketAddr,
     pub endpoint: Arc<PooledEndpoint>,
+    /// The settings that it began with.
+    pub listener: Rc<UdpListenerContext>,
+    pub cells: Arc<ListenerCells>,
     pub started: Instant,
     /// Connected: it hears nobody but the endpoint, and of the endpoint's absence.
     upstream: UdpSocket,
@@ -31,7 +35,12 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn open(client: SocketAddr, endpoint: Arc<PooledEndpoint>, now: u32) -> io::Result<Self> {
+    pub fn open(
+        client: SocketAddr,
+        endpoint: Arc<PooledEndpoint>,
+        (listener, cells): (Rc<UdpListenerContext>, Arc<ListenerCells>),
+        now: u32,
+    ) -> io::Result<Self> {
         let any: SocketAddr = match endpoint.address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -42,6 +51,8 @@ impl Session {
         Ok(Self {
             client,
             endpoint,
+            listener,
+            cells,
             started: Instant::now(),
             upstream: UdpSocket::from_std(socket)?,
             last: Cell::new(now),
@@ -77,14 +88,13 @@ impl Session {
 
     /// Passes the endpoint's datagrams to the client through the listener's `socket`, until it fails. To
     /// be dropped when the session ends.
-    pub async fn answer(self: Rc<Self>, socket: Rc<UdpSocket>, worker: Rc<Worker>, position: usize) {
+    pub async fn answer(self: Rc<Self>, socket: Rc<UdpSocket>, worker: Rc<Worker>) {
         while !self.is_failed() {
             if self.upstream.readable().await.is_err() {
                 return self.fail(&worker);
             }
-            let cells = &worker.metrics.listeners[position].1.datagrams;
             for _ in 0..BATCH {
-                match self.answer_one(&socket, &worker, cells) {
+                match self.answer_one(&socket, &worker) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(_) => return self.fail(&worker),
@@ -96,7 +106,8 @@ impl Session {
 
     /// # Errors
     /// Of the endpoint's socket only: a client that cannot be reached may be so for a moment.
-    fn answer_one(&self, socket: &UdpSocket, worker: &Worker, cells: &DatagramCells) -> io::Result<()> {
+    fn answer_one(&self, socket: &UdpSocket, worker: &Worker) -> io::Result<()> {
+        let cells = &self.cells.datagrams;
         let mut buffer = worker.buffers.take(0);
         let received = self.upstream.try_recv(buffer.room());
         if let Ok(count) = received {

@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::Place;
 use super::session::Session;
 use crate::access_log::StreamEntry;
 use crate::listener::UdpListenerContext;
-use crate::metrics::DatagramCells;
+use crate::metrics::ListenerCells;
 use crate::reason::Reason;
 use crate::worker::Worker;
 
@@ -22,28 +24,20 @@ struct Open {
     answering: JoinHandle<()>,
 }
 
-pub struct Sessions {
+pub struct Sessions<P> {
     socket: Rc<UdpSocket>,
+    place: Rc<P>,
     worker: Rc<Worker>,
-    listener: Rc<UdpListenerContext>,
-    position: usize,
-    most_connections: usize,
     /// Clients choose their addresses, so the hash is seeded.
     open: HashMap<SocketAddr, Open, RandomState>,
     /// No session begins any more.
     pub is_closing: bool,
 }
 
-impl Sessions {
-    pub fn new(
-        socket: Rc<UdpSocket>,
-        worker: Rc<Worker>,
-        listener: Rc<UdpListenerContext>,
-        position: usize,
-        most_connections: usize,
-    ) -> Self {
-        let open = HashMap::default();
-        Self { socket, worker, listener, position, most_connections, open, is_closing: false }
+impl<P: Place> Sessions<P> {
+    pub fn new(socket: Rc<UdpSocket>, place: Rc<P>) -> Self {
+        let worker = place.worker().clone();
+        Self { socket, place, worker, open: HashMap::default(), is_closing: false }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -73,12 +67,12 @@ impl Sessions {
         for _ in 0..2 {
             let Some(session) = self.session_of(client) else { return };
             match session.forward(datagram, &self.worker) {
-                Ok(()) => return self.cells().received.increment(),
+                Ok(()) => return session.cells.datagrams.received.increment(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => session.fail(&self.worker),
             }
         }
-        self.cells().dropped.increment();
+        self.place.current().inspect(|(_, cells)| cells.datagrams.dropped.increment());
     }
 
     /// The client's session, a new one if it has none that works. `None`, counted, when there cannot be one.
@@ -89,48 +83,58 @@ impl Sessions {
             }
             self.end(client, Some(Reason::ConnectFailed));
         }
-        let is_full = self.open.len() >= self.listener.settings.max_sessions
-            || self.worker.open_connections() >= self.most_connections;
-        if is_full || self.is_closing {
-            self.cells().refused.increment();
+        let (listener, cells) = self.place.current()?;
+        if self.is_closing || self.open.len() >= listener.settings.max_sessions || self.place.is_full() {
+            cells.datagrams.refused.increment();
             return None;
         }
-        let begun = self.begin(client);
+        let begun = self.begin(client, listener, cells.clone());
         if begun.is_none() {
-            self.cells().dropped.increment();
+            cells.datagrams.dropped.increment();
         }
         begun
     }
 
-    fn begin(&mut self, client: SocketAddr) -> Option<Rc<Session>> {
+    fn begin(
+        &mut self,
+        client: SocketAddr,
+        listener: Rc<UdpListenerContext>,
+        cells: Arc<ListenerCells>,
+    ) -> Option<Rc<Session>> {
         let worker = &self.worker;
         let table = worker.table();
-        let app = table.app(&self.listener.settings.app)?;
+        let app = table.app(&listener.settings.app)?;
         let spread = app.udp.as_ref()?;
         let endpoint = worker.rotations.pick(app, spread, spread.next_turn(&app.live))?;
-        let session = Session::open(client, endpoint, worker.deadlines.now()).inspect_err(|error| {
-            tracing::debug!(listener = %self.listener.name, %client, %error, "cannot begin a session");
+        let name = listener.name.clone();
+        let session = Session::open(client, endpoint, (listener, cells), worker.deadlines.now());
+        let session = session.inspect_err(|error| {
+            tracing::debug!(listener = %name, %client, %error, "cannot begin a session");
         });
         let session = Rc::new(session.ok()?);
-        let answer = session.clone().answer(self.socket.clone(), worker.clone(), self.position);
+        let answer = session.clone().answer(self.socket.clone(), worker.clone());
         let answering = spawn_local(answer);
-        worker.count_connections(1);
-        self.cells().begun.increment();
-        self.cells().sessions.add(1);
+        self.place.count(1);
+        session.cells.datagrams.begun.increment();
+        session.cells.datagrams.sessions.add(1);
         self.open.insert(client, Open { session: session.clone(), answering });
         Some(session)
     }
 
-    /// Ends what has been silent for `idle`, and what has failed.
-    pub fn sweep(&mut self, idle: Duration) {
+    /// Ends what has been silent for its idle timeout, or for `longest`, and what has failed.
+    pub fn sweep(&mut self, longest: Duration) {
         let now = self.worker.deadlines.now();
-        let is_over = |open: &Open| open.session.is_failed() || open.session.silence(now) >= idle;
+        let is_over = |open: &Open| {
+            let idle = open.session.listener.settings.idle_timeout.min(longest);
+            open.session.is_failed() || open.session.silence(now) >= idle
+        };
         let over: Vec<_> =
             self.open.iter().filter(|(_, open)| is_over(open)).map(|(client, _)| *client).collect();
         for client in over {
-            let failed = self.open.get(&client).is_some_and(|open| open.session.is_failed());
+            let Some(Open { session, .. }) = self.open.get(&client) else { continue };
+            let failed = session.is_failed();
             if !failed {
-                self.cells().expired.increment();
+                session.cells.datagrams.expired.increment();
             }
             self.end(client, failed.then_some(Reason::ConnectFailed));
         }
@@ -144,15 +148,15 @@ impl Sessions {
     fn end(&mut self, client: SocketAddr, reason: Option<Reason>) {
         let Some(Open { session, answering }) = self.open.remove(&client) else { return };
         answering.abort();
-        self.worker.count_connections(-1);
-        self.cells().sessions.add(-1);
+        self.place.count(-1);
+        session.cells.datagrams.sessions.add(-1);
         self.worker.log.write_stream(|| StreamEntry {
             protocol: "UDP",
             client: client.ip(),
-            listener: &self.listener.name,
+            listener: &session.listener.name,
             server_name: None,
             reason,
-            app: Some(self.listener.settings.app.as_str()),
+            app: Some(session.listener.settings.app.as_str()),
             endpoint: Some(&session.endpoint),
             received_bytes: session.received_bytes.get(),
             sent_bytes: session.sent_bytes.get(),
@@ -160,9 +164,5 @@ impl Sessions {
             connect_seconds: None,
             retries: 0,
         });
-    }
-
-    fn cells(&self) -> &DatagramCells {
-        &self.worker.metrics.listeners[self.position].1.datagrams
     }
 }

@@ -4,11 +4,12 @@ use std::io;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::client::Client;
-use super::facts::After;
-use super::prepare::prepare;
-use super::relay::{PREFIX_ROOM, poll_fill, poll_more};
-use super::{exchange, refuse, timeouts};
+use super::super::client::Client;
+use super::super::facts::{After, Facts, Refusal};
+use super::super::prepare::prepare;
+use super::super::relay::{PREFIX_ROOM, poll_fill, poll_more};
+use super::super::{exchange, http2, refuse, timeouts};
+use super::Http1;
 use crate::message::Malformed;
 use crate::message::request::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 use crate::message::scan::HeadScan;
@@ -16,6 +17,8 @@ use crate::reason::Reason;
 use crate::worker::Buffer;
 
 enum Received {
+    /// The client opens with HTTP/2's preface (RFC 9113 section 3.3).
+    Preface,
     /// A head of this many bytes, at the start of what was received.
     Head(usize),
     /// The client has gone, or has nothing more to say.
@@ -26,32 +29,40 @@ enum Received {
 
 /// Serves the client until one side closes. Whatever is larger than waiting for a request is boxed, so
 /// that an idle connection stays small.
-pub async fn serve(mut client: Client) {
+pub async fn serve(mut client: Client<Http1>) {
     let mut is_first = true;
     loop {
         let after = match receive_head(&mut client, is_first).await {
             Received::Head(length) => request(&mut client, length).await,
+            Received::Preface => return http2::connection::take_over(client).await,
             Received::Closed => After::Close,
             Received::Malformed(malformed) => {
-                Box::pin(refuse::unparsed(&mut client, malformed.into(), Some(malformed))).await
+                Box::pin(unparsed(&mut client, malformed.into(), Some(malformed))).await
             }
-            Received::TimedOut => Box::pin(refuse::unparsed(&mut client, Reason::HeaderTimeout, None)).await,
+            Received::TimedOut => Box::pin(unparsed(&mut client, Reason::HeaderTimeout, None)).await,
         };
         is_first = false;
         match after {
             After::KeepAlive => continue,
             After::Close => Box::pin(client.say_goodbye()).await,
             After::Linger => Box::pin(client.linger()).await,
-            After::Abort => client.stream.reset_on_close(),
+            After::Abort => client.wire.stream.reset_on_close(),
         }
         break;
     }
     client.release();
 }
 
-async fn request(client: &mut Client, head_bytes: usize) -> After {
+/// A head that could not be understood or never came to its end.
+async fn unparsed(client: &mut Client<Http1>, reason: Reason, detail: Option<Malformed>) -> After {
+    let head_bytes = client.wire.received.as_ref().map_or(0, |buffer| buffer.filled().len());
+    let facts = Facts::unknown(Instant::now(), client.worker.request_ids.next(), head_bytes);
+    refuse::refuse(client, Refusal { facts, reason, detail, app: None }).await
+}
+
+async fn request(client: &mut Client<Http1>, head_bytes: usize) -> After {
     let started = Instant::now();
-    let Some(buffer) = &client.received else { return After::Close };
+    let Some(buffer) = &client.wire.received else { return After::Close };
     let prepared = prepare(client, &buffer.filled()[..head_bytes], started);
     client.consume(head_bytes);
     match prepared {
@@ -62,17 +73,18 @@ async fn request(client: &mut Client, head_bytes: usize) -> After {
 
 /// Waits for the next head. Until its first byte arrives nothing is held; the deadline is the
 /// keepalive's, from then on the head's.
-async fn receive_head(client: &mut Client, is_first: bool) -> Received {
+async fn receive_head(client: &mut Client<Http1>, is_first: bool) -> Received {
     let mut scan = HeadScan::default();
     while skip_empty_lines(client) {
         match receive_first(client, is_first).await {
-            Some(buffer) => client.received = Some(buffer),
+            Some(buffer) => client.wire.received = Some(buffer),
             None => return Received::Closed,
         }
     }
     let mut is_waiting = false;
     loop {
         match find_head(client, &mut scan) {
+            Ok(Some(_)) if is_first && begins_with_preface(client) => return Received::Preface,
             Ok(Some(length)) => return Received::Head(length),
             Ok(None) => {}
             Err(malformed) => return Received::Malformed(malformed),
@@ -80,8 +92,8 @@ async fn receive_head(client: &mut Client, is_first: bool) -> Received {
         if !is_waiting {
             client.deadline.set(timeouts::HEADER);
             is_waiting = true;
-            client.received =
-                client.received.take().map(|buffer| client.worker.buffers.shrink(buffer, PREFIX_ROOM));
+            client.wire.received =
+                client.wire.received.take().map(|buffer| client.worker.buffers.shrink(buffer, PREFIX_ROOM));
         }
         match receive_more(client).await {
             Ok(0) => return Received::Closed,
@@ -93,13 +105,13 @@ async fn receive_head(client: &mut Client, is_first: bool) -> Received {
 }
 
 /// The first bytes of a request; `None` when there will be none.
-async fn receive_first(client: &mut Client, is_first: bool) -> Option<Buffer> {
+async fn receive_first(client: &mut Client<Http1>, is_first: bool) -> Option<Buffer> {
     client.deadline.set(if is_first { timeouts::HEADER } else { timeouts::KEEPALIVE });
-    let Client { stream, worker, deadline, .. } = client;
+    let Client { wire: Http1 { stream, .. }, worker, origin, deadline } = client;
     let mut is_last_call = false;
     let waited = deadline.bound(|context| match poll_fill(context, stream, &worker.buffers, false) {
-        Poll::Pending if worker.is_draining() && !is_first => Poll::Ready(Ok(None)),
-        Poll::Pending if worker.is_draining() && !is_last_call => {
+        Poll::Pending if origin.is_draining() && !is_first => Poll::Ready(Ok(None)),
+        Poll::Pending if origin.is_draining() && !is_last_call => {
             is_last_call = true;
             deadline.set(timeouts::LAST_CALL);
             Poll::Pending
@@ -110,8 +122,8 @@ async fn receive_first(client: &mut Client, is_first: bool) -> Option<Buffer> {
 }
 
 /// RFC 9112 section 2.2: empty lines before a request are ignored. Returns whether nothing is left.
-fn skip_empty_lines(client: &mut Client) -> bool {
-    let Some(buffer) = &mut client.received else { return true };
+fn skip_empty_lines(client: &mut Client<Http1>) -> bool {
+    let Some(buffer) = &mut client.wire.received else { return true };
     while buffer.filled().starts_with(b"\r\n") {
         buffer.start += EMPTY_LINE;
     }
@@ -123,8 +135,8 @@ fn skip_empty_lines(client: &mut Client) -> bool {
 }
 
 /// The length of the head that begins what was received, once it is complete.
-fn find_head(client: &mut Client, scan: &mut HeadScan) -> Result<Option<usize>, Malformed> {
-    let Some(buffer) = &mut client.received else { return Ok(None) };
+fn find_head(client: &mut Client<Http1>, scan: &mut HeadScan) -> Result<Option<usize>, Malformed> {
+    let Some(buffer) = &mut client.wire.received else { return Ok(None) };
     let mut found = scan.find_end(buffer.filled());
     while found == Ok(Some(EMPTY_LINE)) {
         // Its first half had come alone.
@@ -135,18 +147,33 @@ fn find_head(client: &mut Client, scan: &mut HeadScan) -> Result<Option<usize>, 
     let filled = buffer.filled();
     match found? {
         Some(length) if length <= MAX_HEAD_BYTES => Ok(Some(length)),
+        Some(_) if has_long_line(filled) => Err(Malformed::TargetTooLong),
         Some(_) => Err(Malformed::HeadTooLong),
         None if filled.len() < MAX_HEAD_BYTES => Ok(None),
-        None if memchr::memchr(b'\n', &filled[..MAX_TARGET_BYTES]).is_none() => Err(Malformed::TargetTooLong),
+        None if has_long_line(filled) => Err(Malformed::TargetTooLong),
         None => Err(Malformed::HeadTooLong),
     }
 }
 
+/// Whether it is the request line that is too long.
+fn has_long_line(head: &[u8]) -> bool {
+    memchr::memchr(b'\n', &head[..MAX_TARGET_BYTES]).is_none()
+}
+
+/// A head like no other: whoever sends it speaks HTTP/2 and knows that we do.
+fn begins_with_preface(client: &Client<Http1>) -> bool {
+    client.origin.listener.http2
+        && client.wire.received.as_ref().is_some_and(|buffer| buffer.filled().starts_with(PREFACE_HEAD))
+}
+
+/// What [`HeadScan`] takes for a head.
+const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
 /// CR LF.
 const EMPTY_LINE: usize = 2;
 
-async fn receive_more(client: &mut Client) -> io::Result<usize> {
-    let Client { stream, received, worker, deadline, .. } = client;
+async fn receive_more(client: &mut Client<Http1>) -> io::Result<usize> {
+    let Client { wire: Http1 { stream, received }, worker, deadline, .. } = client;
     let mut buffer = received.take().unwrap_or_else(|| worker.buffers.take(PREFIX_ROOM));
     if buffer.room().is_empty() {
         // It outgrew a small one, or begins deep in one of pipelined requests.

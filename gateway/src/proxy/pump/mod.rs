@@ -14,10 +14,10 @@ use direction::Direction;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::listener::{Stream, reset_on_close};
+use crate::listener::Stream;
 use crate::metrics::ServiceCells;
 use crate::reason::Reason;
-use crate::worker::{Buffer, Deadline, TICK, Worker};
+use crate::worker::{Buffer, Deadline, Ending, TICK, Worker};
 
 /// A connection of which one direction has ended says nothing when it is reset: it is asked this often.
 const HALF_CLOSED_CHECK: Duration = Duration::from_secs(30);
@@ -43,7 +43,8 @@ impl End for TcpStream {
     }
 
     fn reset_on_close(&self) {
-        reset_on_close(self);
+        // Where it fails the socket is already dead.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -106,7 +107,7 @@ impl Ended {
 }
 
 /// Carries bytes between `client` and `upstream` until both sides are done, one of them fails, neither
-/// has said anything for `idle`, or the worker cuts what is left. Counts them in `cells` as they go, and
+/// has said anything for `idle`, or `ending` cuts what is left. Counts them in `cells` as they go, and
 /// the tunnel for as long as it lives. The connections are to be closed after it: where that was not in
 /// order, they are set to be reset.
 ///
@@ -116,15 +117,16 @@ pub async fn pump<C: End, U: End>(
     upstream: &mut U,
     carried: Carried,
     worker: &Worker,
+    ending: &Ending,
     deadline: &Deadline,
     idle: Duration,
     cells: &ServiceCells,
 ) -> Passed {
-    cells.open_tunnels.add(1);
+    cells.tunnels_open.add(1);
     let mut tunnel =
         Tunnel { there: Direction::new(carried.to_upstream), back: Direction::new(carried.to_client) };
-    let ended = tunnel.run(client, upstream, worker, deadline, idle, cells).await;
-    cells.open_tunnels.add(-1);
+    let ended = tunnel.run(client, upstream, (worker, ending), deadline, idle, cells).await;
+    cells.tunnels_open.add(-1);
     if ended != Ended::InOrder {
         client.reset_on_close();
         upstream.reset_on_close();
@@ -151,13 +153,13 @@ impl Tunnel {
         &mut self,
         client: &mut C,
         upstream: &mut U,
-        worker: &Worker,
+        (worker, ending): (&Worker, &Ending),
         deadline: &Deadline,
         idle: Duration,
         cells: &ServiceCells,
     ) -> Ended {
         let mut last = worker.deadlines.now();
-        self.wait(worker, deadline, idle);
+        self.wait(ending, deadline, idle);
         loop {
             let passing = deadline.bound(|context| {
                 let before = (self.there.sent, self.back.sent, self.is_half_closed());
@@ -166,7 +168,7 @@ impl Tunnel {
                 cells.sent_bytes.add(self.back.sent - before.1);
                 if before != (self.there.sent, self.back.sent, self.is_half_closed()) {
                     last = worker.deadlines.now();
-                    self.wait(worker, deadline, idle);
+                    self.wait(ending, deadline, idle);
                 }
                 polled
             });
@@ -175,11 +177,11 @@ impl Tunnel {
             }
             let silent = TICK * (worker.deadlines.now() - last);
             match () {
-                () if worker.is_aborting() => return Ended::Shutdown,
+                () if ending.is_aborting() => return Ended::Shutdown,
                 () if silent >= idle => return Ended::Idle,
                 () if self.there.is_ended() && client.has_failed() => return Ended::Client,
                 () if self.back.is_ended() && upstream.has_failed() => return Ended::Upstream,
-                () => self.wait(worker, deadline, idle - silent),
+                () => self.wait(ending, deadline, idle - silent),
             }
         }
     }
@@ -189,9 +191,9 @@ impl Tunnel {
     }
 
     /// Sets the deadline for what is `left` of the silence that is allowed.
-    fn wait(&self, worker: &Worker, deadline: &Deadline, left: Duration) {
+    fn wait(&self, ending: &Ending, deadline: &Deadline, left: Duration) {
         // What a shutdown has let pass is not put off.
-        if !worker.is_aborting() {
+        if !ending.is_aborting() {
             deadline.set(if self.is_half_closed() { left.min(HALF_CLOSED_CHECK) } else { left });
         }
     }

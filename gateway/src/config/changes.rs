@@ -1,0 +1,40 @@
+//! Which keys a running gateway takes up, and which take a restart.
+
+use super::{Config, GatewayConfig};
+
+impl Config {
+    /// The keys whose values differ in `wanted` and that only a start takes up.
+    pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
+        // Every field is named, so that one to come cannot be forgotten here.
+        let Self { registry, gateway, admin, apps } = self;
+        let GatewayConfig {
+            id,
+            workers,
+            base_domain,
+            trusted_proxies: _,
+            access_log,
+            listeners: _,
+            drain_delay: _,
+            drain_timeout: _,
+        } = gateway;
+        let differing = [
+            ("registry", *registry != wanted.registry),
+            ("gateway.id", *id != wanted.gateway.id),
+            ("gateway.workers", *workers != wanted.gateway.workers),
+            ("gateway.base_domain", *base_domain != wanted.gateway.base_domain),
+            ("gateway.access_log", *access_log != wanted.gateway.access_log),
+            ("admin", *admin != wanted.admin),
+            ("apps.files", *apps != wanted.apps),
+        ];
+        differing.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
+    /// Takes up what a running gateway can: all that [`Self::needing_restart`] does not name.
+    pub fn take_up(&mut self, wanted: Self) {
+        let GatewayConfig { trusted_proxies, listeners, drain_delay, drain_timeout, .. } = wanted.gateway;
+        self.gateway.trusted_proxies = trusted_proxies;
+        self.gateway.listeners = listeners;
+        self.gateway.drain_delay = drain_delay;
+        self.gateway.drain_timeout = drain_timeout;
+    }
+}

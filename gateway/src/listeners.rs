@@ -1,0 +1,342 @@
+//! The set of open listeners: what a configuration wants, compared with what is open. The start and
+//! every later change go the same way: first all that can fail, then one command per listener and worker.
+//!
+//! What stays open is the socket: a listener is found again by its name and address, or else by its
+//! address alone, so that a new name or other settings refuse no connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use socket2::Socket;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+use crate::config::{ListenerConfig, ListenerProtocol};
+use crate::listener::tls::Certificates;
+use crate::listener::{
+    Bound, BoundSocket, ListenerId, Speaks, StreamRoutes, TcpSettings, UdpSettings, bind, listen,
+    local_address,
+};
+use crate::metrics::ListenerMetrics;
+use crate::serve::Command;
+
+/// For workers to close the sockets of a listener that was removed: usually less than a millisecond. One
+/// that does not come to it keeps the next change waiting no longer.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// The certificates in use, by listener.
+pub type CertificateList = Arc<ArcSwap<Vec<(Arc<str>, Arc<Certificates>)>>>;
+
+#[derive(Debug)]
+pub struct Listeners {
+    /// One per worker.
+    workers: Vec<UnboundedSender<Command>>,
+    metrics: Arc<ListenerMetrics>,
+    certificates: CertificateList,
+    /// In the order of the configuration.
+    open: Vec<OpenListener>,
+    /// The last number given; 0 is nobody's.
+    last_id: u32,
+}
+
+#[derive(Debug)]
+struct OpenListener {
+    id: ListenerId,
+    config: ListenerConfig,
+    /// With the port that was free where the configuration says 0.
+    address: SocketAddr,
+    certificates: Option<Arc<Certificates>>,
+    /// Ends when the last worker has closed its socket.
+    held: watch::Receiver<()>,
+}
+
+/// A change that can be made: addresses are bound, certificates read.
+#[derive(Debug)]
+pub struct Plan(Vec<Planned>);
+
+#[derive(Debug)]
+struct Planned {
+    listener: OpenListener,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Keep,
+    Change(Speaks),
+    /// One socket per worker, which do not accept yet.
+    Open {
+        speaks: Speaks,
+        sockets: Vec<Socket>,
+        held: watch::Sender<()>,
+    },
+}
+
+impl Listeners {
+    pub fn new(workers: Vec<UnboundedSender<Command>>, metrics: Arc<ListenerMetrics>) -> Self {
+        Self { workers, metrics, certificates: CertificateList::default(), open: Vec::new(), last_id: 0 }
+    }
+
+    /// The certificates that are in use at any time.
+    pub fn certificates(&self) -> CertificateList {
+        self.certificates.clone()
+    }
+
+    /// Finds out what has to be done and tries all of it that can fail.
+    ///
+    /// # Errors
+    /// Every listener that cannot be opened or set up, a line each. Nothing has changed.
+    pub fn plan(&self, wanted: &[ListenerConfig]) -> anyhow::Result<Plan> {
+        let (mut planned, mut failures) = (Vec::new(), Vec::new());
+        for ((config, known), id) in wanted.iter().zip(self.find_again(wanted)).zip(self.last_id + 1..) {
+            match self.plan_one(config, known, ListenerId(id)) {
+                Ok(one) => planned.push(one),
+                Err(error) => failures
+                    .push(format!("cannot open listener {} at {}: {error:#}", config.name, config.address)),
+            }
+        }
+        anyhow::ensure!(failures.is_empty(), failures.join("\n"));
+        Ok(Plan(planned))
+    }
+
+    /// For each wanted listener the open one whose socket it takes on. A name that stays at its address
+    /// comes before a name that takes over another's.
+    fn find_again(&self, wanted: &[ListenerConfig]) -> Vec<Option<&OpenListener>> {
+        let mut free: Vec<_> = self.open.iter().collect();
+        let mut take = |fits: &dyn Fn(&OpenListener) -> bool| {
+            free.iter().position(|open| fits(open)).map(|at| free.swap_remove(at))
+        };
+        let mut found: Vec<_> = wanted
+            .iter()
+            .map(|config| take(&|open| open.config.name == config.name && open.is_at(config)))
+            .collect();
+        for (config, found) in wanted.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+            // Port 0 asks for any free port, not for somebody's.
+            *found = take(&|open| config.address.port() != 0 && open.is_at(config));
+        }
+        found
+    }
+
+    /// `id` is for a listener that is not `known`.
+    fn plan_one(
+        &self,
+        config: &ListenerConfig,
+        known: Option<&OpenListener>,
+        id: ListenerId,
+    ) -> anyhow::Result<Planned> {
+        let config = config.clone();
+        if let Some(open) = known {
+            let (id, address, held) = (open.id, open.address, open.held.clone());
+            let (certificates, step) = if open.config == config {
+                (open.certificates.clone(), Step::Keep)
+            } else {
+                let (speaks, certificates) = set_up(&config, address)?;
+                (certificates, Step::Change(speaks))
+            };
+            return Ok(Planned { listener: OpenListener { id, config, address, certificates, held }, step });
+        }
+        let transport = config.protocol.transport();
+        let sockets = bind(config.address, self.workers.len(), transport)
+            .map_err(|error| self.explain(&config, error))?;
+        let address = sockets.first().map_or(Ok(config.address), local_address)?;
+        let (speaks, certificates) = set_up(&config, address)?;
+        let (holds, held) = watch::channel(());
+        let step = Step::Open { speaks, sockets, held: holds };
+        Ok(Planned { listener: OpenListener { id, config, address, certificates, held }, step })
+    }
+
+    /// Who has the port, if it is ourselves: the socket to come cannot be bound before that one is closed,
+    /// nor that one be closed before it is known that the other can be bound.
+    fn explain(&self, config: &ListenerConfig, error: std::io::Error) -> anyhow::Error {
+        let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+        let holder = self.open.iter().find(|open| in_use && open.address.port() == config.address.port());
+        let error = anyhow::Error::from(error);
+        let Some(holder) = holder else { return error };
+        let (name, address) = (&holder.config.name, holder.address);
+        error.context(format!(
+            "listener {name} holds {address}; take it out, reload, then add this one and reload again"
+        ))
+    }
+
+    /// Makes the change. Listeners that go have `drain` for their connections to end. Returns when their
+    /// addresses are free.
+    ///
+    /// # Errors
+    /// When another process has begun to listen at one of the addresses. Nothing has changed.
+    pub async fn commit(&mut self, plan: Plan, drain: Duration) -> anyhow::Result<()> {
+        plan.listen()?;
+        // From here on nothing fails.
+        self.last_id += plan.0.len() as u32;
+        let former = std::mem::take(&mut self.open);
+        for Planned { listener, step } in plan.0 {
+            self.carry_out(&listener, step);
+            self.open.push(listener);
+        }
+        report(&former, &self.open, drain);
+        let certificates = self.open.iter();
+        let certificates =
+            certificates.filter_map(|l| Some((l.config.name.clone(), l.certificates.clone()?)));
+        self.certificates.store(Arc::new(certificates.collect()));
+        let gone: Vec<_> =
+            former.into_iter().filter(|old| self.open.iter().all(|new| new.id != old.id)).collect();
+        for listener in &gone {
+            self.tell(self.workers.iter().map(|_| Command::Close { id: listener.id, drain }));
+        }
+        if tokio::time::timeout(CLOSE_WAIT, freed(gone)).await.is_err() {
+            tracing::warn!("a worker has not closed its socket of a removed listener yet");
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, listener: &OpenListener, step: Step) {
+        let id = listener.id;
+        let cells = || self.metrics.cells(&listener.config.name).into_iter();
+        match step {
+            Step::Keep => {}
+            Step::Change(speaks) => {
+                self.tell(cells().map(|cells| Command::Change { id, speaks: speaks.clone(), cells }));
+            }
+            Step::Open { speaks, sockets, held } => {
+                self.tell(sockets.into_iter().zip(cells()).map(|(socket, cells)| {
+                    let (speaks, held) = (speaks.clone(), held.clone());
+                    let socket = BoundSocket::new(socket, &speaks);
+                    Command::Open(Bound { id, cells, held, socket, speaks })
+                }));
+            }
+        }
+    }
+
+    /// One command per worker. One that has ended needs none.
+    fn tell(&self, commands: impl Iterator<Item = Command>) {
+        for (worker, command) in self.workers.iter().zip(commands) {
+            let _ = worker.send(command);
+        }
+    }
+}
+
+impl Plan {
+    fn listen(&self) -> anyhow::Result<()> {
+        for Planned { listener: OpenListener { config, address, .. }, step } in &self.0 {
+            let Step::Open { sockets, .. } = step else { continue };
+            let cannot = || format!("cannot listen at {address} for listener {}", config.name);
+            let transport = config.protocol.transport();
+            sockets.iter().try_for_each(|socket| listen(socket, transport)).with_context(cannot)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns when no socket of these is left.
+async fn freed(listeners: Vec<OpenListener>) {
+    for mut listener in listeners {
+        // Nothing is ever sent: an error says that every worker has dropped its end.
+        while listener.held.changed().await.is_ok() {}
+    }
+}
+
+impl OpenListener {
+    /// Whether the configuration that gives `address` means this socket.
+    fn is_at(&self, config: &ListenerConfig) -> bool {
+        self.config.protocol.transport() == config.protocol.transport()
+            && (self.config.address == config.address || self.address == config.address)
+    }
+}
+
+fn report(former: &[OpenListener], now: &[OpenListener], drain: Duration) {
+    for OpenListener { id, config, address, .. } in now {
+        match former.iter().find(|old| old.id == *id) {
+            None => tracing::info!(listener = %config.name, %address, "listening"),
+            Some(old) if old.config != *config => {
+                tracing::info!(listener = %config.name, former = %old.config.name, %address, "listener changed");
+            }
+            Some(_) => {}
+        }
+    }
+    for old in former.iter().filter(|old| now.iter().all(|new| new.id != old.id)) {
+        tracing::info!(listener = %old.config.name, address = %old.address, ?drain, "listener closed");
+    }
+}
+
+/// What is spoken at `address`, with the certificates for it.
+fn set_up(
+    config: &ListenerConfig,
+    address: SocketAddr,
+) -> anyhow::Result<(Speaks, Option<Arc<Certificates>>)> {
+    let certificates = config.protocol.tls().map(|tls| Certificates::load(&tls.certificates)).transpose()?;
+    let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
+    let (name, proxy_protocol) = (config.name.clone(), config.proxy_protocol);
+    let speaks = match &config.protocol {
+        ListenerProtocol::Http { .. } => {
+            Speaks::Http { name, tls, authority: address.to_string(), proxy_protocol }
+        }
+        ListenerProtocol::Tcp(tcp) => {
+            let routes = StreamRoutes::new(tcp.app.clone(), &tcp.sni);
+            // What the endpoint speaks is not for us to choose.
+            let tls = tls.map(|mut tls| {
+                Arc::make_mut(&mut tls).alpn_protocols.clear();
+                tls
+            });
+            let settings = Arc::new(TcpSettings { routes, tls, idle_timeout: tcp.idle_timeout });
+            Speaks::Tcp { name, settings, proxy_protocol }
+        }
+        ListenerProtocol::Udp(udp) => {
+            let (app, idle_timeout, max_sessions) = (udp.app.clone(), udp.idle_timeout, udp.max_sessions);
+            Speaks::Udp { name, settings: Arc::new(UdpSettings { app, idle_timeout, max_sessions }) }
+        }
+    };
+    Ok((speaks, certificates))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str, address: &str) -> ListenerConfig {
+        let protocol = ListenerProtocol::Http { tls: None };
+        let proxy_protocol = Default::default();
+        ListenerConfig { name: name.into(), address: address.parse().unwrap(), proxy_protocol, protocol }
+    }
+
+    /// Listeners numbered from 1, as `(name, configured address, actual address)`.
+    fn listeners(open: &[(&str, &str, &str)]) -> Listeners {
+        let mut listeners = Listeners::new(Vec::new(), Arc::new(ListenerMetrics::new(0)));
+        let open = open.iter().zip(1..).map(|((name, configured, actual), id)| OpenListener {
+            id: ListenerId(id),
+            config: config(name, configured),
+            address: actual.parse().unwrap(),
+            certificates: None,
+            held: watch::channel(()).1,
+        });
+        listeners.open = open.collect();
+        listeners
+    }
+
+    fn found(listeners: &Listeners, wanted: &[(&str, &str)]) -> Vec<u32> {
+        let wanted: Vec<_> = wanted.iter().map(|(name, address)| config(name, address)).collect();
+        listeners.find_again(&wanted).into_iter().map(|open| open.map_or(0, |open| open.id.0)).collect()
+    }
+
+    #[test]
+    fn a_socket_is_found_by_name_and_address_or_else_by_address() {
+        const A: &str = "127.0.0.1:1001";
+        const B: &str = "127.0.0.1:1002";
+        let listeners = listeners(&[("a", A, A), ("b", B, B), ("any", "127.0.0.1:0", "127.0.0.1:1003")]);
+        for (wanted, expected) in [
+            (&[("a", A), ("b", B), ("any", "127.0.0.1:0")][..], &[1, 2, 3][..]),
+            // Swapped, renamed, and a port that is now asked for by number.
+            (&[("a", B), ("b", A)], &[2, 1]),
+            (&[("c", A)], &[1]),
+            (&[("any", "127.0.0.1:1003")], &[3]),
+            (&[("c", "127.0.0.1:1003")], &[3]),
+            // Port 0 is any free port, and a socket has one listener.
+            (&[("c", "127.0.0.1:0")], &[0]),
+            (&[("c", A), ("a", A)], &[0, 1]),
+            (&[("a", "127.0.0.1:1009")], &[0]),
+        ] {
+            assert_eq!(found(&listeners, wanted), expected, "{wanted:?}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One HTTP/2 connection: its streams come in, and it ends when they have.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+use tokio::task::spawn_local;
+
+use super::super::client::{Client, Origin};
+use super::super::facts::After;
+use super::super::http1::Http1;
+use super::super::prepare::prepare_http2;
+use super::super::{exchange, refuse, timeouts};
+use super::Http2;
+use super::meter::{Account, Metered};
+use crate::listener::Stream;
+use crate::message::request::MAX_HEAD_BYTES;
+use crate::worker::{Deadline, Worker};
+
+/// Requests of one connection at a time. nginx has 128, HAProxy 100; RFC 9113 section 6.5.2 asks for
+/// 100 at least.
+const MAX_STREAMS: u32 = 128;
+/// What a client may send of one body before it was passed on.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// For all bodies of a connection, and so what a client can make us hold.
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// What h2 holds of a response before we are told to wait: a few frames.
+const SEND_BUFFER: usize = 64 << 10;
+/// Streams that the client reset before we looked at them (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that h2 had to reset because the client broke a rule (CVE-2025-8671). Honest clients do not.
+const MAX_ERROR_RESETS: usize = 64;
+/// Reset streams whose late frames are still recognised.
+const MAX_REMEMBERED_RESETS: usize = 32;
+
+type Connection = h2::server::Connection<Metered<Stream>, Bytes>;
+
+/// Goes on with a connection that began with HTTP/2's preface where a request was expected.
+pub async fn take_over(mut client: Client<Http1>) {
+    let received = client.wire.received.as_ref().map_or(&[][..], |buffer| buffer.filled());
+    let before = Bytes::copy_from_slice(received);
+    client.release();
+    let Client { worker, origin, deadline, wire } = client;
+    Box::pin(serve(wire.stream, before, worker, origin, deadline)).await;
+}
+
+/// Serves a client that speaks HTTP/2 until one side closes; `before` is what it has sent.
+pub async fn serve(
+    stream: Stream,
+    before: Bytes,
+    worker: Rc<Worker>,
+    origin: Rc<Origin>,
+    deadline: Deadline,
+) {
+    let account = Rc::new(Account::opened(worker.deadlines.now()));
+    let metered = Metered::new(stream, before, account.clone());
+    deadline.set(timeouts::HEADER);
+    let mut opening = Box::pin(builder().handshake(metered));
+    let opened = deadline.bound(|context| opening.as_mut().poll(context)).await;
+    let Ok(Ok(connection)) = opened else { return };
+    drop(opening);
+    let streams = Rc::new(Cell::new(0));
+    let mut session = Session {
+        connection,
+        account,
+        streams,
+        worker,
+        origin,
+        deadline,
+        is_going_away: false,
+        was_busy: true,
+    };
+    poll_fn(|context| session.poll(context)).await;
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .max_concurrent_reset_streams(MAX_REMEMBERED_RESETS)
+        .reset_stream_duration(timeouts::RESET_MEMORY)
+        .enable_connect_protocol();
+    builder
+}
+
+struct Session {
+    connection: Connection,
+    account: Rc<Account>,
+    /// Requests under way.
+    streams: Rc<Cell<usize>>,
+    worker: Rc<Worker>,
+    origin: Rc<Origin>,
+    deadline: Deadline,
+    is_going_away: bool,
+    was_busy: bool,
+}
+
+impl Session {
+    /// Ready when the connection has ended.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if !self.account.is_covered(self.worker.deadlines.now()) {
+                return self.cut_off(context);
+            }
+            if self.origin.is_draining() && !self.is_going_away {
+                self.go_away();
+            }
+            match self.connection.poll_accept(context) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.start(request, respond),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.watch_idleness();
+        if self.origin.is_aborting() || self.deadline.has_passed() {
+            if self.is_going_away || self.origin.is_aborting() {
+                return Poll::Ready(());
+            }
+            self.go_away();
+            // So that the frame is written.
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// RFC 9113 section 6.8: what is under way ends, nothing new begins.
+    fn go_away(&mut self) {
+        self.is_going_away = true;
+        self.connection.graceful_shutdown();
+        self.deadline.set(timeouts::LINGER);
+    }
+
+    /// A client that only makes us work is told so, and is gone.
+    fn cut_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let cells = &self.worker.metrics.http2_floods;
+        cells.increment();
+        tracing::debug!(peer = %self.origin.peer, listener = %self.origin.listener.name, "HTTP/2 flood: cut off");
+        self.connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+        // One try to write it; whoever floods us need not get it.
+        let _ = self.connection.poll_closed(context);
+        Poll::Ready(())
+    }
+
+    /// A connection without streams may wait as long as one of HTTP/1.1.
+    fn watch_idleness(&mut self) {
+        let is_busy = self.streams.get() > 0;
+        if self.is_going_away {
+            if is_busy {
+                self.deadline.clear();
+            } else if self.was_busy {
+                self.deadline.set(timeouts::LINGER);
+            }
+        } else if is_busy {
+            self.deadline.clear();
+        } else if self.was_busy {
+            self.deadline.set(timeouts::KEEPALIVE);
+        }
+        self.was_busy = is_busy;
+    }
+
+    fn start(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let started = Instant::now();
+        self.streams.set(self.streams.get() + 1);
+        let under_way = UnderWay { streams: self.streams.clone(), account: self.account.clone() };
+        let (worker, origin) = (self.worker.clone(), self.origin.clone());
+        spawn_local(async move {
+            let deadline = origin.listener.ending.deadline().await;
+            let (head, body) = request.into_parts();
+            let client = Client { worker, origin, deadline, wire: Http2 { body, respond, send: None } };
+            if serve_stream(client, head, started).await {
+                under_way.account.answered();
+            }
+        });
+    }
+}
+
+/// Whether the client took an answer.
+async fn serve_stream(mut client: Client<Http2>, head: http::request::Parts, started: Instant) -> bool {
+    let has_body = !client.wire.body.is_end_stream();
+    let after = match prepare_http2(&client, &head, has_body, started) {
+        Ok(request) => exchange::run(&mut client, request).await,
+        // RFC 9113 section 8.1.1: a malformed request is a stream error; answering it first is allowed.
+        Err(refusal) => refuse::refuse(&mut client, *refusal).await,
+    };
+    after != After::Abort
+}
+
+/// A stream that is counted until it is dropped.
+struct UnderWay {
+    streams: Rc<Cell<usize>>,
+    account: Rc<Account>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.streams.set(self.streams.get() - 1);
+    }
+}

@@ -1,0 +1,128 @@
+//! A client that speaks HTTP/2: every stream is a request of its own.
+
+pub mod connection;
+mod meter;
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+
+use super::answer::{Answer, grpc_status};
+use super::client::Client;
+use super::facts::{After, Facts};
+use super::relay::{Decoder, Relay};
+use super::wire::{Gone, Reply, Sent, Sink, Source, Upward, Wire};
+use crate::message::encode::Delimiting;
+use crate::message::{Framing, http2};
+use crate::reason::Reason;
+
+/// One stream.
+#[derive(Debug)]
+pub struct Http2 {
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    /// Once the response has begun.
+    send: Option<SendStream<Bytes>>,
+}
+
+impl Http2 {
+    fn begin(&mut self, head: http::Response<()>, is_all: bool) -> Result<(), Gone> {
+        self.send = Some(self.respond.send_response(head, is_all).map_err(|_| Gone)?);
+        Ok(())
+    }
+}
+
+impl Wire for Http2 {
+    fn source(&mut self) -> Source<'_> {
+        Source::Frames(&mut self.body)
+    }
+
+    fn sink(&mut self) -> Sink<'_> {
+        self.send.as_mut().map_or(Sink::Closed, Sink::Frames)
+    }
+
+    fn upload(&self, framing: Framing, to: Upward) -> Relay {
+        let decoder = Decoder::frames(framing);
+        match to {
+            Upward::Http2 => Relay::to_frames(decoder),
+            Upward::Http1 { head } => {
+                let is_chunked = framing == Framing::Chunked;
+                let delimiting = if is_chunked { Delimiting::Chunked } else { Delimiting::Plain };
+                Relay::to_bytes(decoder, delimiting, head)
+            }
+        }
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let polled = match &mut self.send {
+            Some(send) => send.poll_reset(context),
+            None => self.respond.poll_reset(context),
+        };
+        polled.map(|_| true)
+    }
+
+    fn respond(&mut self, reply: &Reply<'_>, _keep_alive: bool, facts: &Facts) -> Result<Relay, Gone> {
+        let framing = reply.head.framing;
+        let decoder = if reply.is_framed { Decoder::frames(framing) } else { Decoder::of(framing) };
+        let head = http2::write_response(reply.head, reply.bytes).map_err(|_| Gone)?;
+        self.begin(head, matches!(decoder, Decoder::Done))?;
+        let _ = facts;
+        Ok(Relay::to_frames(decoder))
+    }
+
+    fn switch(&mut self, reply: Option<&Reply<'_>>, _facts: &Facts) -> Result<Relay, Gone> {
+        let head = match reply {
+            Some(reply) => http2::write_switched(reply.head, reply.bytes).map_err(|_| Gone)?,
+            None => http::Response::new(()),
+        };
+        self.begin(head, false)?;
+        let is_framed = reply.is_some_and(|reply| reply.is_framed);
+        Ok(Relay::to_frames(if is_framed { Decoder::Frames { unreleased: 0 } } else { Decoder::UntilClose }))
+    }
+
+    async fn interim(client: &mut Client<Self>, reply: &Reply<'_>, _facts: &Facts) -> Result<Sent, Gone> {
+        let head = http2::write_interim(reply.head, reply.bytes).map_err(|_| Gone)?;
+        client.wire.respond.send_informational(head).map_err(|_| Gone)?;
+        Ok(Sent::default())
+    }
+
+    async fn answer(
+        client: &mut Client<Self>,
+        answer: Answer,
+        facts: &Facts,
+        _keep_alive: bool,
+    ) -> Result<Sent, Gone> {
+        let (head, body) = answer.into_http2(facts);
+        let length = body.len() as u64;
+        client.wire.begin(head, body.is_empty())?;
+        if let Some(send) = client.wire.send.as_mut().filter(|_| !body.is_empty()) {
+            // A few lines: they wait with the stream for its window to open.
+            send.send_data(body, true).map_err(|_| Gone)?;
+        }
+        Ok(Sent { bytes: length, body: length })
+    }
+
+    /// A stream ends by itself; the connection goes on.
+    fn after_last(&self, _has_body: bool, _facts: &Facts) -> After {
+        After::KeepAlive
+    }
+
+    fn decline(&mut self) -> bool {
+        self.respond.send_reset(h2::Reason::REFUSED_STREAM);
+        true
+    }
+
+    /// A gRPC client is told why, as long as its stream takes trailers; everybody else sees a reset.
+    fn abort(&mut self, facts: &Facts, reason: Reason) {
+        let Some(send) = &mut self.send else { return self.respond.send_reset(h2::Reason::INTERNAL_ERROR) };
+        let is_told =
+            facts.is_grpc && reason != Reason::ClientAbort && send.send_trailers(grpc_status(reason)).is_ok();
+        if !is_told {
+            let code =
+                if reason == Reason::ClientAbort { h2::Reason::CANCEL } else { h2::Reason::INTERNAL_ERROR };
+            send.send_reset(code);
+        }
+    }
+}

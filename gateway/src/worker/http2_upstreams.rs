@@ -1,0 +1,180 @@
+//! HTTP/2 connections to endpoints, each carrying many requests of this worker at once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use h2::client::SendRequest;
+use tokio::sync::Notify;
+
+use super::deadlines::{Deadlines, TICK};
+
+/// As for HTTP/1.1 connections, see [`super::upstreams`].
+const IDLE_TICKS: u32 = (50_000 / TICK.as_millis()) as u32;
+/// Connections of one worker to one endpoint. With the usual 100 streams each that is more than any
+/// endpoint serves at once.
+const MAX_CONNECTIONS_PER_ENDPOINT: usize = 64;
+/// Streams of one connection, whatever the endpoint allows: past this they only wait for each other.
+const MAX_STREAMS: usize = 256;
+
+/// What a connection and its leases share.
+#[derive(Debug)]
+struct Link {
+    sender: SendRequest<Bytes>,
+    streams: Cell<usize>,
+    /// It takes no new requests: it ends, or its endpoint has said so.
+    is_closing: Cell<bool>,
+    /// Since when it carries nothing.
+    idle_since: Cell<u32>,
+}
+
+impl Link {
+    fn has_room(&self) -> bool {
+        let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
+        !self.is_closing.get() && self.streams.get() < most
+    }
+}
+
+/// A place for one request on a connection.
+#[derive(Debug)]
+pub struct Lease {
+    link: Rc<Link>,
+    deadlines: Rc<Deadlines>,
+    /// Whether earlier requests have used the connection.
+    pub is_reused: bool,
+}
+
+impl Lease {
+    pub fn sender(&self) -> SendRequest<Bytes> {
+        self.link.sender.clone()
+    }
+
+    /// Nobody else should try this connection.
+    pub fn give_up(&self) {
+        self.link.is_closing.set(true);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.link.streams.set(self.link.streams.get() - 1);
+        self.link.idle_since.set(self.deadlines.now());
+    }
+}
+
+/// Held by the task that drives a connection; says that it has ended.
+#[derive(Debug)]
+pub struct Driven(Rc<Link>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.is_closing.set(true);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Links {
+    open: Vec<Rc<Link>>,
+    /// Somebody is connecting; others wait for that.
+    opening: Option<Rc<Notify>>,
+}
+
+/// What a request finds.
+#[derive(Debug)]
+pub enum Found {
+    Place(Lease),
+    /// Somebody else is connecting.
+    Wait(Rc<Notify>),
+    /// Open a connection, and say what came of it through this.
+    Connect(Opening),
+}
+
+#[derive(Debug)]
+pub struct Http2Upstreams {
+    links: Rc<RefCell<HashMap<u64, Links, FixedState>>>,
+    deadlines: Rc<Deadlines>,
+}
+
+impl Http2Upstreams {
+    pub fn new(deadlines: Rc<Deadlines>) -> Self {
+        Self { links: Rc::default(), deadlines }
+    }
+
+    /// A place on the fullest connection to `endpoint` that has room, so that the others can end.
+    pub fn find(&self, endpoint: u64) -> Found {
+        let mut all = self.links.borrow_mut();
+        let links = all.entry(endpoint).or_default();
+        links.open.retain(|link| !link.is_closing.get());
+        let fullest = links.open.iter().filter(|link| link.has_room()).max_by_key(|link| link.streams.get());
+        if let Some(link) = fullest {
+            return Found::Place(self.lease(link, true));
+        }
+        if let Some(opening) = &links.opening {
+            return Found::Wait(opening.clone());
+        }
+        let notify = Rc::new(Notify::new());
+        links.opening = Some(notify.clone());
+        Found::Connect(Opening { links: self.links.clone(), endpoint, notify })
+    }
+
+    /// Keeps a connection that `opening` led to; returns its first place, and what its driver holds.
+    pub fn add(&self, opening: Opening, sender: SendRequest<Bytes>) -> (Lease, Driven) {
+        let link = Rc::new(Link {
+            sender,
+            streams: Cell::new(0),
+            is_closing: Cell::new(false),
+            idle_since: Cell::new(self.deadlines.now()),
+        });
+        let lease = self.lease(&link, false);
+        if let Some(links) = self.links.borrow_mut().get_mut(&opening.endpoint)
+            && links.open.len() < MAX_CONNECTIONS_PER_ENDPOINT
+        {
+            links.open.push(link.clone());
+        }
+        drop(opening);
+        (lease, Driven(link))
+    }
+
+    fn lease(&self, link: &Rc<Link>, is_reused: bool) -> Lease {
+        link.streams.set(link.streams.get() + 1);
+        Lease { link: link.clone(), deadlines: self.deadlines.clone(), is_reused }
+    }
+
+    /// Lets go of connections that have carried nothing for a while; without a sender they end.
+    pub fn sweep(&self) {
+        let now = self.deadlines.now();
+        self.links.borrow_mut().retain(|_, links| {
+            links.open.retain(|link| {
+                let is_idle = link.streams.get() == 0 && now - link.idle_since.get() >= IDLE_TICKS;
+                !link.is_closing.get() && !is_idle
+            });
+            !links.open.is_empty() || links.opening.is_some()
+        });
+    }
+
+    /// Gives every idle connection up.
+    pub fn clear(&self) {
+        for links in self.links.borrow_mut().values_mut() {
+            links.open.retain(|link| link.streams.get() > 0);
+        }
+    }
+}
+
+/// The right to connect; whoever waits is told when it ends, one way or the other.
+#[derive(Debug)]
+pub struct Opening {
+    links: Rc<RefCell<HashMap<u64, Links, FixedState>>>,
+    endpoint: u64,
+    notify: Rc<Notify>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(links) = self.links.borrow_mut().get_mut(&self.endpoint) {
+            links.opening = None;
+        }
+        self.notify.notify_waiters();
+    }
+}
