@@ -68,6 +68,20 @@ pub struct Carried {
     pub to_client: Option<Buffer>,
 }
 
+/// What a tunnel lives by.
+#[derive(Debug, Clone, Copy)]
+pub struct Course<'a> {
+    pub worker: &'a Worker,
+    /// Whether it is to be cut.
+    pub ending: &'a Ending,
+    /// Of the task that carries it.
+    pub deadline: &'a Deadline,
+    /// How long neither side may say anything.
+    pub idle: Duration,
+    /// Where bytes are counted as they go, and the tunnel for as long as it lives.
+    pub cells: &'a ServiceCells,
+}
+
 /// What became of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passed {
@@ -107,7 +121,7 @@ impl Ended {
 }
 
 /// Carries bytes between `client` and `upstream` until both sides are done, one of them fails, neither
-/// has said anything for `idle`, or `ending` cuts what is left. Counts them in `cells` as they go, and
+/// has said anything for too long, or `course` says that what is left is cut. Counts bytes as they go, and
 /// the tunnel for as long as it lives. The connections are to be closed after it: where that was not in
 /// order, they are set to be reset.
 ///
@@ -116,16 +130,13 @@ pub async fn pump<C: End, U: End>(
     client: &mut C,
     upstream: &mut U,
     carried: Carried,
-    worker: &Worker,
-    ending: &Ending,
-    deadline: &Deadline,
-    idle: Duration,
-    cells: &ServiceCells,
+    course: &Course<'_>,
 ) -> Passed {
+    let Course { worker, cells, .. } = *course;
     cells.tunnels_open.add(1);
     let mut tunnel =
         Tunnel { there: Direction::new(carried.to_upstream), back: Direction::new(carried.to_client) };
-    let ended = tunnel.run(client, upstream, (worker, ending), deadline, idle, cells).await;
+    let ended = tunnel.run(client, upstream, course).await;
     cells.tunnels_open.add(-1);
     if ended != Ended::InOrder {
         client.reset_on_close();
@@ -149,15 +160,8 @@ enum Failed {
 }
 
 impl Tunnel {
-    async fn run<C: End, U: End>(
-        &mut self,
-        client: &mut C,
-        upstream: &mut U,
-        (worker, ending): (&Worker, &Ending),
-        deadline: &Deadline,
-        idle: Duration,
-        cells: &ServiceCells,
-    ) -> Ended {
+    async fn run<C: End, U: End>(&mut self, client: &mut C, upstream: &mut U, course: &Course<'_>) -> Ended {
+        let Course { worker, ending, deadline, idle, cells } = *course;
         let mut last = worker.deadlines.now();
         self.wait(ending, deadline, idle);
         loop {

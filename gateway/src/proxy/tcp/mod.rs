@@ -14,7 +14,7 @@ use dial::Dialled;
 use record::Line;
 use tokio::net::TcpStream;
 
-use super::pump::{Carried, pump};
+use super::pump::{Carried, Course, pump};
 use crate::listener::proxy_protocol::{Addresses, Origin, write_header};
 use crate::listener::{Stream, TcpListenerContext};
 use crate::metrics::ListenerCells;
@@ -81,17 +81,9 @@ impl Connection<'_> {
         let carried = Carried { to_upstream, to_client: None };
         let cells = endpoint.metrics.cells(worker.index);
         let idle = self.listener.settings.idle_timeout;
-        let passed = pump(
-            &mut client,
-            &mut upstream,
-            carried,
-            worker,
-            &self.listener.ending,
-            self.deadline,
-            idle,
-            cells,
-        )
-        .await;
+        let ending = &self.listener.ending;
+        let course = Course { worker, ending, deadline: self.deadline, idle, cells };
+        let passed = pump(&mut client, &mut upstream, carried, &course).await;
         line.ended(&passed, &endpoint);
     }
 
