@@ -7,6 +7,7 @@
 //! Everything here panics with what it saw where a test could only do the same.
 
 mod app;
+mod certificate;
 mod client;
 mod command;
 mod config;
@@ -25,6 +26,7 @@ mod wire;
 mod zookeeper;
 
 pub use app::App;
+pub use certificate::{certificate, curl};
 pub use client::RawClient;
 pub use command::{Finished, finish};
 pub use config::Config;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::expiry::ExpiryWarnings;
-use super::server_config::Policy;
+use super::server_config::{Inside, Policy};
 use super::{CertificateReport, ServerTls, TlsError, UpstreamProfiles, unix_now};
 use crate::config::TlsConfig;
 
@@ -18,7 +18,7 @@ pub struct TlsRegistry {
 #[derive(Debug, Default)]
 struct Inner {
     listeners: Vec<(Arc<str>, Arc<ServerTls>)>,
-    /// Of listeners that are served or about to be.
+    /// All that are in use, for listeners to share them.
     policies: Vec<Weak<Policy>>,
     warnings: ExpiryWarnings,
 }
@@ -37,23 +37,45 @@ impl TlsRegistry {
         Self { upstreams, inner: Mutex::default() }
     }
 
-    /// Sets up a listener's TLS, which is looked after once [`Self::serve`] has named it. Listeners with the
-    /// same files and the same client CA share certificates and ticket keys. `http2`: whether h2 is offered.
+    /// A listener's TLS, which nobody watches before [`Self::adopt`]. Listeners with the same files and
+    /// the same client CA share certificates and ticket keys. `inside`: what is offered.
     ///
     /// # Errors
     /// [`TlsError`]: which file cannot be used, and why.
-    pub fn prepare(&self, config: &TlsConfig, http2: bool) -> Result<Arc<ServerTls>, TlsError> {
+    pub fn prepare(&self, config: &TlsConfig, inside: Inside) -> Result<Arc<ServerTls>, TlsError> {
         let mut inner = self.inner();
         inner.policies.retain(|policy| policy.strong_count() > 0);
         let shared = inner.policies.iter().filter_map(Weak::upgrade).find(|policy| policy.is_of(config));
-        let policy = shared.map_or_else(|| Policy::load(config), Ok)?;
-        inner.policies.push(Arc::downgrade(&policy));
-        ServerTls::new(policy, config.min_version, http2)
+        let policy = match shared {
+            Some(policy) => policy,
+            None => {
+                let policy = Policy::load(config)?;
+                inner.policies.push(Arc::downgrade(&policy));
+                policy
+            }
+        };
+        ServerTls::new(policy, config.min_version, inside)
     }
 
-    /// These listeners are open, by their names, and no others.
-    pub fn serve(&self, listeners: Vec<(Arc<str>, Arc<ServerTls>)>) {
+    /// Makes `listeners` all that are watched and reported.
+    pub fn adopt(&self, listeners: Vec<(Arc<str>, Arc<ServerTls>)>) {
         self.inner().listeners = listeners;
+    }
+
+    /// Prepares and adopts one listener more.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    #[cfg(test)]
+    pub fn listen(
+        &self,
+        name: &Arc<str>,
+        config: &TlsConfig,
+        inside: Inside,
+    ) -> Result<Arc<ServerTls>, TlsError> {
+        let tls = self.prepare(config, inside)?;
+        self.inner().listeners.push((name.clone(), tls.clone()));
+        Ok(tls)
     }
 
     /// Looks at all files again; what is bad keeps what was there.
