@@ -56,7 +56,6 @@ pub fn response(status: u16, fields: &[(&str, &str)]) -> Response<()> {
 #[derive(Default)]
 struct Counts {
     accepted: AtomicUsize,
-    open: AtomicUsize,
     requests: AtomicUsize,
 }
 
@@ -115,10 +114,6 @@ impl Endpoint {
         self.counts.accepted.load(Ordering::Acquire)
     }
 
-    pub fn open(&self) -> usize {
-        self.counts.open.load(Ordering::Acquire)
-    }
-
     pub fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::Acquire)
     }
@@ -136,7 +131,6 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     stream.set_nodelay(true).expect("a socket takes its options");
-    counts.open.fetch_add(1, Ordering::AcqRel);
     if let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await {
         // What a broken connection means is for the test to say, from what it saw.
         while let Some(Ok((request, respond))) = connection.accept().await {
@@ -145,5 +139,4 @@ where
             tokio::spawn(serve(Exchange { head, body, respond }));
         }
     }
-    counts.open.fetch_sub(1, Ordering::AcqRel);
 }

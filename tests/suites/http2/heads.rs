@@ -38,7 +38,9 @@ fn a_request_arrives_at_http1_as_if_it_had_come_that_way() {
         assert_eq!(seen.fields.get("x-forwarded-proto"), Some("http"));
         assert!(seen.fields.get("via").is_some_and(|via| via.starts_with("2.0 ")), "{seen:?}");
         assert_eq!(seen.fields.get("x-request-id").map(str::len), Some(32));
-        assert!(seen.fields.get("content-length").is_none() && seen.fields.get("transfer-encoding").is_none());
+        assert!(
+            seen.fields.get("content-length").is_none() && seen.fields.get("transfer-encoding").is_none()
+        );
     });
 }
 
@@ -67,7 +69,9 @@ fn a_request_arrives_at_http2_with_pseudo_fields_only() {
         for wanted in ["x-end: 2\n", "te: trailers\n", "cookie: a=1; b=2\n", "x-forwarded-for: 127.0.0.1\n"] {
             assert!(told.contains(wanted), "{wanted:?} in {told}");
         }
-        for ended in ["\nhost:", "\nconnection:", "x-hop", "keep-alive", "content-length", "transfer-encoding"] {
+        for ended in
+            ["\nhost:", "\nconnection:", "x-hop", "keep-alive", "content-length", "transfer-encoding"]
+        {
             assert!(!told.contains(ended), "{ended:?} in {told}");
         }
         let client = Client::connect(gateway.web()).await;
@@ -109,11 +113,17 @@ fn a_malformed_request_harms_no_other_stream_and_reaches_no_endpoint() {
         ("no scheme", [vec![0x82, 0x84], literal_indexed(1, "a.test")].concat()),
         ("no authority", vec![0x82, 0x86, 0x84]),
         ("user information", [vec![0x82, 0x86, 0x84], literal_indexed(1, "u@a.test")].concat()),
-        ("a target with a space", [vec![0x82, 0x86], literal_indexed(4, "/a b"), literal_indexed(1, "a")].concat()),
+        (
+            "a target with a space",
+            [vec![0x82, 0x86], literal_indexed(4, "/a b"), literal_indexed(1, "a")].concat(),
+        ),
         ("two lengths", [field("content-length", "0"), literal("content-length", b"0")].concat()),
         ("no length", field("content-length", "+0")),
         ("a length without a body", field("content-length", "5")),
-        ("a method with a space", [vec![0x86, 0x84], literal_indexed(2, "GET /"), literal_indexed(1, "a")].concat()),
+        (
+            "a method with a space",
+            [vec![0x86, 0x84], literal_indexed(2, "GET /"), literal_indexed(1, "a")].concat(),
+        ),
     ] {
         let mut client = Raw::connect(gateway.web(), &[]);
         let flags = END_STREAM | END_HEADERS;
@@ -176,7 +186,8 @@ fn heads_beyond_the_limits_are_refused_and_the_connection_goes_on() {
 fn refusals_say_why_and_are_counted_and_logged() {
     run(async {
         let endpoint = Http1Endpoint::start("c1");
-        let app = tests::App::new("shop").host("shop.test").path("/a").endpoint("v1", "c1", endpoint.address());
+        let app =
+            tests::App::new("shop").host("shop.test").path("/a").endpoint("v1", "c1", endpoint.address());
         let empty = tests::App::new("empty").host("empty.test");
         let config = Config::new().app(&app).app(&empty).access_log("access.log", "json");
         let gateway = Gateway::start(&config);
@@ -203,7 +214,10 @@ fn refusals_say_why_and_are_counted_and_logged() {
             assert!(reasons.contains(&reason), "{reason} in {reasons:?}");
             assert!(gateway.metrics().count("sluice_requests_total", &[("reason", reason)]) >= 1, "{reason}");
         }
-        assert_eq!(gateway.metrics().count("sluice_requests_total", &[("app", "shop"), ("version", "v1")]), 1);
+        assert_eq!(
+            gateway.metrics().count("sluice_requests_total", &[("app", "shop"), ("version", "v1")]),
+            1
+        );
     });
 }
 

@@ -47,8 +47,8 @@ fn both_versions_are_served_on_one_listener() {
 #[test]
 fn a_listener_without_http2_refuses_the_preface() {
     let endpoint = Http1Endpoint::start("c1");
-    let config = Config::in_front_of(endpoint.address())
-        .listener("old", &[r#"protocol = "http""#, "http2 = false"]);
+    let config =
+        Config::in_front_of(endpoint.address()).listener("old", &[r#"protocol = "http""#, "http2 = false"]);
     let gateway = Gateway::start(&config);
     let mut client = RawClient::connect(gateway.listener("old"));
     client.send(PREFACE);

@@ -1,5 +1,6 @@
 //! HTTP/2 on both sides, and what leaves HTTP, seen from both ends.
 
+mod attacks;
 mod client;
 mod endpoint;
 mod flow;

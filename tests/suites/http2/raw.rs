@@ -95,10 +95,6 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub fn ends_stream(&self) -> bool {
-        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
-    }
-
     /// The status, where the peer's table of fields has one for it (RFC 7541 appendix A).
     pub fn status(&self) -> Option<u16> {
         // A dynamic table's size may be said first.
@@ -118,10 +114,6 @@ impl Frame {
     /// Why, of a RST_STREAM or a GOAWAY.
     pub fn code(&self) -> u32 {
         self.word(if self.kind == GOAWAY { 4 } else { 0 })
-    }
-
-    pub fn last_stream(&self) -> u32 {
-        self.word(0)
     }
 }
 
@@ -177,6 +169,28 @@ impl Raw {
                     seen.push(frame);
                 }
                 ended => panic!("no {what}: {ended:?} after {seen:?}"),
+            }
+        }
+    }
+
+    /// Whether stream 1 is refused, with an answer or a reset, or the whole connection is.
+    ///
+    /// # Panics
+    /// When nothing comes.
+    #[track_caller]
+    pub fn receive_until_refused(&mut self) -> bool {
+        let end = self.receive_until(|frame| frame.stream == 1 || frame.kind == GOAWAY);
+        end.is_none_or(|frame| frame.kind != HEADERS || frame.status() != Some(200))
+    }
+
+    /// The first frame that is `wanted`; `None` when the connection ends before.
+    fn receive_until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
+        loop {
+            match self.receive() {
+                Ok(Some(frame)) if wanted(&frame) => return Some(frame),
+                Ok(Some(_)) => {}
+                Err(error) if is_quiet(&error) => panic!("nothing comes"),
+                Ok(None) | Err(_) => return None,
             }
         }
     }

@@ -150,7 +150,8 @@ fn a_response_that_breaks_off_is_never_taken_for_a_whole_one() {
             let mut client = gateway.connect();
             client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
             client.try_receive("GET").expect_err("the response is cut");
-            let counted = || gateway.metrics().count("sluice_requests_total", &[("reason", "upstream_truncated")]);
+            let counted =
+                || gateway.metrics().count("sluice_requests_total", &[("reason", "upstream_truncated")]);
             eventually(DEADLINE, "both are counted", || counted() == 2);
         }
     });

@@ -13,8 +13,7 @@ use tests::{
 use crate::client::{Client, get};
 use crate::{before_http1, run, until};
 
-const UPGRADE: &str =
-    "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -94,7 +93,9 @@ fn a_tunnel_outlives_its_route_and_its_endpoints_place_in_the_app() {
     client.wire.exactly(5).expect("hello comes");
     let other = Http1Endpoint::start("other");
     gateway.put_app(&App::everything(other.address()));
-    eventually(DEADLINE, "the other one is asked", || other.requests() > 0 || gateway.get("a", "/").text() == "other");
+    eventually(DEADLINE, "the other one is asked", || {
+        other.requests() > 0 || gateway.get("a", "/").text() == "other"
+    });
     echoes(&mut client, b"still there");
     assert_eq!(tunnels(&gateway), 1);
     gateway.remove_app("all");
@@ -203,7 +204,8 @@ fn connect_is_refused_where_no_app_allows_it() {
 #[test]
 fn connect_reaches_an_app_that_allows_it() {
     let endpoint = RawEndpoint::start(|wire, _| echo(wire));
-    let gateway = Gateway::start(&Config::new().app(&App::everything(endpoint.address()).line("connect = true")));
+    let gateway =
+        Gateway::start(&Config::new().app(&App::everything(endpoint.address()).line("connect = true")));
     let mut client = gateway.connect();
     client.send("CONNECT db.test:3306 HTTP/1.1\r\nHost: db.test:3306\r\n\r\n");
     let head = client.receive_head();

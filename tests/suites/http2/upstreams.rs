@@ -192,7 +192,12 @@ fn an_endpoint_that_breaks_rules_fails_its_requests_and_nothing_else() {
             // A window of nothing, which no connection may have.
             0 => wire.send(&frame(DATA, 0, 0, b"x")),
             // HPACK that names no field.
-            1 => wire.send(&frame(HEADERS, END_HEADERS | END_STREAM, head.stream, &[0xff, 0xff, 0xff, 0xff, 0x7f])),
+            1 => wire.send(&frame(
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                head.stream,
+                &[0xff, 0xff, 0xff, 0xff, 0x7f],
+            )),
             _ => answer(wire, head.stream, b"done"),
         });
         let gateway = one_worker(endpoint.address());
