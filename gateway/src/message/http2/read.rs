@@ -36,8 +36,7 @@ impl Text {
         if self.fields.len() == MAX_FIELDS {
             return Err(Malformed::TooManyFields);
         }
-        // RFC 9113 section 8.2.1.
-        if matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t']) {
+        if is_padded(value) {
             return Err(Malformed::Grammar);
         }
         let name = self.push(name);
@@ -51,6 +50,13 @@ impl Text {
 
     /// RFC 9113 section 8.2.3: one cookie's pairs may come in many fields, and leave in one.
     fn join_cookie(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        if is_padded(value) {
+            return Err(Malformed::Grammar);
+        }
+        if value.is_empty() {
+            // The joint alone would end in a space.
+            return Ok(());
+        }
         if self.bytes.len() + value.len() > MAX_HEAD_BYTES {
             return Err(Malformed::HeadTooLong);
         }
@@ -88,6 +94,11 @@ impl Text {
         }
         Ok(())
     }
+}
+
+/// RFC 9113 section 8.2.1: no value begins or ends with white space.
+fn is_padded(value: &[u8]) -> bool {
+    matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 /// The head that HTTP/1.1 would have, and what it says. Extended CONNECT (RFC 8441) becomes what it
