@@ -224,3 +224,40 @@ fn a_proxy_header_is_taken_to_its_last_byte() {
 fn rustls_finds_the_name_that_we_find() {
     holds_for_seeds_and_their_mutations("client_hello", BINARY_WORDS, oracle::client_hello);
 }
+
+/// Field lines and pseudo-fields with which HTTP/2 and HTTP/1.1 part ways.
+const HTTP2_WORDS: &[&str] = &[
+    "\n",
+    "\r\n",
+    ": ",
+    " ",
+    "cookie: c=3\n",
+    "te: trailers\n",
+    "te: gzip\n",
+    "host: shop.example\n",
+    "content-length: 5\n",
+    "content-length: 0\n",
+    "connection: close\n",
+    "upgrade: websocket\n",
+    "transfer-encoding: chunked\n",
+    "keep-alive: 5\n",
+    "expect: 100-continue\n",
+    "CONNECT",
+    "OPTIONS",
+    "HEAD",
+    "*",
+    "/../",
+    "?",
+    "@",
+    "[::1]",
+    ":443",
+    "204",
+    "101",
+    "\t",
+    "\u{e9}",
+];
+
+#[test]
+fn heads_mean_the_same_in_both_versions_of_http() {
+    holds_for_seeds_and_their_mutations("h2_translation", HTTP2_WORDS, oracle::http2_translation);
+}

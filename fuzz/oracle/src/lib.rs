@@ -15,6 +15,7 @@ mod requests;
 mod responses;
 mod roundtrip;
 mod theirs;
+mod translation;
 
 pub use chunked::chunked;
 pub use client_hello::client_hello;
@@ -22,6 +23,7 @@ pub use proxy_header::proxy_header;
 pub use registry::registry_values;
 pub use requests::requests;
 pub use responses::responses;
+pub use translation::http2_translation;
 
 /// Bytes as a failed assertion shows them.
 fn shown(bytes: &[u8]) -> String {

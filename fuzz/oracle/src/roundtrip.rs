@@ -49,7 +49,7 @@ pub fn request(request: &Request, is_trusted: bool) {
     agree(&received, &bytes);
 }
 
-fn is_near_a_limit(fields: &Fields, head: &[u8]) -> bool {
+pub fn is_near_a_limit(fields: &Fields, head: &[u8]) -> bool {
     fields.iter().count() + ADDED_FIELDS > MAX_FIELDS || head.len() + ADDED_BYTES > MAX_HEAD_BYTES
 }
 
@@ -108,6 +108,16 @@ fn same_forwarded_body(before: &Body, after: &Body) {
     assert_eq!(shown(&before.tail), shown(&after.tail));
 }
 
+/// Whether nobody but the two ends owns fields of this kind.
+pub fn passing(kind: FieldKind) -> bool {
+    use FieldKind::{
+        ContentType, GrpcTimeout, Other, Referer, SecWebSocketAccept, SecWebSocketKey, UserAgent,
+    };
+    let passing =
+        [Other, UserAgent, Referer, ContentType, GrpcTimeout, SecWebSocketKey, SecWebSocketAccept];
+    passing.contains(&kind)
+}
+
 /// Fields that nobody owns pass in their order with their values, unless Connection names them; those of
 /// the connection are gone.
 fn fields_pass(
@@ -117,14 +127,6 @@ fn fields_pass(
     forwarded: &[u8],
     is_option: impl Fn(&[u8]) -> bool,
 ) {
-    let passing = |kind| {
-        use FieldKind::{
-            ContentType, GrpcTimeout, Other, Referer, SecWebSocketAccept, SecWebSocketKey, UserAgent,
-        };
-        let passing =
-            [Other, UserAgent, Referer, ContentType, GrpcTimeout, SecWebSocketKey, SecWebSocketAccept];
-        passing.contains(&kind)
-    };
     let wanted: Vec<_> = before
         .iter()
         .filter(|field| passing(field.kind) && !is_option(field.name.within(head)))
