@@ -17,7 +17,7 @@ use crate::listener::Stream;
 use crate::listener::tls::Alpn;
 use crate::message::response::{MAX_HEAD_BYTES, ResponseHead};
 use crate::message::scan::HeadScan;
-use crate::message::{FieldKind, Framing, Method};
+use crate::message::{FieldKind, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
 use crate::worker::{Buffer, Buffers, Deadline, Worker};
@@ -190,7 +190,7 @@ async fn open_http2(
         }
         // Another attempt needs it again.
         let head = heads.http2.as_deref().cloned().ok_or(OpenError::Refused(Reason::BadRequest))?;
-        let is_all = facts.framing == Framing::None && facts.upgrade.is_none();
+        let is_all = !facts.has_body() && facts.upgrade.is_none();
         match Exchange::begin(lease, head, is_all) {
             Ok(exchange) => return Ok((Upstream::Http2(Box::new(exchange)), is_reused)),
             // Its endpoint had said that it takes no more; it is not found again.
