@@ -31,6 +31,7 @@ const PREFACE_BYTES: usize = 24;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const END_STREAM: u8 = 1;
 
 /// What a connection has left, in frames.
@@ -69,6 +70,11 @@ impl Account {
     }
 }
 
+/// The first frame was another one (RFC 9113 section 3.4), which h2 does not mind.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("an HTTP/2 connection has to begin with SETTINGS")]
+pub struct NoSettings;
+
 /// Follows the frames in a stream of bytes, whatever pieces it comes in.
 #[derive(Debug)]
 pub struct FrameScan {
@@ -76,16 +82,20 @@ pub struct FrameScan {
     skip: usize,
     header: [u8; HEADER_BYTES],
     filled: usize,
+    has_begun: bool,
 }
 
 impl FrameScan {
     /// Of a connection whose preface has yet to come.
     pub fn at_preface() -> Self {
-        Self { skip: PREFACE_BYTES, header: [0; HEADER_BYTES], filled: 0 }
+        Self { skip: PREFACE_BYTES, header: [0; HEADER_BYTES], filled: 0, has_begun: false }
     }
 
     /// What the frames that begin in `bytes` cost.
-    pub fn cost(&mut self, mut bytes: &[u8]) -> i64 {
+    ///
+    /// # Errors
+    /// [`NoSettings`].
+    pub fn cost(&mut self, mut bytes: &[u8]) -> Result<i64, NoSettings> {
         let mut cost = 0;
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
@@ -98,11 +108,14 @@ impl FrameScan {
             if self.filled == HEADER_BYTES {
                 self.filled = 0;
                 let [high, middle, low, kind, flags, ..] = self.header;
+                if !std::mem::replace(&mut self.has_begun, true) && kind != SETTINGS {
+                    return Err(NoSettings);
+                }
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
                 cost += cost_of(kind, flags, self.skip);
             }
         }
-        cost
+        Ok(cost)
     }
 }
 
@@ -146,7 +159,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             let taken = this.before.split_to(this.before.len().min(buffer.remaining()));
             buffer.put_slice(&taken);
         }
-        this.account.pay(this.scan.cost(&buffer.filled()[from..]));
+        let cost = this.scan.cost(&buffer.filled()[from..]);
+        this.account.pay(cost.map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?);
         Poll::Ready(Ok(()))
     }
 }
@@ -208,9 +222,17 @@ mod tests {
         let wanted = 1 + 1 + RESET_COST + 1;
         for size in 1..bytes.len() {
             let mut scan = FrameScan::at_preface();
-            let cost: i64 = bytes.chunks(size).map(|piece| scan.cost(piece)).sum();
+            let cost: i64 = bytes.chunks(size).map(|piece| scan.cost(piece).unwrap()).sum();
             assert_eq!(cost, wanted, "in pieces of {size}");
         }
+    }
+
+    #[test]
+    fn a_connection_begins_with_settings() {
+        let preface = [b'P'; PREFACE_BYTES];
+        let mut scan = FrameScan::at_preface();
+        assert_eq!(scan.cost(&preface), Ok(0));
+        assert_eq!(scan.cost(&frame(HEADERS, 5, 3)), Err(NoSettings));
     }
 
     #[test]
