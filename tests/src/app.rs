@@ -69,9 +69,23 @@ impl App {
     }
 
     /// An endpoint that speaks plain bytes.
-    pub fn tcp_endpoint(mut self, version: &str, instance: &str, address: SocketAddr) -> Self {
+    pub fn tcp_endpoint(self, version: &str, instance: &str, address: SocketAddr) -> Self {
+        self.speaking("tcp", version, instance, address)
+    }
+
+    /// An endpoint for datagrams.
+    pub fn udp_endpoint(self, version: &str, instance: &str, address: SocketAddr) -> Self {
+        self.speaking("udp", version, instance, address)
+    }
+
+    /// An endpoint that speaks HTTP/2 without TLS.
+    pub fn h2_endpoint(self, version: &str, instance: &str, address: SocketAddr) -> Self {
+        self.speaking("h2", version, instance, address)
+    }
+
+    fn speaking(mut self, protocol: &str, version: &str, instance: &str, address: SocketAddr) -> Self {
         self = self.weighted(version, instance, address, 1);
-        self.endpoints.push_str("protocol = \"tcp\"\n");
+        writeln!(self.endpoints, "protocol = {protocol:?}").expect("a string takes all");
         self
     }
 

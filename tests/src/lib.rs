@@ -7,6 +7,7 @@
 //! Everything here panics with what it saw where a test could only do the same.
 
 mod app;
+mod certificate;
 mod client;
 mod command;
 mod config;
@@ -19,12 +20,16 @@ mod kazoo;
 mod load;
 mod message;
 mod metrics;
+mod port;
+mod program;
+mod python;
 mod raw_endpoint;
 mod server;
 mod wire;
 mod zookeeper;
 
 pub use app::App;
+pub use certificate::Certificate;
 pub use client::RawClient;
 pub use command::{Finished, finish};
 pub use config::Config;
@@ -37,6 +42,9 @@ pub use kazoo::{AnsweredAt, Kazoo, KazooError, KazooNode};
 pub use load::{Load, LoadReport};
 pub use message::{Fields, Framing, Request, Response, ResponseHead};
 pub use metrics::Metrics;
+pub use port::HeldPort;
+pub use program::Program;
+pub use python::python;
 pub use raw_endpoint::{RawEndpoint, contains, read_head};
 pub use server::Server;
 pub use wire::Wire;

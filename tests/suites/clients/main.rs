@@ -1,0 +1,7 @@
+//! Clients and servers that are not ours, with the gateway between them: what their authors understand
+//! by the protocols has to be what we do. Whatever is missing here is installed by
+//! scripts/install-test-deps; nothing is skipped.
+
+mod curl;
+mod front;
+mod openssl;
