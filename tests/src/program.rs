@@ -1,6 +1,7 @@
 //! Programs that run until the test is over: servers that are not ours, and clients that are watched.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,9 +29,19 @@ impl Program {
     pub fn start(command: &mut Command) -> Self {
         let folder = TempDir::with_prefix("sluice-test-").expect("a temporary folder can be made");
         let file = |name| File::create(folder.path().join(name)).expect("the temporary folder is ours");
-        command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+        command.stdin(Stdio::piped()).stdout(file("stdout")).stderr(file("stderr"));
         let child = spawn(command);
         Self { name: format!("{command:?}"), child, folder }
+    }
+
+    /// Gives it a line on its standard input.
+    ///
+    /// # Panics
+    /// When it does not read any more.
+    #[track_caller]
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.child.0.stdin.as_mut().expect("it is piped");
+        writeln!(stdin, "{line}").expect("the program reads");
     }
 
     /// Polls `is_ready`, and the process.

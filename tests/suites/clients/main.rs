@@ -4,4 +4,8 @@
 
 mod curl;
 mod front;
+mod grpc;
+mod nghttp;
 mod openssl;
+mod script;
+mod websockets;
