@@ -26,8 +26,8 @@ use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
 use crate::admin::{self, AdminState};
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
 use crate::control::{Applied, Applier, on_transition};
-use crate::listener::tls::Certificates;
-use crate::listeners::{CertificateList, Listeners};
+use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
+use crate::listeners::Listeners;
 use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::table::RoutingTable;
@@ -57,7 +57,7 @@ pub struct Gateway {
     pub(crate) config: Config,
     pub(crate) files: FileReloader,
     pub(crate) listeners: Listeners,
-    pub(crate) certificates: CertificateList,
+    pub(crate) tls: Arc<TlsRegistry>,
     pub(crate) reloads: Arc<Reloads>,
     registry: Arc<dyn Registry>,
     pub admin_address: Option<SocketAddr>,
@@ -80,7 +80,10 @@ impl Gateway {
         let workers = config.gateway.workers;
         let (tellers, commands): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let listener_metrics = Arc::new(ListenerMetrics::new(workers));
-        let mut listeners = Listeners::new(tellers, listener_metrics.clone());
+        let upstream_tls =
+            UpstreamProfiles::load(&config.gateway.upstream_tls).context("cannot set up TLS to endpoints")?;
+        let tls = Arc::new(TlsRegistry::new(upstream_tls.clone()));
+        let mut listeners = Listeners::new(tellers, listener_metrics.clone(), tls.clone());
         let plan = listeners.plan(&config.gateway.listeners)?;
         let admin_socket = match &config.admin {
             Some(admin) => Some(admin::bind(admin.address).await?),
@@ -95,7 +98,8 @@ impl Gateway {
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
-        let settings = Settings { base_domain: config.gateway.base_domain.clone(), shards: workers };
+        let base_domain = config.gateway.base_domain.clone();
+        let settings = Settings { base_domain, shards: workers, upstream_tls };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
@@ -114,13 +118,14 @@ impl Gateway {
             applied,
             probes,
             serving: serving.watch(),
+            tls: tls.clone(),
         };
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
             let state = AdminState::new(config.gateway.id.clone(), sources.clone(), Exporter::new(sources));
             tasks.push(admin::start(socket, state, control.clone()));
         }
-        let gateway = Self {
+        let mut gateway = Self {
             serving,
             shared,
             workers,
@@ -129,13 +134,13 @@ impl Gateway {
             tasks,
             config,
             files: reloader,
-            certificates: listeners.certificates(),
+            tls,
             listeners,
             reloads,
             registry,
             admin_address,
         };
-        gateway.watch_certificates();
+        gateway.tasks.push(gateway.watch_certificates());
         gateway.serving.serve();
         Ok(gateway)
     }
@@ -145,23 +150,15 @@ impl Gateway {
         self.registry.clone()
     }
 
-    fn watch_certificates(&self) {
-        let (certificates, cancel) = (self.certificates.clone(), self.control.clone());
+    fn watch_certificates(&self) -> tokio::task::JoinHandle<()> {
+        let (tls, cancel) = (self.tls.clone(), self.control.clone());
         tokio::spawn(async move {
+            // The first look warns of what expires soon.
+            tls.refresh();
             while cancel.run_until_cancelled(tokio::time::sleep(CERTIFICATE_INTERVAL)).await.is_some() {
-                refresh(&certificates.load());
+                tls.refresh();
             }
-        });
-    }
-}
-
-pub(crate) fn refresh(certificates: &[(Arc<str>, Arc<Certificates>)]) {
-    for (listener, certificates) in certificates {
-        match certificates.refresh() {
-            Ok(true) => tracing::info!(%listener, "new certificates in force"),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%listener, %error, "certificates rejected; the former ones stay"),
-        }
+        })
     }
 }
 

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use socket2::Socket;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::config::{ListenerConfig, ListenerProtocol};
-use crate::listener::tls::Certificates;
+use crate::listener::tls::{ServerTls, TlsRegistry};
 use crate::listener::{Bound, ListenerId, Speaks, bind, listen, local_address};
 use crate::metrics::ListenerMetrics;
 use crate::serve::Command;
@@ -24,15 +23,12 @@ use crate::serve::Command;
 /// that does not come to it keeps the next change waiting no longer.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// The certificates in use, by listener.
-pub type CertificateList = Arc<ArcSwap<Vec<(Arc<str>, Arc<Certificates>)>>>;
-
 #[derive(Debug)]
 pub struct Listeners {
     /// One per worker.
     workers: Vec<UnboundedSender<Command>>,
     metrics: Arc<ListenerMetrics>,
-    certificates: CertificateList,
+    tls: Arc<TlsRegistry>,
     /// In the order of the configuration.
     open: Vec<OpenListener>,
     /// The last number given; 0 is nobody's.
@@ -45,7 +41,7 @@ struct OpenListener {
     config: ListenerConfig,
     /// With the port that was free where the configuration says 0.
     address: SocketAddr,
-    certificates: Option<Arc<Certificates>>,
+    tls: Option<Arc<ServerTls>>,
     /// Ends when the last worker has closed its socket.
     held: watch::Receiver<()>,
 }
@@ -73,13 +69,12 @@ enum Step {
 }
 
 impl Listeners {
-    pub fn new(workers: Vec<UnboundedSender<Command>>, metrics: Arc<ListenerMetrics>) -> Self {
-        Self { workers, metrics, certificates: CertificateList::default(), open: Vec::new(), last_id: 0 }
-    }
-
-    /// The certificates that are in use at any time.
-    pub fn certificates(&self) -> CertificateList {
-        self.certificates.clone()
+    pub fn new(
+        workers: Vec<UnboundedSender<Command>>,
+        metrics: Arc<ListenerMetrics>,
+        tls: Arc<TlsRegistry>,
+    ) -> Self {
+        Self { workers, metrics, tls, open: Vec::new(), last_id: 0 }
     }
 
     /// Finds out what has to be done and tries all of it that can fail.
@@ -127,21 +122,38 @@ impl Listeners {
         let config = config.clone();
         if let Some(open) = known {
             let (id, address, held) = (open.id, open.address, open.held.clone());
-            let (certificates, step) = if open.config == config {
-                (open.certificates.clone(), Step::Keep)
+            let (tls, step) = if open.config == config {
+                (open.tls.clone(), Step::Keep)
             } else {
-                let (speaks, certificates) = set_up(&config, address)?;
-                (certificates, Step::Change(speaks))
+                let (speaks, tls) = self.set_up(&config, address)?;
+                (tls, Step::Change(speaks))
             };
-            return Ok(Planned { listener: OpenListener { id, config, address, certificates, held }, step });
+            return Ok(Planned { listener: OpenListener { id, config, address, tls, held }, step });
         }
         let sockets =
             bind(config.address, self.workers.len()).map_err(|error| self.explain(&config, error))?;
         let address = sockets.first().map_or(Ok(config.address), local_address)?;
-        let (speaks, certificates) = set_up(&config, address)?;
+        let (speaks, tls) = self.set_up(&config, address)?;
         let (holds, held) = watch::channel(());
         let step = Step::Open { speaks, sockets, held: holds };
-        Ok(Planned { listener: OpenListener { id, config, address, certificates, held }, step })
+        Ok(Planned { listener: OpenListener { id, config, address, tls, held }, step })
+    }
+
+    /// What is spoken at `address`, and with what certificates.
+    fn set_up(
+        &self,
+        config: &ListenerConfig,
+        address: SocketAddr,
+    ) -> anyhow::Result<(Speaks, Option<Arc<ServerTls>>)> {
+        let name = config.name.clone();
+        Ok(match &config.protocol {
+            ListenerProtocol::Tcp { app } => (Speaks::Tcp { name, app: app.clone() }, None),
+            ListenerProtocol::Http { tls, http2, https } => {
+                let tls = tls.as_ref().map(|tls| self.tls.prepare(tls, *http2)).transpose()?;
+                let (authority, https) = (address.to_string(), https.into());
+                (Speaks::Http { name, tls: tls.clone(), http2: *http2, authority, https }, tls)
+            }
+        })
     }
 
     /// Who has the port, if it is ourselves: the socket to come cannot be bound before that one is closed,
@@ -172,10 +184,8 @@ impl Listeners {
             self.open.push(listener);
         }
         report(&former, &self.open, drain);
-        let certificates = self.open.iter();
-        let certificates =
-            certificates.filter_map(|l| Some((l.config.name.clone(), l.certificates.clone()?)));
-        self.certificates.store(Arc::new(certificates.collect()));
+        let served = self.open.iter().filter_map(|open| Some((open.config.name.clone(), open.tls.clone()?)));
+        self.tls.adopt(served.collect());
         let gone: Vec<_> =
             former.into_iter().filter(|old| self.open.iter().all(|new| new.id != old.id)).collect();
         for listener in &gone {
@@ -253,39 +263,24 @@ fn report(former: &[OpenListener], now: &[OpenListener], drain: Duration) {
     }
 }
 
-/// What is spoken at `address`, with the certificates for it.
-fn set_up(
-    config: &ListenerConfig,
-    address: SocketAddr,
-) -> anyhow::Result<(Speaks, Option<Arc<Certificates>>)> {
-    let name = config.name.clone();
-    Ok(match &config.protocol {
-        ListenerProtocol::Tcp { app } => (Speaks::Tcp { name, app: app.clone() }, None),
-        ListenerProtocol::Http { tls } => {
-            let certificates = tls.as_ref().map(|tls| Certificates::load(&tls.certificates)).transpose()?;
-            let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
-            (Speaks::Http { name, tls, authority: address.to_string() }, certificates)
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HttpsConfig;
 
     fn config(name: &str, address: &str) -> ListenerConfig {
-        let protocol = ListenerProtocol::Http { tls: None };
+        let protocol = ListenerProtocol::Http { tls: None, http2: true, https: HttpsConfig::default() };
         ListenerConfig { name: name.into(), address: address.parse().unwrap(), protocol }
     }
 
     /// Listeners numbered from 1, as `(name, configured address, actual address)`.
     fn listeners(open: &[(&str, &str, &str)]) -> Listeners {
-        let mut listeners = Listeners::new(Vec::new(), Arc::new(ListenerMetrics::new(0)));
+        let mut listeners = Listeners::new(Vec::new(), Arc::new(ListenerMetrics::new(0)), Arc::default());
         let open = open.iter().zip(1..).map(|((name, configured, actual), id)| OpenListener {
             id: ListenerId(id),
             config: config(name, configured),
             address: actual.parse().unwrap(),
-            certificates: None,
+            tls: None,
             held: watch::channel(()).1,
         });
         listeners.open = open.collect();

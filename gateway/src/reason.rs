@@ -25,10 +25,14 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// In clear text, where the listener or the app wants https.
+    HttpsRequired, "https_required", 308;
     /// The message breaks a rule of RFC 9112 or RFC 9110.
     BadRequest, "bad_request", 400;
     /// A body that breaks the chunked coding, found after its head was accepted.
     BadBody, "bad_body", 400;
+    /// The app wants a client certificate, and none was verified.
+    ClientCertificateRequired, "client_certificate_required", 403;
     /// No app claims the host.
     UnknownHost, "unknown_host", 404;
     /// The host is claimed, this path of it is not.
@@ -42,6 +46,8 @@ reasons! {
     UriTooLong, "uri_too_long", 414;
     /// An expectation other than 100-continue.
     ExpectationFailed, "expectation_failed", 417;
+    /// The host is not one that the client verified us as (RFC 9110 section 15.5.20).
+    MisdirectedRequest, "misdirected_request", 421;
     HeadTooLarge, "head_too_large", 431;
     /// The client went away or stopped reading before it had its response (nginx's number for it).
     ClientAbort, "client_abort", 499;
@@ -59,6 +65,10 @@ reasons! {
     UpstreamBadResponse, "upstream_bad_response", 502;
     /// The endpoint's response broke off; the client's connection was cut so that it can tell.
     UpstreamTruncated, "upstream_truncated", 502;
+    /// The endpoint did not prove who it is, or no TLS could be spoken with it.
+    UpstreamTlsFailed, "upstream_tls_failed", 502;
+    /// The app wants TLS to its endpoints that this gateway has no settings for.
+    UpstreamTlsUnknown, "upstream_tls_unknown", 502;
     /// The app has no endpoint at all.
     NoEndpoint, "no_endpoint", 503;
     /// The app has endpoints, and none of them may take traffic.
@@ -94,12 +104,14 @@ impl From<Malformed> for Reason {
 /// The reason phrase of a status that the gateway itself answers with.
 pub fn phrase(status: u16) -> &'static str {
     match status {
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::app::{Gateway, refresh};
+use crate::app::Gateway;
 use crate::config::{self, Config};
 
 impl Gateway {
@@ -12,7 +12,7 @@ impl Gateway {
     /// says why, and so does the metric `sluice_config_reload_success`.
     pub async fn reload(&mut self, path: &Path) {
         self.files.reload();
-        refresh(&self.certificates.load());
+        self.tls.reload();
         if let Some(log) = &self.log {
             log.reopen();
         }

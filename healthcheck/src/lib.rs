@@ -15,7 +15,7 @@ mod test_server;
 mod verdict;
 
 pub use cell::{HealthCell, HealthReport, LastError};
-pub use probe::{ProbeError, ProbeResult};
+pub use probe::{ProbeError, ProbeResult, ProbeTls};
 pub use schedule::{Checker, OnTransition, ProbeTarget};
 pub use stats::ProbeStats;
 pub use verdict::{State, Transition};

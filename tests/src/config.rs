@@ -12,6 +12,7 @@ pub struct Config {
     registry: String,
     gateway: Vec<String>,
     listeners: Vec<ListenerConfig>,
+    sections: Vec<String>,
     access_log: (String, String),
     pub(crate) files: Vec<(String, String)>,
 }
@@ -48,6 +49,7 @@ impl Config {
                 r#"base_domain = "apps.test""#.to_owned(),
             ],
             listeners: vec![web],
+            sections: Vec::new(),
             access_log: ("off".to_owned(), "json".to_owned()),
             files: Vec::new(),
         }
@@ -97,6 +99,12 @@ impl Config {
         self
     }
 
+    /// One more section, with its heading.
+    pub fn section(mut self, text: &str) -> Self {
+        self.sections.push(text.to_owned());
+        self
+    }
+
     pub fn access_log(mut self, path: &str, format: &str) -> Self {
         self.access_log = (path.to_owned(), format.to_owned());
         self
@@ -110,6 +118,9 @@ impl Config {
             text.push_str(&format!(
                 "\n[[gateway.listener]]\nname = \"{name}\"\naddress = \"{address}\"\n{lines}\n"
             ));
+        }
+        for section in &self.sections {
+            text.push_str(&format!("\n{section}\n"));
         }
         let (path, format) = &self.access_log;
         text.push_str(&format!("\n[gateway.access_log]\npath = \"{path}\"\nformat = \"{format}\"\n"));

@@ -31,6 +31,21 @@ pub struct AppSpec {
     pub connect: bool,
     /// Protocols that a client may leave HTTP for, in lower case; `None`: any, `h2c` and TLS excepted.
     pub upgrades: Option<Vec<Arc<str>>>,
+    /// `None`: endpoints are spoken to in clear text.
+    pub tls: Option<AppTls>,
+    /// Requests without a verified client certificate are refused.
+    pub requires_client_certificate: bool,
+    /// Requests in clear text are sent to https.
+    pub https_only: bool,
+}
+
+/// How endpoints are spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppTls {
+    /// A name that every gateway has settings for.
+    pub profile: Arc<str>,
+    /// What endpoints must prove to be. `None`: the profile's, or the app's first exact host.
+    pub server_name: Option<Arc<str>>,
 }
 
 impl AppSpec {
@@ -46,6 +61,9 @@ impl AppSpec {
             probing: true,
             connect: false,
             upgrades: None,
+            tls: None,
+            requires_client_certificate: false,
+            https_only: false,
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// Milliseconds per unit.
-const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// Reads a whole number and its unit: `300ms`, `5s`, `1m`, `2h`.
+/// Reads a whole number and its unit: `300ms`, `5s`, `1m`, `2h`, `365d`.
 ///
 /// # Errors
 /// What to write instead, when `text` is anything else, or more milliseconds than 64 bits hold.
@@ -13,7 +13,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || {
         let shown = super::node::quote(text);
         format!(
-            "{shown} is no duration; write a whole number with ms, s, m or h, such as \"300ms\" or \"5s\""
+            "{shown} is no duration; write a whole number with ms, s, m, h or d, such as \"300ms\" or \"5s\""
         )
     };
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;

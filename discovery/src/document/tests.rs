@@ -39,7 +39,7 @@ fn mistakes_name_file_line_key_and_what_to_write() {
         ("enabled = 1", "a.toml:1: enabled: must be true or false, not the integer 1"),
         (
             "timeout = \"5\"",
-            "a.toml:1: timeout: \"5\" is no duration; write a whole number with ms, s, m or h, such as \"300ms\" or \"5s\"",
+            "a.toml:1: timeout: \"5\" is no duration; write a whole number with ms, s, m, h or d, such as \"300ms\" or \"5s\"",
         ),
         (
             "timeout = 5",
@@ -85,13 +85,20 @@ fn reported_mistakes_are_bounded_and_the_rest_is_counted() {
 
 #[test]
 fn durations_read_and_show() {
-    for (text, millis) in [("300ms", 300), ("5s", 5_000), ("1m", 60_000), ("2h", 7_200_000), ("0s", 0)] {
+    for (text, millis) in [
+        ("300ms", 300),
+        ("5s", 5_000),
+        ("1m", 60_000),
+        ("2h", 7_200_000),
+        ("365d", 31_536_000_000),
+        ("0s", 0),
+    ] {
         assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
         assert_eq!(show_duration(Duration::from_millis(millis)), text);
     }
     assert_eq!(show_duration(Duration::from_millis(90_000)), "90s");
     for bad in
-        ["", "5", "s", "-1s", "1.5s", "5 s", "5d", "99999999999999999999s", "18446744073709551615h", "٣s"]
+        ["", "5", "s", "-1s", "1.5s", "5 s", "5y", "99999999999999999999s", "18446744073709551615h", "٣s"]
     {
         assert!(parse_duration(bad).is_err(), "{bad}");
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use topology::{AppSpec, Balance, HostPattern, PathMatch, Split, VersionId};
+use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, Split, VersionId};
 
 use super::health::read_health;
 use crate::document::Table;
@@ -20,6 +20,8 @@ const MAX_SPLIT: usize = 100;
 const MAX_LISTENER_NAME_BYTES: usize = 64;
 /// IANA's registry of upgrade tokens has fewer.
 const MAX_UPGRADES: usize = 16;
+/// A profile's name is as long as a listener's.
+const MAX_PROFILE_NAME_BYTES: usize = 64;
 
 /// `None` when a mistake was reported that leaves no spec to return.
 pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
@@ -32,6 +34,9 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let (health, probing) = read_health(table);
     let connect = table.boolean("connect");
     let upgrades = table.list("upgrades", MAX_UPGRADES, upgrade).map(distinct);
+    let tls = read_tls(table);
+    let client_certificate = table.choice("client_certificate", &[("required", true)]);
+    let https_only = table.boolean("https_only");
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -42,6 +47,9 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         probing,
         connect: connect.unwrap_or(false),
         upgrades,
+        tls,
+        requires_client_certificate: client_certificate.unwrap_or_default(),
+        https_only: https_only.unwrap_or_default(),
     })
 }
 
@@ -55,6 +63,23 @@ fn read_listeners(table: &Table<'_>) -> Option<Vec<Arc<str>>> {
     })?;
     table.refuse_empty("listeners", "name a listener, or leave it out for every HTTP listener");
     Some(distinct(listeners))
+}
+
+fn read_tls(spec: &Table<'_>) -> Option<AppTls> {
+    let table = spec.table("tls")?;
+    let profile = table.parsed("profile", |name| {
+        let is_name = (1..=MAX_PROFILE_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control);
+        let message = || format!("is no profile's name; write 1 to {MAX_PROFILE_NAME_BYTES} characters");
+        is_name.then(|| Arc::from(name)).ok_or_else(message)
+    });
+    let example = "profile = \"internal\", the name of a [[gateway.upstream_tls]] section";
+    let profile = table.required("profile", profile, example);
+    let server_name = table.parsed("server_name", |name| match HostPattern::parse(name) {
+        Ok(HostPattern::Exact(name)) => Ok(name),
+        _ => Err("is no name that a certificate can prove; write shop.internal, or an IP address"),
+    });
+    table.finish();
+    Some(AppTls { profile: profile?, server_name })
 }
 
 fn read_split(table: &Table<'_>) -> Option<Split> {

@@ -244,3 +244,20 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn tls_and_its_companions_read_alike_from_files_and_the_registry() {
+    let id = AppId::parse("shop").unwrap();
+    let file = "id = \"shop\"\nclient_certificate = \"required\"\nhttps_only = true\n\
+                tls = { profile = \"internal\", server_name = \"Shop.Internal\" }\n";
+    let value = br#"{"client_certificate": "required", "https_only": true,
+                     "tls": {"profile": "internal", "server_name": "shop.internal"}}"#;
+    let from_file = parse_app_file("shop.toml", file).unwrap().spec;
+    let from_registry = parse_app_value("/caas/app/shop", value, &id).unwrap();
+    assert_eq!(*from_file, from_registry);
+    let server_name = Some("shop.internal".into());
+    assert_eq!(from_registry.tls, Some(topology::AppTls { profile: "internal".into(), server_name }));
+    assert!(from_registry.requires_client_certificate && from_registry.https_only);
+    let without = parse_app_value("/caas/app/shop", b"{}", &id).unwrap();
+    assert_eq!((without.tls, without.requires_client_certificate, without.https_only), (None, false, false));
+}

@@ -12,6 +12,7 @@ use topology::{App, AppId, AppSpec, Endpoint, InstanceId, InstanceKey, PathMatch
 const MAX_HOSTS: usize = 1_000;
 const MAX_PATHS: usize = 1_000;
 const MAX_LISTENERS: usize = 100;
+const MAX_PROFILE_NAME_BYTES: usize = 64;
 const MAX_SPLIT: usize = 100;
 const MAX_ENDPOINTS: usize = 10_000;
 const MAX_PROBES_IN_A_ROW: u32 = 100;
@@ -93,6 +94,11 @@ fn is_within_bounds(spec: &AppSpec) {
         assert!((Duration::from_millis(1)..=health.interval).contains(&health.timeout));
         assert!((1..=MAX_PROBES_IN_A_ROW).contains(&health.rise));
         assert!((1..=MAX_PROBES_IN_A_ROW).contains(&health.fall));
+    }
+    if let Some(tls) = &spec.tls {
+        assert!((1..=MAX_PROFILE_NAME_BYTES).contains(&tls.profile.len()));
+        let name = tls.server_name.as_deref().map(topology::HostPattern::parse);
+        assert!(matches!(name, None | Some(Ok(topology::HostPattern::Exact(_)))));
     }
     for host in &spec.hosts {
         let shown = host.to_string();

@@ -17,8 +17,8 @@ const ADDED_BYTES: usize = 1 << 10;
 
 /// Concern one connection only (RFC 9110 sections 7.6.1 and 11.7). Not the gateway's own list, which may
 /// be wrong.
-const ENDS_HERE: [&[u8]; 6] =
-    [b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"upgrade"];
+const ENDS_HERE: [&[u8]; 4] =
+    [b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"];
 
 /// `request`, forwarded, is exactly one request again, with the same method, path, host and body, and
 /// without what concerned the connection that it came on.
@@ -66,10 +66,31 @@ fn same_request(sent: &Request, forwarded: &Request, local_authority: &str) {
     assert_eq!(before.framing, after.framing);
     assert_eq!(before.expects_continue, after.expects_continue);
     assert!(after.keep_alive && after.version == Version::Http11);
-    assert!(after.fields.first(FieldKind::Connection).is_none(), "{}", shown(&forwarded.head));
+    same_connection(sent, forwarded);
     same_forwarded_body(&sent.body, &forwarded.body);
     let options = |name: &[u8]| before.connection_names(&sent.head, name);
     fields_pass(&before.fields, &sent.head, &after.fields, &forwarded.head, options);
+}
+
+/// Of what concerns the connection only an upgrade and the wish for trailers go on, said anew.
+fn same_connection(sent: &Request, forwarded: &Request) {
+    let values = |kind| -> Vec<&[u8]> {
+        let fields = forwarded.parsed.fields.all(kind);
+        fields.map(|field| field.value.within(&forwarded.head)).collect()
+    };
+    let upgrade = sent.parsed.upgrade.map(|protocol| protocol.within(&sent.head));
+    let takes_trailers = sent.parsed.takes_trailers(&sent.head);
+    let options: &[&[u8]] = match (upgrade.is_some(), takes_trailers) {
+        (false, false) => &[],
+        (false, true) => &[b"TE"],
+        (true, false) => &[b"Upgrade"],
+        (true, true) => &[b"Upgrade, TE"],
+    };
+    let shown = shown(&forwarded.head);
+    assert_eq!(values(FieldKind::Connection), options, "{shown}");
+    assert_eq!(values(FieldKind::Upgrade), upgrade.into_iter().collect::<Vec<_>>(), "{shown}");
+    let te: &[&[u8]] = if takes_trailers { &[b"trailers"] } else { &[] };
+    assert_eq!(values(FieldKind::Te), te, "{shown}");
 }
 
 /// RFC 9112 section 3.2.4: the absolute form's path, which may be absent.
@@ -96,7 +117,12 @@ fn fields_pass(
     forwarded: &[u8],
     is_option: impl Fn(&[u8]) -> bool,
 ) {
-    let passing = |kind| matches!(kind, FieldKind::Other | FieldKind::UserAgent | FieldKind::Referer);
+    let passing = |kind| {
+        use FieldKind::{ContentType, GrpcTimeout, Other, Referer, SecWebSocketAccept, SecWebSocketKey, UserAgent};
+        let passing =
+            [Other, UserAgent, Referer, ContentType, GrpcTimeout, SecWebSocketKey, SecWebSocketAccept];
+        passing.contains(&kind)
+    };
     let wanted: Vec<_> = before
         .iter()
         .filter(|field| passing(field.kind) && !is_option(field.name.within(head)))
@@ -112,7 +138,8 @@ fn fields_pass(
         let (name, value) = (field.name.within(forwarded), field.value.within(forwarded));
         assert!(!ENDS_HERE.iter().any(|ended| name.eq_ignore_ascii_case(ended)), "{}", shown(forwarded));
         let is_connection = name.eq_ignore_ascii_case(b"connection");
-        assert!(!is_connection || matches!(value, b"close" | b"keep-alive"), "{}", shown(forwarded));
+        let known = [&b"close"[..], b"keep-alive", b"TE", b"Upgrade", b"Upgrade, TE"];
+        assert!(!is_connection || known.contains(&value), "{}", shown(forwarded));
     }
 }
 
@@ -127,11 +154,11 @@ pub fn response(response: &Response, method: Method) {
         let delimiting = encode::response(
             &response.parsed,
             &response.head,
-            Downstream { version, keep_alive },
+            Downstream { version, keep_alive, hsts: None },
             &mut bytes,
         );
         push_body(&response.body, delimiting == Delimiting::Chunked, &mut bytes);
-        received(response, method, &bytes, Downstream { version, keep_alive });
+        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None });
     }
 }
 

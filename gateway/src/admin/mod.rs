@@ -2,6 +2,7 @@
 //!
 //! Loopback only (the configuration refuses anything else), read only, and never on a worker's thread.
 
+mod certificates;
 mod views;
 
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/apps", get(apps))
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/table", get(table))
+        .route("/v1/certificates", get(certificates))
         .with_state(state);
     tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
@@ -117,6 +119,11 @@ async fn table(State(state): State<Arc<AdminState>>) -> Response {
     let table = state.sources.shared.table.load_full();
     let registry = state.sources.registry.borrow().clone();
     build(move || views::table(&state.gateway_id, &table, &registry, MAX_ROWS)).await
+}
+
+async fn certificates(State(state): State<Arc<AdminState>>) -> Response {
+    let tls = state.sources.tls.clone();
+    build(move || certificates::view(&tls)).await
 }
 
 /// Large views are built where they hold nobody up.

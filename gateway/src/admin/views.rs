@@ -109,7 +109,11 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
                 .map(|split| split.shares().iter().map(|(v, share)| (v.to_string(), *share)).collect()),
             endpoints,
             conflicts: conflicts(table, app),
-            rejections: rejections.filter(|(_, r)| r.app.as_ref() == Some(&app.id)).map(rejection).collect(),
+            rejections: rejections
+                .filter(|(_, r)| r.app.as_ref() == Some(&app.id))
+                .map(rejection)
+                .chain(refused(app))
+                .collect(),
         }
     };
     let selected = || table.apps.values().filter(|app| only.is_none_or(|only| app.id == *only));
@@ -155,7 +159,14 @@ pub fn table(gateway: &str, table: &RoutingTable, registry: &State, most: usize)
         hosts: table.host_count(),
         routes: shown,
         routes_truncated,
-        rejections: table.snapshot.rejections.iter().take(most).map(rejection).collect(),
+        rejections: table
+            .snapshot
+            .rejections
+            .iter()
+            .map(rejection)
+            .chain(table.apps.values().filter_map(refused))
+            .take(most)
+            .collect(),
     }
 }
 
@@ -182,6 +193,12 @@ fn rejection((place, rejection): (&Arc<str>, &Rejection)) -> RejectionView {
         app: rejection.app.as_ref().map(ToString::to_string),
         reason: rejection.reason.to_string(),
     }
+}
+
+/// What this gateway could not do of a spec that is right in itself.
+fn refused(app: &Arc<CompiledApp>) -> Option<RejectionView> {
+    let reason = app.rejection.as_ref()?.to_string();
+    Some(RejectionView { place: format!("app {}", app.id), app: Some(app.id.to_string()), reason })
 }
 
 fn endpoint(app: &AppId, endpoint: &PooledEndpoint) -> EndpointView {

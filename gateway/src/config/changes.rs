@@ -16,6 +16,7 @@ impl Config {
             listeners: _,
             drain_delay: _,
             drain_timeout: _,
+            upstream_tls,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -23,6 +24,7 @@ impl Config {
             ("gateway.workers", *workers != wanted.gateway.workers),
             ("gateway.base_domain", *base_domain != wanted.gateway.base_domain),
             ("gateway.access_log", *access_log != wanted.gateway.access_log),
+            ("gateway.upstream_tls", *upstream_tls != wanted.gateway.upstream_tls),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];

@@ -11,9 +11,11 @@ use discovery::file::{FilePattern, read_text};
 use discovery::spec::parse_app_file;
 
 use super::{Config, ListenerProtocol, file, folder_of, read};
+use crate::listener::tls::{self, UpstreamProfiles};
+use crate::table::compile::{Settings, endpoint_tls};
 
-/// Reads and checks the file at `path`, all app files that it matches, and whether its certificate
-/// patterns match any file.
+/// Reads and checks the file at `path`, all app files that it matches, and every certificate and key
+/// that it names.
 ///
 /// # Errors
 /// Everything that is wrong with any of them, the configuration first.
@@ -25,19 +27,22 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
         Ok(config) => (Some(config), Mistakes::default()),
         Err(mistakes) => (None, mistakes),
     };
+    let settings = config.as_ref().and_then(|config| {
+        check_certificates(&name, config, &mut mistakes);
+        let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
+        Some(Settings { base_domain: config.gateway.base_domain.clone(), shards: 1, upstream_tls })
+    });
     // Mistakes elsewhere in the file keep nobody from learning what is wrong with the apps.
     let (apps, _) = document.read_leniently(|table| file::read_apps(&table, &base));
-    check_apps(&apps.files, &mut mistakes);
-    if let Some(config) = &config {
-        check_certificates(&name, config, &mut mistakes);
-    }
+    check_apps(&apps.files, settings.as_ref(), &mut mistakes);
     match config {
         Some(config) => mistakes.or(config),
         None => Err(mistakes),
     }
 }
 
-fn check_apps(patterns: &[FilePattern], mistakes: &mut Mistakes) {
+/// `settings` of a gateway so configured, where it could be.
+fn check_apps(patterns: &[FilePattern], settings: Option<&Settings>, mistakes: &mut Mistakes) {
     let mut paths: Vec<PathBuf> = patterns.iter().flat_map(FilePattern::files).collect();
     paths.sort();
     paths.dedup();
@@ -49,28 +54,54 @@ fn check_apps(patterns: &[FilePattern], mistakes: &mut Mistakes) {
             .and_then(|text| parse_app_file(&name, &text));
         match parsed {
             Err(found) => mistakes.append(found),
-            Ok(app) => match holders.entry(app.id) {
-                Entry::Vacant(free) => drop(free.insert(name)),
-                Entry::Occupied(held) => {
-                    let message =
-                        format!("app {:?} is in {} already; keep one of the two", held.key(), held.get());
-                    mistakes.push(Mistake { source: name.into(), line: None, key: "id".to_owned(), message });
+            Ok(app) => {
+                if let Some(Err(why)) = settings.map(|settings| endpoint_tls(settings, &app)) {
+                    mistakes.push(of_key(&name, "tls", why));
                 }
-            },
+                match holders.entry(app.id) {
+                    Entry::Vacant(free) => drop(free.insert(name)),
+                    Entry::Occupied(held) => {
+                        let message =
+                            format!("app {:?} is in {} already; keep one of the two", held.key(), held.get());
+                        mistakes.push(of_key(&name, "id", message));
+                    }
+                }
+            }
         }
     }
 }
 
 fn check_certificates(name: &str, config: &Config, mistakes: &mut Mistakes) {
     for (at, listener) in config.gateway.listeners.iter().enumerate() {
-        let ListenerProtocol::Http { tls: Some(tls) } = &listener.protocol else { continue };
+        let ListenerProtocol::Http { tls: Some(tls), .. } = &listener.protocol else { continue };
+        let mut report = |key: &str, message: String| {
+            mistakes.push(of_key(name, &format!("gateway.listener[{at}].tls.{key}"), message));
+        };
         for pattern in tls.certificates.iter().filter(|pattern| pattern.files().is_empty()) {
-            mistakes.push(Mistake {
-                source: name.into(),
-                line: None,
-                key: format!("gateway.listener[{at}].tls.certificates"),
-                message: format!("no file matches {pattern}"),
-            });
+            report("certificates", format!("no file matches {pattern}"));
+        }
+        for (path, why) in tls::inspect(&tls.certificates) {
+            report("certificates", format!("{}: {why}", path.display()));
+        }
+        if let Some(auth) = &tls.client_auth
+            && let Err(error) = tls::inspect_client_ca(auth)
+        {
+            report("client_ca", error.to_string());
         }
     }
+}
+
+/// `None` when something is wrong with them.
+fn check_upstream_tls(name: &str, config: &Config, mistakes: &mut Mistakes) -> Option<Arc<UpstreamProfiles>> {
+    let profiles = &config.gateway.upstream_tls;
+    for (at, profile) in profiles.iter().enumerate() {
+        if let Err(error) = UpstreamProfiles::load(std::slice::from_ref(profile)) {
+            mistakes.push(of_key(name, &format!("gateway.upstream_tls[{at}]"), error.to_string()));
+        }
+    }
+    UpstreamProfiles::load(profiles).ok()
+}
+
+fn of_key(source: &str, key: &str, message: String) -> Mistake {
+    Mistake { source: source.into(), line: None, key: key.to_owned(), message }
 }

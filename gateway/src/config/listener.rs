@@ -1,19 +1,16 @@
 //! The `[[gateway.listener]]` sections.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use discovery::document::Table;
-use discovery::file::FilePattern;
 use topology::AppId;
 
-use super::values::{MAX_PATTERNS, socket_address};
-use super::{ListenerConfig, ListenerProtocol, TlsConfig};
+use super::tls::{read_https, read_tls, refuse_https};
+use super::values::{label, socket_address};
+use super::{ListenerConfig, ListenerProtocol};
 
 /// Each costs a socket per worker.
 const MAX_LISTENERS: usize = 100;
-/// A name becomes a metric label.
-const MAX_NAME_BYTES: usize = 64;
 
 pub(super) fn read_listeners(gateway: &Table<'_>, base: &Path) -> Vec<ListenerConfig> {
     let sections = gateway.tables("listener", MAX_LISTENERS);
@@ -32,7 +29,7 @@ pub(super) fn read_listeners(gateway: &Table<'_>, base: &Path) -> Vec<ListenerCo
 }
 
 fn read_listener(section: &Table<'_>, base: &Path) -> Option<ListenerConfig> {
-    let name = section.parsed("name", listener_name);
+    let name = section.parsed("name", label);
     let name = section.required("name", name, "name = \"web\"");
     let address = section.parsed("address", socket_address);
     let address = section.required("address", address, "address = \"0.0.0.0:8080\"");
@@ -63,31 +60,19 @@ fn read_protocol(section: &Table<'_>, base: &Path) -> Option<ListenerProtocol> {
                     "is for protocol = \"tcp\" only: HTTP finds the app by its host; remove it",
                 );
             }
-            (tls.is_some() || !section.has("tls")).then_some(ListenerProtocol::Http { tls })
+            let https = read_https(section);
+            let http2 = section.boolean("http2").unwrap_or(true);
+            (tls.is_some() || !section.has("tls")).then_some(ListenerProtocol::Http { tls, http2, https })
         }
         Speaks::Tcp => {
             if section.has("tls") {
                 section.mistake("tls", "this version has no TLS on TCP listeners; remove it");
             }
+            refuse_https(section);
             let app = section.required("app", app, "app = \"db\", the app that gets every connection");
             Some(ListenerProtocol::Tcp { app: app? })
         }
     }
-}
-
-fn read_tls(table: Table<'_>, base: &Path) -> Option<TlsConfig> {
-    let certificates = table.list("certificates", MAX_PATTERNS, |text| FilePattern::parse(base, text));
-    let certificates = table.required("certificates", certificates, "certificates = [\"tls/*.pem\"]");
-    table.refuse_empty("certificates", "write certificates = [\"tls/*.pem\"]");
-    table.finish();
-    Some(TlsConfig { certificates: certificates? })
-}
-
-fn listener_name(text: &str) -> Result<Arc<str>, String> {
-    let label = (1..=MAX_NAME_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    let message = || format!("is no name; write 1 to {MAX_NAME_BYTES} of a-z A-Z 0-9 . _ -");
-    label.then(|| Arc::from(text)).ok_or_else(message)
 }
 
 fn refuse_duplicates(section: &Table<'_>, new: &ListenerConfig, known: &[ListenerConfig]) {

@@ -9,6 +9,7 @@ mod check;
 mod file;
 mod listener;
 mod registry;
+mod tls;
 mod values;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
+use rustls::pki_types::ServerName;
 use topology::AppId;
 
 pub use check::check;
@@ -62,6 +64,7 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
+    pub upstream_tls: Vec<UpstreamTlsConfig>,
     pub access_log: AccessLogConfig,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.
@@ -85,6 +88,9 @@ pub enum ListenerProtocol {
     Http {
         /// `None`: clear text.
         tls: Option<TlsConfig>,
+        /// Whether clients may speak HTTP/2. Default: yes.
+        http2: bool,
+        https: HttpsConfig,
     },
     Tcp {
         /// Which gets every connection.
@@ -92,11 +98,74 @@ pub enum ListenerProtocol {
     },
 }
 
-/// How a listener proves who it is.
+/// How a listener proves who it is, and whom it lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
     /// Files with a chain and its key, at least one pattern.
     pub certificates: Vec<FilePattern>,
+    /// Default: TLS 1.2.
+    pub min_version: MinTlsVersion,
+    /// `None`: clients are asked for no certificate.
+    pub client_auth: Option<ClientAuthConfig>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MinTlsVersion {
+    #[default]
+    Tls12,
+    Tls13,
+}
+
+/// Which client certificates are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAuthConfig {
+    /// The issuers' certificates in PEM.
+    pub ca: PathBuf,
+    /// Default: [`ClientAuthMode::Required`].
+    pub mode: ClientAuthMode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuthMode {
+    /// Clients without a certificate are served too; one that does not verify ends the handshake.
+    Optional,
+    /// A client without a certificate that verifies ends the handshake.
+    Required,
+}
+
+/// How plain and secure HTTP know of each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpsConfig {
+    /// Plain listeners: every request is sent to https. Default: no.
+    pub redirect: bool,
+    /// Plain listeners: where https is, for redirects. Default: 443.
+    pub port: u16,
+    /// TLS listeners: how long clients are to come by https only. Default: unsaid.
+    pub hsts: Option<Duration>,
+}
+
+impl HttpsConfig {
+    /// RFC 9110 section 4.2.2.
+    pub const DEFAULT_PORT: u16 = 443;
+}
+
+impl Default for HttpsConfig {
+    fn default() -> Self {
+        Self { redirect: false, port: Self::DEFAULT_PORT, hsts: None }
+    }
+}
+
+/// A way to speak TLS to endpoints, which apps name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTlsConfig {
+    /// Distinct.
+    pub name: Arc<str>,
+    /// The issuers' certificates in PEM. `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// What endpoints must prove to be, for apps that do not say.
+    pub server_name: Option<ServerName<'static>>,
+    /// A chain and its key in PEM: who we are.
+    pub certificate: Option<PathBuf>,
 }
 
 /// The line that every request leaves.

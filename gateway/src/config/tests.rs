@@ -74,10 +74,14 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
     assert_eq!(trusted, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
     assert_eq!(gateway.drain_timeout, Duration::from_secs(5));
     let protocols: Vec<_> = gateway.listeners.iter().map(|listener| listener.protocol.clone()).collect();
-    let tls = TlsConfig { certificates: vec![pattern("tls/*.pem")] };
+    let tls = TlsConfig {
+        certificates: vec![pattern("tls/*.pem")],
+        min_version: MinTlsVersion::Tls12,
+        client_auth: None,
+    };
     let wanted = [
-        ListenerProtocol::Http { tls: None },
-        ListenerProtocol::Http { tls: Some(tls) },
+        ListenerProtocol::Http { tls: None, http2: true, https: HttpsConfig::default() },
+        ListenerProtocol::Http { tls: Some(tls), http2: true, https: HttpsConfig::default() },
         ListenerProtocol::Tcp { app: AppId::parse("db").unwrap() },
     ];
     assert_eq!(protocols, wanted);
@@ -119,7 +123,7 @@ fn mistakes_name_line_key_and_what_to_write() {
         ),
         (
             gateway("drain_timeout = \"30\""),
-            "sluice.toml:3: gateway.drain_timeout: \"30\" is no duration; write a whole number with ms, s, m or h, such as \"300ms\" or \"5s\"",
+            "sluice.toml:3: gateway.drain_timeout: \"30\" is no duration; write a whole number with ms, s, m, h or d, such as \"300ms\" or \"5s\"",
         ),
         (
             LISTENER.replace("0.0.0.0", "localhost"),
@@ -266,21 +270,20 @@ fn checking_reports_the_mistakes_of_all_files_together() {
     );
     let certificates =
         format!("{config}: gateway.listener[0].tls.certificates: no file matches {}/*.pem", tls.display());
-    assert_eq!(found, format!("{apps}\n{certificates}"));
+    assert_eq!(found, format!("{certificates}\n{apps}"));
 
     write("sluice.toml", &format!("{text}worker = 1"));
     let found = check(Path::new(&config)).unwrap_err().to_string();
     assert!(found.starts_with(&format!("{config}:8: gateway.listener[0].worker: unknown key")), "{found}");
     assert!(found.ends_with(&apps), "{found}");
 
-    for (name, text) in [
-        ("sluice.toml", text.as_str()),
-        ("apps/b.toml", "id = \"b\""),
-        ("apps/c.toml", "id = \"c\""),
-        ("tls/a.pem", ""),
-    ] {
+    for (name, text) in
+        [("sluice.toml", text.as_str()), ("apps/b.toml", "id = \"b\""), ("apps/c.toml", "id = \"c\"")]
+    {
         write(name, text);
     }
+    let issued = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+    write("tls/a.pem", &(issued.cert.pem() + &issued.signing_key.serialize_pem()));
     assert_eq!(check(Path::new(&config)), load(Path::new(&config)));
 }
 
@@ -304,4 +307,76 @@ fn the_configurations_that_we_ship_are_right() {
         seen += 1;
     }
     assert!(seen >= 3, "{seen} files");
+}
+
+#[test]
+fn tls_of_listeners_and_to_endpoints_reads_as_documented() {
+    let config = parse_at_etc(
+        r#"
+[gateway]
+id = "gw-1"
+
+[[gateway.listener]]
+name = "tls"
+address = "0.0.0.0:8443"
+protocol = "http"
+tls = { certificates = ["tls/*.pem"], min_version = "1.3", client_ca = "clients.crt", client_auth = "optional" }
+hsts = "365d"
+
+[[gateway.listener]]
+name = "members"
+address = "0.0.0.0:8444"
+protocol = "http"
+tls = { certificates = ["tls/*.pem"], client_ca = "/srv/clients.crt" }
+
+[[gateway.listener]]
+name = "plain"
+address = "0.0.0.0:80"
+protocol = "http"
+https_redirect = true
+https_port = 8443
+
+[[gateway.upstream_tls]]
+name = "internal"
+ca = "ca.crt"
+server_name = "shop.internal"
+certificate = "client.pem"
+
+[[gateway.upstream_tls]]
+name = "public"
+"#,
+    )
+    .unwrap();
+    let tls = |min_version, ca: &str, mode| {
+        let client_auth = Some(ClientAuthConfig { ca: ca.into(), mode });
+        Some(TlsConfig { certificates: vec![pattern("tls/*.pem")], min_version, client_auth })
+    };
+    let hsts = Some(Duration::from_secs(31_536_000));
+    let wanted = [
+        ListenerProtocol::Http {
+            http2: true,
+            tls: tls(MinTlsVersion::Tls13, "/etc/sluice/clients.crt", ClientAuthMode::Optional),
+            https: HttpsConfig { hsts, ..HttpsConfig::default() },
+        },
+        ListenerProtocol::Http {
+            http2: true,
+            tls: tls(MinTlsVersion::Tls12, "/srv/clients.crt", ClientAuthMode::Required),
+            https: HttpsConfig::default(),
+        },
+        ListenerProtocol::Http {
+            tls: None,
+            http2: true,
+            https: HttpsConfig { redirect: true, port: 8443, hsts: None },
+        },
+    ];
+    let protocols: Vec<_> = config.gateway.listeners.into_iter().map(|listener| listener.protocol).collect();
+    assert_eq!(protocols, wanted);
+    let internal = UpstreamTlsConfig {
+        name: "internal".into(),
+        ca: Some("/etc/sluice/ca.crt".into()),
+        server_name: Some("shop.internal".try_into().unwrap()),
+        certificate: Some("/etc/sluice/client.pem".into()),
+    };
+    let public = UpstreamTlsConfig { name: "public".into(), ca: None, server_name: None, certificate: None };
+    assert_eq!(config.gateway.upstream_tls, [internal, public]);
 }

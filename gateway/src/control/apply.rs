@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use healthcheck::{Checker, OnTransition, ProbeTarget, Transition};
+use healthcheck::{Checker, OnTransition, ProbeTarget, ProbeTls, Transition};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::{App, HealthSettings, Origin, Snapshot};
 
 use super::Applied;
 use crate::table::compile::Settings;
-use crate::table::{CompiledApp, compile};
+use crate::table::{CompiledApp, Upstream, compile};
 use crate::worker::Shared;
 
 /// The one writer of the table.
@@ -37,6 +37,9 @@ impl Applier {
         let took = began.elapsed();
         self.applied.record(took);
         for (id, compiled) in &changes {
+            if let Some(why) = compiled.as_ref().and_then(|compiled| compiled.rejection.as_ref()) {
+                tracing::warn!(app = %id, %why, "app rejected; its former spec stays where there is one");
+            }
             let live = compiled.as_ref().map(|compiled| compiled.live.clone());
             match (table.snapshot.apps.get(id), compiled) {
                 (Some(app), Some(compiled)) => self.checker.reconcile(id, self.targets(app, compiled)),
@@ -71,10 +74,13 @@ impl Applier {
     /// Who is probed: everybody where the app has health settings, and otherwise those who registered
     /// themselves, since the platform's containers promise to answer.
     fn targets(&self, app: &App, compiled: &CompiledApp) -> Vec<ProbeTarget> {
-        if !app.spec.probing {
+        if !compiled.spec.probing || matches!(compiled.upstream, Upstream::Unknown) {
             return Vec::new();
         }
-        let written = app.spec.health.clone().map(Arc::new);
+        // Not the written one where that is rejected.
+        let spec = &compiled.spec;
+        let tls = compiled.upstream.tls().map(|tls| tls.clone() as Arc<dyn ProbeTls>);
+        let written = spec.health.clone().map(Arc::new);
         let settings_for = |origin| match (&written, origin) {
             (Some(settings), _) => Some(settings.clone()),
             (None, Origin::Registry) => Some(self.default_health.clone()),
@@ -88,6 +94,7 @@ impl Applier {
                 key: endpoint.key.clone(),
                 address: endpoint.address,
                 protocol: endpoint.protocol,
+                tls: tls.clone(),
                 settings: settings_for(endpoint.origin)?,
                 cell: pooled.live.health.clone(),
             })

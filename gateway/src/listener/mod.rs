@@ -7,13 +7,15 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::Stream;
+use tls::ServerTls;
 use tokio::sync::watch;
 use topology::AppId;
 
+use crate::config::HttpsConfig;
 use crate::metrics::ListenerCells;
 use crate::worker::Ending;
 
@@ -25,12 +27,39 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct HttpListener {
     pub name: Arc<str>,
-    pub is_tls: bool,
+    /// `None`: clear text.
+    pub tls: Option<Arc<ServerTls>>,
     /// Whether clients may speak HTTP/2.
     pub http2: bool,
     /// Stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
+    pub https: HttpsPolicy,
     pub ending: Rc<Ending>,
+}
+
+impl HttpListener {
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+/// How clear text is left for https, as requests need it.
+#[derive(Debug, Clone)]
+pub struct HttpsPolicy {
+    /// Every request in clear text is sent to https.
+    pub redirect: bool,
+    /// Where https is, for redirects.
+    pub port: u16,
+    /// Of TLS listeners: the `Strict-Transport-Security` line for their responses (RFC 6797).
+    pub hsts: Option<Arc<[u8]>>,
+}
+
+impl From<&HttpsConfig> for HttpsPolicy {
+    fn from(config: &HttpsConfig) -> Self {
+        let line = |age: Duration| format!("Strict-Transport-Security: max-age={}\r\n", age.as_secs());
+        let hsts = config.hsts.map(|age| line(age).into_bytes().into());
+        Self { redirect: config.redirect, port: config.port, hsts }
+    }
 }
 
 #[derive(Debug)]
@@ -58,7 +87,7 @@ pub struct Bound {
 /// What is spoken on a listener.
 #[derive(Debug, Clone)]
 pub enum Speaks {
-    Http { name: Arc<str>, tls: Option<Arc<ServerConfig>>, authority: String },
+    Http { name: Arc<str>, tls: Option<Arc<ServerTls>>, http2: bool, authority: String, https: HttpsPolicy },
     Tcp { name: Arc<str>, app: AppId },
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::engine::general_purpose::STANDARD;
 
 use super::fields::list_items;
 use super::{Field, FieldKind, Fields, Framing, Method, RequestHead, ResponseHead, Span, Version};
@@ -65,6 +65,8 @@ pub(super) fn is_sent_on(
         | FieldKind::XForwardedHost
         | FieldKind::XRequestId
         | FieldKind::ClientClaim => hop.is_trusted,
+        // Two would contradict each other: ours is what this connection proved.
+        FieldKind::ClientCertificate => hop.is_trusted && hop.identity.is_none(),
         FieldKind::Expect => request.expects_continue,
         kind if kind.is_hop_by_hop() => false,
         _ => !(names && request.connection_names(head, field.name.within(head))),
@@ -85,7 +87,7 @@ fn connection_fields(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mu
     if request.version == Version::Http2 {
         // RFC 8441 section 5.1: HTTP/2 clients send none. It proves nothing, so any 16 bytes will do.
         let nonce: Vec<u8> = hop.request_id.bytes().step_by(2).take(16).collect();
-        push_field(out, b"Sec-WebSocket-Key: ", BASE64_STANDARD.encode(nonce).as_bytes());
+        push_field(out, b"Sec-WebSocket-Key: ", STANDARD.encode(nonce).as_bytes());
     }
 }
 
@@ -171,10 +173,12 @@ pub enum Delimiting {
 
 /// What the downstream connection asks of a response's head.
 #[derive(Debug, Clone, Copy)]
-pub struct Downstream {
+pub struct Downstream<'a> {
     pub version: Version,
     /// Whether the connection stays open afterwards.
     pub keep_alive: bool,
+    /// A Strict-Transport-Security line, for responses that have none (RFC 6797).
+    pub hsts: Option<&'a [u8]>,
 }
 
 /// Whether a body framed like this needs the connection's close to end it for a client of `version`.
@@ -187,13 +191,18 @@ pub fn needs_close(framing: Framing, version: Version) -> bool {
 pub fn response(
     response: &ResponseHead,
     head: &[u8],
-    downstream: Downstream,
+    downstream: Downstream<'_>,
     out: &mut Vec<u8>,
 ) -> Delimiting {
     status_line(response, head, out);
     copy_fields(&response.fields, head, out, passed_on(response, head));
     if let Some(length) = unsaid_length(response, head) {
         push_length(out, length);
+    }
+    if let Some(hsts) = downstream.hsts
+        && response.fields.first(FieldKind::StrictTransportSecurity).is_none()
+    {
+        out.extend_from_slice(hsts);
     }
     let is_chunked = downstream.version == Version::Http11
         && matches!(response.framing, Framing::Chunked | Framing::UntilClose);
@@ -426,7 +435,8 @@ mod tests {
     fn answered(head: &str, version: Version, keep_alive: bool) -> (String, Delimiting) {
         let parsed = ResponseHead::parse(head.as_bytes(), Method::Get).unwrap();
         let mut out = Vec::new();
-        let delimiting = response(&parsed, head.as_bytes(), Downstream { version, keep_alive }, &mut out);
+        let delimiting =
+            response(&parsed, head.as_bytes(), Downstream { version, keep_alive, hsts: None }, &mut out);
         (String::from_utf8(out).unwrap(), delimiting)
     }
 

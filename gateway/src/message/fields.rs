@@ -54,8 +54,11 @@ pub enum FieldKind {
     GrpcTimeout,
     SecWebSocketKey,
     SecWebSocketAccept,
+    StrictTransportSecurity,
     /// Says who the client is, or how it came, in one of the many ways that are no standard.
     ClientClaim,
+    /// Says what certificate the client proved to have (RFC 9440).
+    ClientCertificate,
     /// Has an underscore, and would be one of the above with a hyphen. CGI and its heirs make both the
     /// same variable.
     Imitation,
@@ -87,7 +90,7 @@ impl FieldKind {
                 (b"keep-alive", Self::KeepAlive),
                 (b"user-agent", Self::UserAgent),
             ],
-            11 => &[(b"x-client-ip", Self::ClientClaim), (b"client-cert", Self::ClientClaim)],
+            11 => &[(b"x-client-ip", Self::ClientClaim), (b"client-cert", Self::ClientCertificate)],
             12 => &[
                 (b"x-request-id", Self::XRequestId),
                 (b"content-type", Self::ContentType),
@@ -104,7 +107,8 @@ impl FieldKind {
             17 => &[
                 (b"transfer-encoding", Self::TransferEncoding),
                 (b"sec-websocket-key", Self::SecWebSocketKey),
-                (b"client-cert-chain", Self::ClientClaim),
+                (b"client-cert-chain", Self::ClientCertificate),
+                (b"x-client-cert-san", Self::ClientCertificate),
                 (b"x-forwarded-proto", Self::XForwardedProto),
             ],
             18 => &[
@@ -118,6 +122,8 @@ impl FieldKind {
                 (b"x-cluster-client-ip", Self::ClientClaim),
             ],
             20 => &[(b"sec-websocket-accept", Self::SecWebSocketAccept)],
+            21 => &[(b"x-client-cert-subject", Self::ClientCertificate)],
+            25 => &[(b"strict-transport-security", Self::StrictTransportSecurity)],
             _ => &[],
         };
         let found = candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));

@@ -138,7 +138,7 @@ impl RequestHead {
             framing,
             keep_alive: framing::keeps_alive(&fields, head, version),
             expects_continue: expects_continue(&fields, head, version)?,
-            upgrade: upgrade(&fields, head, version).filter(|_| !has_body(framing)),
+            upgrade: upgrade(&fields, head, version).filter(|_| kind == Method::Get && !has_body(framing)),
             fields,
         })
     }
@@ -204,8 +204,8 @@ fn has_body(framing: Framing) -> bool {
     !matches!(framing, Framing::None | Framing::Length(0))
 }
 
-/// RFC 9110 section 7.8, of one protocol and without a body, since nobody could tell where that ends
-/// and the tunnel begins. HTTP/2 and TLS are not ours to pass through: an endpoint that switches to them
+/// RFC 9110 section 7.8, of one protocol; asked for with GET, as WebSocket is, and without a body, since
+/// nobody could tell where that ends and the tunnel begins. HTTP/2 and TLS are not ours to pass through: an endpoint that switches to them
 /// takes requests that we cannot see.
 fn upgrade(fields: &Fields, head: &[u8], version: Version) -> Option<Span> {
     if version != Version::Http11 || !framing::has_connection_option(fields, head, b"upgrade") {

@@ -19,10 +19,10 @@ pub fn parse(method: Method, target: &[u8]) -> Result<Target<'_>, Malformed> {
         return Err(Malformed::Target);
     }
     match target {
-        [b'/', ..] => Ok(Target { authority: None, path_and_query: target }),
+        [b'/', ..] if method != Method::Connect => Ok(Target { authority: None, path_and_query: target }),
         b"*" if method == Method::Options => Ok(Target { authority: None, path_and_query: target }),
-        // The authority form. CONNECT is refused with a status of its own, whatever its target.
-        _ if method == Method::Connect => Ok(Target { authority: None, path_and_query: target }),
+        // RFC 9112 section 3.2.3: CONNECT asks for an authority, and for no path there.
+        _ if method == Method::Connect => Ok(Target { authority: Some(target), path_and_query: b"" }),
         _ => absolute(target),
     }
 }

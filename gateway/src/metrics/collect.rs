@@ -19,6 +19,7 @@ use super::families::Family;
 use super::service::RequestTotals;
 use super::{ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
 use crate::control::Applied;
+use crate::listener::tls::TlsRegistry;
 use crate::table::RoutingTable;
 use crate::worker::Shared;
 
@@ -33,6 +34,7 @@ pub struct Sources {
     pub applied: Arc<Applied>,
     pub probes: Arc<ProbeStats>,
     pub serving: ServingWatch,
+    pub tls: Arc<TlsRegistry>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,6 +59,7 @@ impl Exporter {
         self.control(&table, &mut families);
         reloads(&self.0.reloads, &mut families);
         self.listeners(&mut families);
+        super::tls::certificates(&self.0.tls, &mut families);
         services(&self.0.shared.unrouted, &table, &mut families);
         endpoints(&table, &mut families);
         let mut text = Vec::new();
@@ -215,6 +218,9 @@ fn rejects(table: &RoutingTable) -> Family {
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     for rejection in table.snapshot.rejections.values() {
         *counts.entry(rejection.app.as_ref().map_or("", |app| app.as_str())).or_default() += 1;
+    }
+    for app in table.apps.values().filter(|app| app.rejection.is_some()) {
+        *counts.entry(app.id.as_str()).or_default() += 1;
     }
     // So that an alert has a series to compare with before the first reject.
     counts.entry("").or_default();

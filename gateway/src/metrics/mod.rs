@@ -6,6 +6,7 @@ mod collect;
 mod families;
 mod reloads;
 mod service;
+mod tls;
 mod worker;
 
 pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};

@@ -14,6 +14,8 @@ use crate::reason::{Reason, phrase};
 pub struct Answer {
     reason: Reason,
     body: String,
+    /// Where to go instead: a whole URI.
+    location: Option<Box<[u8]>>,
 }
 
 impl Answer {
@@ -25,7 +27,12 @@ impl Answer {
         if let Some(detail) = detail {
             body.push_str(&format!("{detail}\n"));
         }
-        Self { reason, body }
+        Self { reason, body, location: None }
+    }
+
+    /// Sends the client to `location`.
+    pub fn at(self, location: Option<Box<[u8]>>) -> Self {
+        Self { location, ..self }
     }
 
     /// What it says besides its length: name and value.
@@ -38,7 +45,8 @@ impl Answer {
     }
 
     /// The whole message, and how much of it is content.
-    pub fn into_http1(self, version: Version, method: Method, keep_alive: bool) -> (Vec<u8>, u64) {
+    pub fn into_http1(self, facts: &Facts, hsts: &[u8], keep_alive: bool) -> (Vec<u8>, u64) {
+        let Facts { version, method, .. } = *facts;
         let status = self.reason.status();
         let mut out = Vec::with_capacity(256 + self.body.len());
         out.extend_from_slice(b"HTTP/1.1 ");
@@ -53,6 +61,12 @@ impl Answer {
             out.extend_from_slice(b"\r\n");
         }
         date::push(&mut out);
+        out.extend_from_slice(hsts);
+        if let Some(location) = &self.location {
+            out.extend_from_slice(b"Location: ");
+            out.extend_from_slice(location);
+            out.extend_from_slice(b"\r\n");
+        }
         push_length(&mut out, self.body.len() as u64);
         match (keep_alive, version) {
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
@@ -68,7 +82,7 @@ impl Answer {
     }
 
     /// Head and content; no content for HEAD and for gRPC, whose clients look at fields only.
-    pub fn into_http2(self, facts: &Facts) -> (Response<()>, Bytes) {
+    pub fn into_http2(self, facts: &Facts, hsts: Option<HeaderValue>) -> (Response<()>, Bytes) {
         if facts.is_grpc {
             return (self.grpc(), Bytes::new());
         }
@@ -81,6 +95,9 @@ impl Answer {
             }
         }
         fields.extend(date::value().map(|date| (header::DATE, date)));
+        fields.extend(hsts.map(|hsts| (header::STRICT_TRANSPORT_SECURITY, hsts)));
+        let location = self.location.as_deref().and_then(|location| HeaderValue::from_bytes(location).ok());
+        fields.extend(location.map(|location| (header::LOCATION, location)));
         fields.insert(header::CONTENT_LENGTH, self.body.len().into());
         let body = if facts.method == Method::Head { Bytes::new() } else { self.body.into() };
         (response, body)
@@ -136,15 +153,17 @@ mod tests {
 
     #[test]
     fn an_answer_names_its_reason_and_the_broken_rule() {
+        let mut facts = Facts::unknown(std::time::Instant::now(), [b'0'; 32], 0);
         let answer = Answer::new(Reason::BadRequest, Some(Malformed::HostCount));
-        let (bytes, body) = answer.into_http1(Version::Http11, Method::Get, false);
+        let (bytes, body) = answer.into_http1(&facts, b"", false);
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text}");
         assert!(text.contains("X-Sluice-Reason: bad_request\r\nDate: "), "{text}");
         assert!(text.contains("Connection: close\r\n") && text.contains("exactly one Host"), "{text}");
         assert!(body > 0);
+        (facts.method, facts.version) = (Method::Head, Version::Http10);
         let answer = Answer::new(Reason::UnknownHost, None);
-        let (bytes, body) = answer.into_http1(Version::Http10, Method::Head, true);
+        let (bytes, body) = answer.into_http1(&facts, b"", true);
         let head = String::from_utf8(bytes).unwrap();
         assert!(head.ends_with("\r\n\r\n") && head.contains("Connection: keep-alive\r\n"), "{head}");
         assert_eq!(body, 0);

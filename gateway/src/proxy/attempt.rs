@@ -29,6 +29,15 @@ pub struct Failure {
     pub reason: Reason,
     /// Whether sending the request again cannot do twice what it asks for.
     pub is_repeatable: bool,
+    /// Whether the endpoint has said that it did nothing, which the client may be told.
+    pub is_untouched: bool,
+}
+
+impl Failure {
+    /// That no other endpoint would mend.
+    fn ours(reason: Reason) -> Self {
+        Self { reason, is_repeatable: false, is_untouched: false }
+    }
 }
 
 #[derive(Debug)]
@@ -102,13 +111,31 @@ impl<'a, W: Wire> Attempt<'a, W> {
             Ok(found) => found,
             Err(lost) => return Err(self.failure(lost)),
         };
-        self.outcome.responded = Some(Instant::now());
-        self.outcome.status = response.status;
-        if self.facts.is_upgrade && upstream.has_switched(response.status) {
+        if self.has_switched(&upstream, &response, length)? {
+            self.outcome.responded = Some(Instant::now());
+            self.outcome.status = response.status;
             let tunnelled = self.tunnel(upstream, Some((&response, length))).await;
             return tunnelled.map_err(|reason| self.failure(reason.into()));
         }
+        self.outcome.responded = Some(Instant::now());
+        self.outcome.status = response.status;
         Ok(self.respond(upstream, &response, length).await)
+    }
+
+    /// Whether the endpoint has left HTTP as it was asked to.
+    fn has_switched(
+        &self,
+        upstream: &Upstream,
+        response: &ResponseHead,
+        length: usize,
+    ) -> Result<bool, Failure> {
+        let Some(protocol) = &self.facts.upgrade else { return Ok(false) };
+        let head = self.received.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
+        let has_switched = upstream.has_switched(response, head, protocol);
+        if response.status == 101 && !has_switched {
+            return Err(self.failure(Reason::UpstreamBadResponse.into()));
+        }
+        Ok(has_switched)
     }
 
     async fn open(&mut self) -> Result<Upstream, Failure> {
@@ -122,28 +149,26 @@ impl<'a, W: Wire> Attempt<'a, W> {
         match opened.await {
             Ok((upstream, is_reused)) => {
                 self.outcome.is_reused = is_reused;
-                if is_reused {
-                    cells.reuses.increment()
-                } else {
-                    cells.connects.increment()
-                }
+                let counter = if is_reused { &cells.reuses } else { &cells.connects };
+                counter.increment();
                 Ok(upstream)
             }
             Err(OpenError::OutOfSockets) => {
                 worker.upstreams.clear();
                 worker.http2_upstreams.clear();
-                Err(Failure { reason: Reason::OutOfSockets, is_repeatable: false })
+                Err(Failure::ours(Reason::OutOfSockets))
             }
-            Err(OpenError::Refused(reason)) => Err(Failure { reason, is_repeatable: false }),
+            Err(OpenError::Refused(reason)) => Err(Failure::ours(reason)),
             Err(error) => {
                 cells.connect_failures.increment();
                 let reason = match (self.client.is_aborting(), error) {
                     (true, _) => Reason::Shutdown,
                     (false, OpenError::TimedOut) => Reason::ConnectTimeout,
+                    (false, OpenError::Tls) => Reason::UpstreamTlsFailed,
                     (false, _) => Reason::ConnectFailed,
                 };
                 // Not a byte was sent, so any method may go elsewhere.
-                Err(Failure { reason, is_repeatable: true })
+                Err(Failure { reason, is_repeatable: true, is_untouched: false })
             }
         }
     }
@@ -153,10 +178,12 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let cannot_double = self.facts.method.is_idempotent() || self.upload.sent() == 0;
         let is_reset = lost.reason == Reason::UpstreamReset;
         let is_safe = if lost.is_http2 { self.facts.method.is_idempotent() } else { cannot_double };
-        let is_whole = !self.facts.has_body();
+        // An endpoint that has begun to answer was there; and a switch of protocols may have been begun.
+        let is_whole = !self.facts.has_body() && self.interims == 0 && self.facts.upgrade.is_none();
         Failure {
             reason: lost.reason,
-            is_repeatable: is_reset && is_whole && (lost.is_untouched || is_safe) && !self.facts.is_upgrade,
+            is_repeatable: is_reset && is_whole && (lost.is_untouched || is_safe),
+            is_untouched: lost.is_untouched,
         }
     }
 
@@ -175,7 +202,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             .await?;
             // 101 answers an Upgrade field (RFC 9110 section 15.2.2).
             let switches = response.status == 101;
-            if !response.is_interim() || switches && self.facts.is_upgrade {
+            if !response.is_interim() || switches && self.facts.upgrade.is_some() {
                 return Ok((response, length));
             }
             self.interims += 1;
@@ -263,7 +290,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
             && !encode::needs_close(response.framing, self.facts.version)
             && !self.client.is_draining();
         let reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
-        let begun = self.client.wire.respond(&reply, keep_alive, self.facts);
+        let Client { wire, origin, .. } = &mut *self.client;
+        let begun = wire.respond(&reply, keep_alive, self.facts, &origin.listener);
         self.consume_head(length);
         let Ok(mut download) = begun else {
             self.outcome.failure = Some(Reason::ClientAbort);

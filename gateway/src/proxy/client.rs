@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::listener::HttpListener;
+use crate::listener::tls::ClientIdentity;
 use crate::worker::{Deadline, Worker};
 
 /// What is known of a connection, for all of its requests.
@@ -13,6 +14,10 @@ pub struct Origin {
     pub peer: SocketAddr,
     /// Whether the peer is one of `trusted_proxies`.
     pub is_trusted: bool,
+    /// The name that a TLS client asked for, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// Who a client with a verified certificate is.
+    pub identity: Option<ClientIdentity>,
 }
 
 impl Origin {

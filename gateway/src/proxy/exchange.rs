@@ -23,7 +23,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
     let turn = app.http.next_turn(&app.live);
     let Some(mut endpoint) = worker.rotations.pick(&app, &app.http, turn) else {
         let reason = Reason::NoHealthyEndpoint;
-        return refuse(client, Refusal { facts, reason, detail: None, app: Some(app) }).await;
+        return refuse(client, Refusal { facts, reason, detail: None, app: Some(app), location: None }).await;
     };
     let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
     loop {
@@ -47,6 +47,10 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         let is_repeatable = failure.is_repeatable && tried.len() < MAX_ATTEMPTS && !client.is_aborting();
         let next = if is_repeatable { choose_again(client, &app, turn, &tried, &outcome) } else { None };
         let Some(next) = next else {
+            if failure.is_untouched && client.wire.decline() {
+                record::exchange(client, &facts, &outcome);
+                return After::KeepAlive;
+            }
             return fail(client, &facts, outcome).await;
         };
         outcome.endpoint.metrics.cells(worker.index).retries.increment();

@@ -47,8 +47,8 @@ pub struct Facts {
     pub is_last: bool,
     /// The client waits with its body for a 100.
     pub expects_continue: bool,
-    /// The client wants to leave HTTP (RFC 9110 section 7.8, RFC 8441).
-    pub is_upgrade: bool,
+    /// The protocol that the client wants to leave HTTP for (RFC 9110 section 7.8, RFC 8441).
+    pub upgrade: Option<Box<[u8]>>,
     /// What proves to a WebSocket client that we understood it (RFC 6455 section 4.2.2).
     pub accept: Option<Box<[u8]>>,
     pub is_grpc: bool,
@@ -70,7 +70,7 @@ impl Facts {
             keep_alive: false,
             is_last: false,
             expects_continue: false,
-            is_upgrade: false,
+            upgrade: None,
             accept: None,
             is_grpc: false,
             patience: Patience::default(),
@@ -119,6 +119,8 @@ pub struct Refusal {
     /// Says more than the reason; shown to the client.
     pub detail: Option<Malformed>,
     pub app: Option<Arc<CompiledApp>>,
+    /// Where to go instead: a whole URI.
+    pub location: Option<Box<[u8]>>,
 }
 
 /// What came of the last attempt.

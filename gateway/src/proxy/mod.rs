@@ -26,6 +26,7 @@ mod prepare;
 mod record;
 mod refuse;
 mod relay;
+mod secure;
 pub mod tcp;
 pub mod timeouts;
 mod tunnel;

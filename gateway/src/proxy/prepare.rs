@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
 use super::hops;
+use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
+use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
 use crate::message::{FieldKind, Malformed, Method, RequestHead, http2, target};
 use crate::reason::Reason;
-use crate::table::{CompiledApp, Match};
+use crate::table::{CompiledApp, Match, Upstream};
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
@@ -33,7 +35,7 @@ pub fn prepare_http2<W>(
 
 fn unread<W>(client: &Client<W>, malformed: Malformed, bytes: usize, started: Instant) -> Box<Refusal> {
     let facts = Facts::unknown(started, client.worker.request_ids.next(), bytes);
-    Box::new(Refusal { facts, reason: malformed.into(), detail: Some(malformed), app: None })
+    Box::new(Refusal { facts, reason: malformed.into(), detail: Some(malformed), app: None, location: None })
 }
 
 fn route<W>(
@@ -49,8 +51,12 @@ fn route<W>(
     let hops = hops::left(parsed, head);
     let hops = hops.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
     let facts = facts(client, parsed, head, head_bytes, started);
-    let refuse = |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app }));
+    let refuse =
+        |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
     let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
+    if is_misdirected(&client.origin, &host) {
+        return refuse(facts, Reason::MisdirectedRequest, None);
+    }
     let table = worker.table();
     let found = table.find(&client.origin.listener.name, &host, &path);
     if parsed.method == Method::Connect && !matches!(found, Match::App(app) if app.spec.connect) {
@@ -66,6 +72,20 @@ fn route<W>(
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
     };
+    if wants_https(&client.origin, &app, parsed, head) && !path.starts_with(ACME_CHALLENGES) {
+        // Without a host there is no place to send the client to.
+        let Some(location) = https_location(&host, client.origin.listener.https.port, parsed, head) else {
+            return refuse(facts, Reason::UnknownHost, Some(app));
+        };
+        let (reason, location) = (Reason::HttpsRequired, Some(location));
+        return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
+    }
+    if app.spec.requires_client_certificate && client.origin.identity.is_none() {
+        return refuse(facts, Reason::ClientCertificateRequired, Some(app));
+    }
+    if matches!(app.upstream, Upstream::Unknown) {
+        return refuse(facts, Reason::UpstreamTlsUnknown, Some(app));
+    }
     if app.http.is_empty() {
         return refuse(facts, Reason::NoEndpoint, Some(app));
     }
@@ -94,7 +114,7 @@ fn facts<W>(
         keep_alive: parsed.keep_alive && !client.is_draining(),
         is_last: !parsed.keep_alive,
         expects_continue: parsed.expects_continue,
-        is_upgrade: parsed.upgrade.is_some(),
+        upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
         is_grpc,
         patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
@@ -119,11 +139,11 @@ fn heads<W>(
     let hop = Hop {
         peer: client.origin.peer.ip(),
         is_trusted: client.origin.is_trusted,
-        is_tls: client.origin.listener.is_tls,
+        is_tls: client.origin.listener.is_tls(),
         local_authority: &client.origin.listener.authority,
         pseudonym: &client.worker.shared.pseudonym,
         request_id: std::str::from_utf8(&facts.id).expect("hexadecimal digits"),
-        identity: None,
+        identity: client.origin.identity.as_ref().map(ClientIdentity::lines),
     };
     let mut heads = Heads::default();
     if app.speaks_http1 {

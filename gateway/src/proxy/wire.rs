@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::client::Client;
 use super::facts::{After, Facts};
 use super::relay::Relay;
-use crate::listener::Stream;
+use crate::listener::{HttpListener, Stream};
 use crate::message::{Framing, ResponseHead};
 use crate::reason::Reason;
 use crate::worker::Buffer;
@@ -65,7 +65,13 @@ pub trait Wire: Sized {
     ///
     /// # Errors
     /// [`Gone`].
-    fn respond(&mut self, reply: &Reply<'_>, keep_alive: bool, facts: &Facts) -> Result<Relay, Gone>;
+    fn respond(
+        &mut self,
+        reply: &Reply<'_>,
+        keep_alive: bool,
+        facts: &Facts,
+        listener: &HttpListener,
+    ) -> Result<Relay, Gone>;
 
     /// Begins a tunnel: the endpoint has agreed to leave HTTP.
     ///
@@ -90,6 +96,10 @@ pub trait Wire: Sized {
 
     /// What becomes of the connection after a response that ends it.
     fn after_last(&self, has_body: bool, facts: &Facts) -> After;
+
+    /// Tells the client that nothing was done, so that it may ask again whatever it asked; whether its
+    /// protocol has a way to say that (RFC 9113 section 8.7).
+    fn decline(&mut self) -> bool;
 
     /// Makes sure that a cut response is not taken for a whole one.
     fn abort(&mut self, facts: &Facts, reason: Reason);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
+use crate::listener::tls::ClientIdentity;
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
 use crate::metrics::ListenerCells;
 use crate::proxy::http1::connection;
@@ -17,30 +18,23 @@ use crate::worker::{Deadline, Ending, Worker};
 
 /// One worker's view of a listener.
 pub enum Handler {
-    Http { listener: Rc<HttpListener>, tls: Option<Arc<ServerConfig>> },
+    Http(Rc<HttpListener>),
     Tcp(Rc<TcpListenerContext>),
 }
 
 impl Handler {
     pub fn new(speaks: Speaks, ending: Rc<Ending>) -> Self {
         match speaks {
-            Speaks::Http { name, tls, authority } => Self::Http {
-                listener: Rc::new(HttpListener {
-                    name,
-                    is_tls: tls.is_some(),
-                    http2: true,
-                    authority,
-                    ending,
-                }),
-                tls,
-            },
+            Speaks::Http { name, tls, http2, authority, https } => {
+                Self::Http(Rc::new(HttpListener { name, tls, http2, authority, https, ending }))
+            }
             Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app, ending })),
         }
     }
 
     pub fn name(&self) -> &Arc<str> {
         match self {
-            Self::Http { listener, .. } => &listener.name,
+            Self::Http(listener) => &listener.name,
             Self::Tcp(listener) => &listener.name,
         }
     }
@@ -57,17 +51,22 @@ impl Handler {
             Self::Tcp(listener) => {
                 Box::pin(tcp::serve(stream, peer, worker, listener.clone(), deadline)).await;
             }
-            Self::Http { listener, tls } => {
-                let stream = match tls {
+            Self::Http(listener) => {
+                let stream = match &listener.tls {
                     None => Stream::Plain(stream),
-                    Some(config) => match Box::pin(handshake(config, stream, &deadline)).await {
+                    Some(tls) => match Box::pin(handshake(tls.config(), stream, &deadline)).await {
                         Some(stream) => stream,
                         None => return cells.handshake_failures.increment(),
                     },
                 };
-                let is_trusted = worker.shared.is_trusted(peer.ip());
                 let is_http2 = stream.alpn() == Some(HTTP2);
-                let origin = Rc::new(Origin { listener: listener.clone(), peer, is_trusted });
+                let origin = Rc::new(Origin {
+                    listener: listener.clone(),
+                    peer,
+                    is_trusted: worker.shared.is_trusted(peer.ip()),
+                    server_name: stream.server_name().map(Box::from),
+                    identity: stream.peer_certificates().and_then(ClientIdentity::of),
+                });
                 if is_http2 {
                     Box::pin(http2::connection::serve(stream, Bytes::new(), worker, origin, deadline)).await;
                 } else {
@@ -82,8 +81,8 @@ impl Handler {
 /// HTTP/2's name in ALPN (RFC 9113 section 3.1).
 const HTTP2: &[u8] = b"h2";
 
-async fn handshake(config: &Arc<ServerConfig>, socket: TcpStream, deadline: &Deadline) -> Option<Stream> {
+async fn handshake(config: Arc<ServerConfig>, socket: TcpStream, deadline: &Deadline) -> Option<Stream> {
     deadline.set(timeouts::HANDSHAKE);
-    let mut accepting = pin!(Stream::accept(socket, config.clone()));
+    let mut accepting = pin!(Stream::accept(socket, config));
     deadline.bound(|context| accepting.as_mut().poll(context)).await.ok()?.ok()
 }

@@ -8,6 +8,7 @@ use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, VersionId};
 
 use super::live::{AppLive, EndpointLive};
 use crate::balance::SplitSchedule;
+use crate::listener::tls::EndpointTls;
 use crate::metrics::ServiceMetrics;
 
 #[derive(Debug)]
@@ -31,6 +32,38 @@ pub struct CompiledApp {
     pub services: Vec<Arc<ServiceMetrics>>,
     /// Of requests that never came to a version.
     pub metrics: Arc<ServiceMetrics>,
+    /// How endpoints are spoken to.
+    pub upstream: Upstream,
+    /// Why the spec that its owner wrote is not in force on this gateway.
+    pub rejection: Option<Arc<str>>,
+}
+
+/// How an app's endpoints are spoken to.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    Plain,
+    Tls(Arc<EndpointTls>),
+    /// The app wants TLS that this gateway has no settings for, and there is no former spec to go on
+    /// with. Clear text is no substitute.
+    Unknown,
+}
+
+impl Upstream {
+    pub fn tls(&self) -> Option<&Arc<EndpointTls>> {
+        match self {
+            Self::Tls(tls) => Some(tls),
+            Self::Plain | Self::Unknown => None,
+        }
+    }
+
+    /// Whether connections made for one serve the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain, Self::Plain) | (Self::Unknown, Self::Unknown) => true,
+            (Self::Tls(one), Self::Tls(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
 }
 
 impl CompiledApp {
@@ -61,6 +94,8 @@ pub struct PooledEndpoint {
     pub address: SocketAddr,
     pub weight: u16,
     pub protocol: Protocol,
+    /// `None`: it is spoken to in clear text.
+    pub tls: Option<Arc<EndpointTls>>,
     pub live: Arc<EndpointLive>,
     /// Of its version.
     pub metrics: Arc<ServiceMetrics>,

@@ -1,16 +1,19 @@
 //! The next table from the last one and a new snapshot, at the cost of what differs.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
+use rustls::pki_types::ServerName;
 use topology::{App, AppId, Endpoint, HostPattern, InstanceKey, Protocol, Snapshot, VersionId};
 
 use super::RoutingTable;
-use super::app::{CompiledApp, Pool, PooledEndpoint, Spread};
+use super::app::{CompiledApp, Pool, PooledEndpoint, Spread, Upstream};
 use super::hosts::HostRoutes;
 use super::live::{AppLive, fresh_id};
 use crate::balance::SplitSchedule;
+use crate::listener::tls::{EndpointTls, UpstreamProfiles};
 use crate::metrics::ServiceMetrics;
 
 /// What is fixed for the life of the process.
@@ -20,6 +23,8 @@ pub struct Settings {
     pub base_domain: Option<String>,
     /// How many workers count requests.
     pub shards: usize,
+    /// What apps may name as their TLS.
+    pub upstream_tls: Arc<UpstreamProfiles>,
 }
 
 /// An app that differs, as it is now; `None`: gone.
@@ -68,9 +73,14 @@ fn reclaim(
     if claims.is_empty() { None } else { Some(Arc::new(HostRoutes::new(&claims))) }
 }
 
-fn compile_app(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> CompiledApp {
+fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) -> CompiledApp {
+    let (app, upstream, rejection) = accept(settings, old, written);
+    let app = &*app;
     let services = services(settings, old, app);
-    let endpoints: Vec<_> = app.endpoints.iter().map(|e| compile_endpoint(&services, old, e)).collect();
+    // Kept connections and what probes found hold for one way to speak to an endpoint.
+    let alike = old.filter(|old| old.upstream.is_same(&upstream));
+    let compile = |endpoint| compile_endpoint(&services, alike, upstream.tls(), endpoint);
+    let endpoints: Vec<_> = app.endpoints.iter().map(compile).collect();
     let only_http = endpoints.iter().all(|endpoint| endpoint.protocol.is_http());
     let tcp = Arc::new(spread(old.map(|old| &*old.tcp), app, endpoints.clone()));
     let http = if only_http {
@@ -98,7 +108,75 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Com
             |old| old.metrics.clone(),
         ),
         services,
+        upstream,
+        rejection,
     }
+}
+
+/// The app as far as this gateway can serve it. One whose TLS it has no settings for keeps its last good
+/// spec with its present endpoints, and says why.
+fn accept<'a>(
+    settings: &Settings,
+    old: Option<&CompiledApp>,
+    written: &'a App,
+) -> (Cow<'a, App>, Upstream, Option<Arc<str>>) {
+    let why = match endpoint_tls(settings, written) {
+        Ok(None) => return (Cow::Borrowed(written), Upstream::Plain, None),
+        Ok(Some(tls)) => {
+            let former = old.and_then(|old| old.upstream.tls()).filter(|former| former.is_same(&tls));
+            let tls = former.cloned().unwrap_or_else(|| Arc::new(tls));
+            return (Cow::Borrowed(written), Upstream::Tls(tls), None);
+        }
+        Err(why) => Arc::from(why),
+    };
+    match old.filter(|old| !matches!(old.upstream, Upstream::Unknown)) {
+        Some(old) => {
+            let app = App { spec: old.spec.clone(), ..written.clone() };
+            (Cow::Owned(app), old.upstream.clone(), Some(why))
+        }
+        None => (Cow::Borrowed(written), Upstream::Unknown, Some(why)),
+    }
+}
+
+/// How the app's endpoints are to be spoken to; `None`: in clear text.
+///
+/// # Errors
+/// What is wrong with the app's `tls` on a gateway of these settings.
+pub fn endpoint_tls(settings: &Settings, app: &App) -> Result<Option<EndpointTls>, String> {
+    let Some(wanted) = &app.spec.tls else { return Ok(None) };
+    let Some(profile) = settings.upstream_tls.find(&wanted.profile) else {
+        let known: Vec<_> = settings.upstream_tls.names().collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(format!(
+            "tls.profile: this gateway has no [[gateway.upstream_tls]] named {:?}; it has {known}",
+            wanted.profile
+        ));
+    };
+    let first_host = || {
+        hosts_of(settings, app).into_iter().find_map(|host| match host {
+            HostPattern::Exact(name) => Some(name),
+            HostPattern::Wildcard(_) | HostPattern::Any => None,
+        })
+    };
+    let server_name = match (&wanted.server_name, &profile.server_name) {
+        (Some(name), _) => proven(name)?,
+        (None, Some(name)) => name.clone(),
+        (None, None) => {
+            let host = first_host().ok_or(
+                "tls.server_name: is missing, and neither the profile nor a host says what endpoints must \
+                 prove to be; write server_name = \"shop.internal\"",
+            )?;
+            proven(&host)?
+        }
+    };
+    Ok(Some(EndpointTls { profile: profile.clone(), server_name }))
+}
+
+/// A host as certificates name it: an IPv6 address without brackets.
+fn proven(host: &str) -> Result<ServerName<'static>, String> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(bare.to_owned())
+        .map_err(|_| format!("tls.server_name: {host:?} is no name that a certificate can prove"))
 }
 
 /// The counters of every version that has an endpoint, ordered by version.
@@ -126,6 +204,7 @@ fn hosts_of(settings: &Settings, app: &App) -> Vec<HostPattern> {
 fn compile_endpoint(
     services: &[Arc<ServiceMetrics>],
     old: Option<&CompiledApp>,
+    tls: Option<&Arc<EndpointTls>>,
     endpoint: &Endpoint,
 ) -> Arc<PooledEndpoint> {
     let same = old.and_then(|old| find(old, &endpoint.key));
@@ -147,6 +226,7 @@ fn compile_endpoint(
         address: endpoint.address,
         weight: endpoint.weight,
         protocol: endpoint.protocol,
+        tls: tls.cloned(),
         live: live.unwrap_or_default(),
         metrics: metrics.clone(),
     })

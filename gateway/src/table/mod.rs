@@ -10,7 +10,7 @@ pub mod live;
 
 use std::sync::Arc;
 
-pub use app::{CompiledApp, Pool, PooledEndpoint, Spread};
+pub use app::{CompiledApp, Pool, PooledEndpoint, Spread, Upstream};
 pub use compile::compile;
 use hosts::HostIndex;
 pub use hosts::HostRoutes;

@@ -11,7 +11,7 @@ use super::compile::Settings;
 use super::*;
 
 fn settings() -> Settings {
-    Settings { base_domain: Some("apps.test".into()), shards: 1 }
+    Settings { base_domain: Some("apps.test".into()), shards: 1, upstream_tls: Arc::default() }
 }
 
 fn endpoint(version: &str, instance: &str, port: u16) -> Endpoint {
@@ -192,4 +192,82 @@ proptest! {
             prop_assert_eq!(observed(&grown), observed(&scratch));
         }
     }
+}
+
+/// Settings with one profile, `internal`, which names no server.
+fn with_profile() -> (Settings, tempfile::TempDir) {
+    let folder = tempfile::TempDir::with_prefix("sluice-test-").unwrap();
+    let ca = folder.path().join("ca.crt");
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem()).unwrap();
+    let section = crate::config::UpstreamTlsConfig {
+        name: "internal".into(),
+        ca: Some(ca),
+        server_name: None,
+        certificate: None,
+    };
+    let upstream_tls = crate::listener::tls::UpstreamProfiles::load(&[section]).unwrap();
+    (Settings { upstream_tls, ..settings() }, folder)
+}
+
+fn secured(profile: &str, server_name: Option<&str>, hosts: &[&str]) -> App {
+    let mut app = app("shop", hosts, &["/"], 0);
+    let tls = topology::AppTls { profile: profile.into(), server_name: server_name.map(Arc::from) };
+    app.spec = Arc::new(AppSpec { tls: Some(tls), ..(*app.spec).clone() });
+    app
+}
+
+fn proved_name(table: &RoutingTable) -> Option<String> {
+    let tls = table.apps.values().next()?.upstream.tls()?;
+    Some(tls.server_name.to_str().into_owned())
+}
+
+#[test]
+fn endpoints_prove_the_apps_name_or_its_first_exact_host() {
+    let (settings, _folder) = with_profile();
+    for (name, hosts, wanted) in [
+        (Some("shop.internal"), &["a.test"][..], Some("shop.internal")),
+        (None, &["*.a.test", "b.test", "c.test"], Some("b.test")),
+        (None, &[], Some("shop.apps.test")),
+        (Some("[::1]"), &["a.test"], Some("::1")),
+        (None, &["*.a.test"], None),
+    ] {
+        let app = secured("internal", name, hosts);
+        let (table, _) = compile(&settings, &RoutingTable::default(), snapshot([app]));
+        assert_eq!(proved_name(&table).as_deref(), wanted, "{name:?} {hosts:?}");
+        assert_eq!(table.apps.values().next().unwrap().rejection.is_some(), wanted.is_none());
+    }
+}
+
+#[test]
+fn an_unknown_profile_keeps_the_former_spec_with_the_present_endpoints() {
+    let (settings, _folder) = with_profile();
+    let good = secured("internal", None, &["a.test"]);
+    let (first, _) = compile(&settings, &RoutingTable::default(), snapshot([good.clone()]));
+    let mut bad = secured("nowhere", None, &["b.test"]);
+    bad.endpoints = vec![endpoint("v1", "c1", 1), endpoint("v1", "c2", 1)];
+    let (second, _) = compile(&settings, &first, snapshot([bad.clone()]));
+    assert_eq!((found(&second, "a.test", "/"), found(&second, "b.test", "/")), ("shop", "unknown host"));
+    let app = second.apps.values().next().unwrap();
+    assert_eq!((app.endpoints.len(), proved_name(&second).as_deref()), (2, Some("a.test")));
+    assert!(app.rejection.as_ref().unwrap().contains("nowhere"));
+    // A table that knows no former spec has nothing to go on with, and clear text is no substitute.
+    let (alone, _) = compile(&settings, &RoutingTable::default(), snapshot([bad]));
+    assert!(matches!(alone.apps.values().next().unwrap().upstream, Upstream::Unknown));
+    assert_eq!(found(&alone, "b.test", "/"), "shop");
+    let (mended, _) = compile(&settings, &alone, snapshot([good]));
+    assert!(mended.apps.values().next().unwrap().rejection.is_none());
+}
+
+#[test]
+fn what_is_known_of_an_endpoint_holds_for_one_way_to_speak_to_it() {
+    let (settings, _folder) = with_profile();
+    let id = |table: &RoutingTable| table.apps.values().next().unwrap().endpoints[0].live.id;
+    let next = |former: &RoutingTable, app: App| compile(&settings, former, snapshot([app])).0;
+    let plain = next(&RoutingTable::default(), app("shop", &["a.test"], &["/"], 0));
+    let tls = next(&plain, secured("internal", None, &["a.test"]));
+    let other_host = next(&tls, secured("internal", Some("a.test"), &["a.test", "b.test"]));
+    let other_name = next(&other_host, secured("internal", Some("b.test"), &["a.test", "b.test"]));
+    assert_ne!(id(&plain), id(&tls));
+    assert_eq!(id(&tls), id(&other_host));
+    assert_ne!(id(&other_host), id(&other_name));
 }

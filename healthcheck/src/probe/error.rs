@@ -14,6 +14,8 @@ pub enum ProbeError {
     ConnectTimeout(Duration),
     #[error("no way to the address")]
     Unreachable(#[source] io::Error),
+    #[error("no TLS with the endpoint")]
+    Tls(#[source] io::Error),
     #[error("no complete response head within {0:?}")]
     Timeout(Duration),
     #[error("connection lost before a complete response head")]
@@ -35,6 +37,7 @@ pub enum ProbeResult {
     ConnectRefused,
     ConnectTimeout,
     Unreachable,
+    Tls,
     Timeout,
     Reset,
     BadResponse,
@@ -44,11 +47,12 @@ pub enum ProbeResult {
 }
 
 impl ProbeResult {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Pass,
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::Unreachable,
+        Self::Tls,
         Self::Timeout,
         Self::Reset,
         Self::BadResponse,
@@ -73,6 +77,7 @@ impl ProbeResult {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::BadResponse => "bad_response",
@@ -92,6 +97,7 @@ impl ProbeError {
             Self::ConnectRefused => ProbeResult::ConnectRefused,
             Self::ConnectTimeout(_) => ProbeResult::ConnectTimeout,
             Self::Unreachable(_) => ProbeResult::Unreachable,
+            Self::Tls(_) => ProbeResult::Tls,
             Self::Timeout(_) => ProbeResult::Timeout,
             Self::Reset(_) => ProbeResult::Reset,
             Self::BadResponse(_) => ProbeResult::BadResponse,

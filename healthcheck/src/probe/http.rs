@@ -6,6 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -14,10 +15,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use rustls::pki_types::ServerName;
 use tokio::time::timeout_at;
+use topology::Protocol;
 
-use super::{Deadline, ProbeError, USER_AGENT, connect};
+use super::{Deadline, ProbeError, ProbeStream, ProbeTls, USER_AGENT, connect};
 
 /// Bounds a response's head: twice what common servers send at most, so it is the endpoint that is
 /// wrong. hyper's least is 8 KiB.
@@ -28,6 +30,7 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 
 pub(crate) struct HttpProbe<'a> {
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<&'a Arc<dyn ProbeTls>>,
     pub(crate) path: &'a str,
     pub(crate) deadline: Deadline,
 }
@@ -35,7 +38,7 @@ pub(crate) struct HttpProbe<'a> {
 /// One request on one connection, polled by the task that awaits its parts.
 struct Exchange {
     sender: SendRequest<Empty<Bytes>>,
-    connection: Connection<TokioIo<TcpStream>, Empty<Bytes>>,
+    connection: Connection<TokioIo<ProbeStream>, Empty<Bytes>>,
     ended: bool,
 }
 
@@ -63,7 +66,7 @@ struct Unanswered {
 impl HttpProbe<'_> {
     /// Tries `kept` where it still stands, else a new connection. With an answer comes the rest of it,
     /// for [`Rest::into_idle`].
-    pub(crate) async fn run(&self, kept: Option<TcpStream>) -> (Result<(), ProbeError>, Option<Rest>) {
+    pub(crate) async fn run(&self, kept: Option<ProbeStream>) -> (Result<(), ProbeError>, Option<Rest>) {
         match self.ask(kept).await {
             Ok(Answer { status, rest }) if status.is_success() => (Ok(()), Some(rest)),
             Ok(Answer { status, rest }) => (Err(ProbeError::Status(status)), Some(rest)),
@@ -71,18 +74,19 @@ impl HttpProbe<'_> {
         }
     }
 
-    async fn ask(&self, kept: Option<TcpStream>) -> Result<Answer, ProbeError> {
-        if let Some(stream) = kept.filter(is_quiet) {
+    async fn ask(&self, kept: Option<ProbeStream>) -> Result<Answer, ProbeError> {
+        if let Some(stream) = kept.filter(ProbeStream::is_quiet) {
             match self.exchange(stream).await {
                 Err(Unanswered { untouched: true, .. }) => {}
                 answer => return answer.map_err(|unanswered| unanswered.error),
             }
         }
-        let stream = connect(self.address, self.deadline).await?;
+        let socket = connect(self.address, self.deadline).await?;
+        let stream = ProbeStream::secure(socket, self.tls, Protocol::Http1, self.deadline).await?;
         self.exchange(stream).await.map_err(|unanswered| unanswered.error)
     }
 
-    async fn exchange(&self, stream: TcpStream) -> Result<Answer, Unanswered> {
+    async fn exchange(&self, stream: ProbeStream) -> Result<Answer, Unanswered> {
         let certain = |error| Unanswered { error, untouched: false };
         let request = self.request().map_err(certain)?;
         let mut exchange = Exchange::open(stream).await.map_err(certain)?;
@@ -106,13 +110,22 @@ impl HttpProbe<'_> {
         }
     }
 
+    /// What the endpoint proved to be, since it may refuse other names on this connection (RFC 9110
+    /// section 15.5.20).
+    fn host(&self) -> String {
+        match self.tls.map(|tls| tls.server_name()) {
+            Some(ServerName::DnsName(name)) => name.as_ref().to_owned(),
+            _ => self.address.to_string(),
+        }
+    }
+
     fn request(&self) -> Result<Request<Empty<Bytes>>, ProbeError> {
         let bad = || ProbeError::BadPath(self.path.chars().take(ProbeError::MAX_TEXT_BYTES).collect());
         if !self.path.starts_with('/') {
             return Err(bad());
         }
         Request::get(self.path)
-            .header(header::HOST, self.address.to_string())
+            .header(header::HOST, self.host())
             .header(header::USER_AGENT, USER_AGENT)
             .body(Empty::new())
             .map_err(|_| bad())
@@ -120,7 +133,7 @@ impl HttpProbe<'_> {
 }
 
 impl Exchange {
-    async fn open(stream: TcpStream) -> Result<Self, ProbeError> {
+    async fn open(stream: ProbeStream) -> Result<Self, ProbeError> {
         let (sender, connection) = Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
             .handshake(TokioIo::new(stream))
@@ -147,7 +160,7 @@ impl Exchange {
     }
 
     /// The socket, if the connection may carry another request and nothing unread came with the last.
-    async fn into_idle(mut self) -> Option<TcpStream> {
+    async fn into_idle(mut self) -> Option<ProbeStream> {
         let Self { sender, connection, ended } = &mut self;
         if *ended {
             return None;
@@ -168,7 +181,7 @@ impl Exchange {
 
 impl Rest {
     /// Reads what is left of the answer, within bounds of size and time, to have the connection idle.
-    pub(crate) async fn into_idle(self) -> Option<TcpStream> {
+    pub(crate) async fn into_idle(self) -> Option<ProbeStream> {
         let Self { mut exchange, mut body, deadline } = self;
         let idle = async {
             let mut read = 0;
@@ -182,10 +195,4 @@ impl Rest {
         };
         timeout_at(deadline.at, idle).await.ok().flatten()
     }
-}
-
-/// Neither closed by the endpoint nor with bytes that nobody asked for.
-fn is_quiet(stream: &TcpStream) -> bool {
-    let mut byte = [0];
-    stream.try_read(&mut byte).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }

@@ -1,6 +1,7 @@
-//! GET a path over HTTP/2 in clear text, by prior knowledge: a status of 200 to 299 passes.
+//! GET a path over HTTP/2, in clear text by prior knowledge: a status of 200 to 299 passes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -8,20 +9,28 @@ use hyper::client::conn::http2::Builder;
 use hyper::{Request, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout_at;
+use topology::Protocol;
 
-use super::{Deadline, ProbeError, USER_AGENT, connect};
+use super::{Deadline, ProbeError, ProbeStream, ProbeTls, USER_AGENT, connect};
 
 /// Bounds a response's head, as for HTTP/1.1.
 const MAX_HEAD_BYTES: u32 = 16 << 10;
 
 /// One request on a connection of its own.
-pub(crate) async fn probe(address: SocketAddr, path: &str, deadline: Deadline) -> Result<(), ProbeError> {
+pub(crate) async fn probe(
+    address: SocketAddr,
+    tls: Option<&Arc<dyn ProbeTls>>,
+    path: &str,
+    deadline: Deadline,
+) -> Result<(), ProbeError> {
     let bad_path = || ProbeError::BadPath(path.chars().take(ProbeError::MAX_TEXT_BYTES).collect());
-    let request = Request::get(format!("http://{address}{path}"))
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let request = Request::get(format!("{scheme}://{address}{path}"))
         .header(header::USER_AGENT, USER_AGENT)
         .body(Empty::<Bytes>::new());
     let request = request.ok().filter(|_| path.starts_with('/')).ok_or_else(bad_path)?;
-    let stream = connect(address, deadline).await?;
+    let socket = connect(address, deadline).await?;
+    let stream = ProbeStream::secure(socket, tls, Protocol::Http2, deadline).await?;
     let exchange = async {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.max_header_list_size(MAX_HEAD_BYTES);

@@ -5,6 +5,7 @@ pub(crate) mod http2;
 pub(crate) mod tcp;
 
 mod error;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 pub use error::{ProbeError, ProbeResult};
+pub(crate) use stream::ProbeStream;
+pub use stream::ProbeTls;
 
 const USER_AGENT: &str = concat!("sluice-probe/", env!("CARGO_PKG_VERSION"));
 

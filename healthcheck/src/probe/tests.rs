@@ -13,12 +13,12 @@ async fn http(address: SocketAddr, timeout: Duration) -> Result<(), ProbeError> 
 }
 
 async fn http_on(
-    kept: &mut Option<TcpStream>,
+    kept: &mut Option<ProbeStream>,
     address: SocketAddr,
     timeout: Duration,
 ) -> Result<(), ProbeError> {
     let deadline = Deadline::after(Instant::now(), timeout);
-    let (outcome, rest) = HttpProbe { address, path: "/_ping", deadline }.run(kept.take()).await;
+    let (outcome, rest) = HttpProbe { address, tls: None, path: "/_ping", deadline }.run(kept.take()).await;
     if let Some(rest) = rest {
         *kept = rest.into_idle().await;
     }
@@ -180,7 +180,7 @@ async fn path_that_cannot_be_sent_is_not_the_endpoints_fault() {
     let server = TestServer::answering(PONG).await;
     for path in ["", "ping", "http://other/", "/a b", "/\r\nX: y"] {
         let deadline = Deadline::after(Instant::now(), AMPLE);
-        let (outcome, _) = HttpProbe { address: server.address, path, deadline }.run(None).await;
+        let (outcome, _) = HttpProbe { address: server.address, tls: None, path, deadline }.run(None).await;
         let result = ProbeResult::of(&outcome);
         assert_eq!((result, result.is_conclusive()), (ProbeResult::BadPath, false), "{path:?}");
     }
@@ -190,8 +190,8 @@ async fn path_that_cannot_be_sent_is_not_the_endpoints_fault() {
 async fn tcp_probe_passes_where_somebody_accepts() {
     let server = TestServer::start(Behaviour::Hang).await;
     let deadline = Deadline::after(Instant::now(), AMPLE);
-    tcp::probe(server.address, deadline).await.unwrap();
-    let outcome = tcp::probe(refusing().await, deadline).await;
+    tcp::probe(server.address, None, deadline).await.unwrap();
+    let outcome = tcp::probe(refusing().await, None, deadline).await;
     assert!(matches!(outcome, Err(ProbeError::ConnectRefused)), "{outcome:?}");
 }
 

@@ -17,7 +17,7 @@ use topology::{AppId, HealthSettings, InstanceKey, Protocol};
 
 use crate::cell::Inherit;
 use crate::pace::{self, FirstProbes};
-use crate::{HealthCell, ProbeStats, Transition};
+use crate::{HealthCell, ProbeStats, ProbeTls, Transition};
 use prober::{Prober, Surroundings};
 
 /// Connections kept open between probes, over all endpoints. Beyond them each probe connects anew,
@@ -36,8 +36,20 @@ pub struct ProbeTarget {
     pub key: InstanceKey,
     pub address: SocketAddr,
     pub protocol: Protocol,
+    /// `None`: in clear text.
+    pub tls: Option<Arc<dyn ProbeTls>>,
     pub settings: Arc<HealthSettings>,
     pub cell: Arc<HealthCell>,
+}
+
+impl ProbeTarget {
+    fn has_same_tls(&self, other: &Self) -> bool {
+        match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
 }
 
 /// Keeps one probing task for every target that it was last told of.
@@ -128,7 +140,9 @@ impl Checker {
         if !Arc::ptr_eq(&old.target.cell, &target.cell) {
             old.target.cell.detach();
         }
-        let same_socket = old.target.address == target.address && old.target.protocol == target.protocol;
+        let same_socket = old.target.address == target.address
+            && old.target.protocol == target.protocol
+            && old.target.has_same_tls(&target);
         self.start(target, if same_socket { Inherit::State } else { Inherit::Nothing })
     }
 
@@ -149,6 +163,7 @@ impl Probing {
         Arc::ptr_eq(&self.target.cell, &target.cell)
             && self.target.address == target.address
             && self.target.protocol == target.protocol
+            && self.target.has_same_tls(target)
             && self.target.settings == target.settings
             && !self.task.is_finished()
     }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +15,7 @@ use tracing::debug;
 use super::{OnTransition, ProbeTarget};
 use crate::cell::{Recorded, Writer};
 use crate::probe::http::{HttpProbe, Rest};
-use crate::probe::{Deadline, ProbeError, ProbeResult, http2, tcp};
+use crate::probe::{Deadline, ProbeError, ProbeResult, ProbeStream, http2, tcp};
 use crate::verdict::Thresholds;
 use crate::{ProbeStats, pace};
 
@@ -36,7 +35,7 @@ pub(super) struct Prober {
 }
 
 struct Kept {
-    stream: TcpStream,
+    stream: ProbeStream,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -77,15 +76,14 @@ impl Prober {
     async fn attempt(
         &self,
         deadline: Deadline,
-        kept: Option<TcpStream>,
+        kept: Option<ProbeStream>,
     ) -> (Result<(), ProbeError>, Option<Rest>) {
-        let ProbeTarget { address, protocol, settings, .. } = &self.target;
+        let ProbeTarget { address, protocol, tls, settings, .. } = &self.target;
+        let (address, tls) = (*address, tls.as_ref());
         match protocol {
-            Protocol::Tcp => (tcp::probe(*address, deadline).await, None),
-            Protocol::Http2 => (http2::probe(*address, &settings.path, deadline).await, None),
-            Protocol::Http1 => {
-                HttpProbe { address: *address, path: &settings.path, deadline }.run(kept).await
-            }
+            Protocol::Tcp => (tcp::probe(address, tls, deadline).await, None),
+            Protocol::Http2 => (http2::probe(address, tls, &settings.path, deadline).await, None),
+            Protocol::Http1 => HttpProbe { address, tls, path: &settings.path, deadline }.run(kept).await,
         }
     }
 
@@ -129,6 +127,7 @@ mod tests {
             },
             address: "127.0.0.1:1".parse().unwrap(),
             protocol: Protocol::Http1,
+            tls: None,
             settings: Arc::new(HealthSettings::default()),
             cell,
         };

@@ -43,6 +43,7 @@ fn target(instance: &str, address: SocketAddr, interval: Duration) -> ProbeTarge
         },
         address,
         protocol: Protocol::Http1,
+        tls: None,
         settings: Arc::new(settings),
         cell: Arc::default(),
     }

@@ -1,33 +1,58 @@
-//! What the kernel knows of a connection.
+//! What the kernel knows of connections: the only sign, from outside, of who has read what.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use tests::{DEADLINE, eventually};
 
-/// Waits until `reader` has taken all that `writer` has sent it: the only sign, from outside, that a
-/// message arrived in pieces.
+/// In `/proc/net/tcp`: the peer has closed, and this end has not yet.
+const CLOSE_WAIT: &str = "08";
+
+/// Waits until `reader` has taken all that `writer` has sent it.
 pub fn until_read(reader: SocketAddr, writer: SocketAddr) {
+    let (reader, writer) = (written(reader), written(writer));
     eventually(DEADLINE, "all that was sent is read", || {
-        let table = fs::read_to_string("/proc/net/tcp").expect("Linux lists its sockets");
-        let queues = |local, remote| queues(&table, local, remote);
-        // A socket that is gone reads nothing more.
-        queues(writer, reader).is_none_or(|(unacknowledged, _)| unacknowledged == 0)
-            && queues(reader, writer).is_none_or(|(_, unread)| unread == 0)
+        sockets().iter().all(|socket| {
+            let is_writer = socket.local == writer && socket.remote == reader;
+            let is_reader = socket.local == reader && socket.remote == writer;
+            !(is_writer && socket.unsent > 0 || is_reader && socket.unread > 0)
+        })
     });
 }
 
-/// Bytes sent and not acknowledged, bytes received and not read.
-fn queues(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<(u64, u64)> {
-    let (local, remote) = (written(local), written(remote));
-    table.lines().skip(1).find_map(|line| {
-        let mut columns = line.split_ascii_whitespace().skip(1);
-        if columns.next()? != local || columns.next()? != remote {
-            return None;
-        }
-        let (sent, received) = columns.nth(1)?.split_once(':')?;
-        Some((u64::from_str_radix(sent, 16).ok()?, u64::from_str_radix(received, 16).ok()?))
-    })
+/// Waits until who listens on `address` has accepted every connection, read every byte and answered
+/// every close.
+pub fn until_quiet(address: SocketAddr) {
+    let address = written(address);
+    eventually(DEADLINE, "all that was sent to the endpoint is read", || {
+        // Of a listening socket, what is unread is connections.
+        let is_busy = |socket: &Socket| socket.unread > 0 || socket.state == CLOSE_WAIT;
+        let is_coming = |socket: &Socket| socket.remote == address && socket.unsent > 0;
+        !sockets().iter().any(|socket| socket.local == address && is_busy(socket) || is_coming(socket))
+    });
+}
+
+struct Socket {
+    local: String,
+    remote: String,
+    state: String,
+    /// Bytes that the peer's kernel has not acknowledged.
+    unsent: u64,
+    unread: u64,
+}
+
+fn sockets() -> Vec<Socket> {
+    let table = fs::read_to_string("/proc/net/tcp").expect("Linux lists its sockets");
+    table.lines().skip(1).filter_map(socket).collect()
+}
+
+fn socket(line: &str) -> Option<Socket> {
+    let mut columns = line.split_ascii_whitespace().skip(1).map(str::to_owned);
+    let (local, remote, state) = (columns.next()?, columns.next()?, columns.next()?);
+    let queues = columns.next()?;
+    let (unsent, unread) = queues.split_once(':')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    Some(Socket { local, remote, state, unsent: number(unsent)?, unread: number(unread)? })
 }
 
 /// As in the table: the address as a number of this machine's byte order.

@@ -8,7 +8,6 @@ mod listeners;
 mod reload;
 mod shutdown;
 mod tcp;
-mod tls;
 
 use std::path::Path;
 

@@ -3,6 +3,9 @@
 //! TLS is rustls without its buffers: `session` turns bytes into records and back, `tls` moves them
 //! between the socket and the caller, `scratch` is the memory that a thread's connections do it in, one
 //! after the other. A connection that waits holds keys and nothing else.
+//!
+//! The price: rustls hands a record over in memory of its own, so it is copied once more on its way out
+//! than with rustls' buffers. Against the 4 KiB that those keep for every idle connection that is cheap.
 
 mod held;
 mod scratch;

@@ -111,7 +111,7 @@ pub fn read_request(
     if wanted.len() > MAX_TARGET_BYTES {
         return Err(Malformed::TargetTooLong);
     }
-    if target::parse(method, wanted)?.authority.is_some() {
+    if target::parse(method, wanted)?.authority.is_some() != (method == Method::Connect) {
         return Err(Malformed::Target);
     }
     let mut text = Text::with_room_for(&parts.headers, name.len() + wanted.len() + authority.len());
@@ -140,7 +140,7 @@ pub fn read_request(
         method_name,
         version: Version::Http2,
         target,
-        path_and_query: target,
+        path_and_query: if method == Method::Connect { Span::default() } else { target },
         authority,
         framing,
         keep_alive: true,

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::engine::general_purpose::STANDARD;
 
 use super::super::{FieldKind, RequestHead, Version};
 
@@ -18,5 +18,5 @@ pub fn accept(request: &RequestHead, head: &[u8]) -> Option<Box<[u8]>> {
     }
     let key = request.fields.first(FieldKind::SecWebSocketKey)?.value.within(head);
     let proof = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, GUID].concat());
-    Some(BASE64_STANDARD.encode(proof).into_bytes().into())
+    Some(STANDARD.encode(proof).into_bytes().into())
 }

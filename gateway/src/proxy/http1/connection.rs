@@ -57,7 +57,7 @@ pub async fn serve(mut client: Client<Http1>) {
 async fn unparsed(client: &mut Client<Http1>, reason: Reason, detail: Option<Malformed>) -> After {
     let head_bytes = client.wire.received.as_ref().map_or(0, |buffer| buffer.filled().len());
     let facts = Facts::unknown(Instant::now(), client.worker.request_ids.next(), head_bytes);
-    refuse::refuse(client, Refusal { facts, reason, detail, app: None }).await
+    refuse::refuse(client, Refusal { facts, reason, detail, app: None, location: None }).await
 }
 
 async fn request(client: &mut Client<Http1>, head_bytes: usize) -> After {
@@ -147,11 +147,17 @@ fn find_head(client: &mut Client<Http1>, scan: &mut HeadScan) -> Result<Option<u
     let filled = buffer.filled();
     match found? {
         Some(length) if length <= MAX_HEAD_BYTES => Ok(Some(length)),
+        Some(_) if has_long_line(filled) => Err(Malformed::TargetTooLong),
         Some(_) => Err(Malformed::HeadTooLong),
         None if filled.len() < MAX_HEAD_BYTES => Ok(None),
-        None if memchr::memchr(b'\n', &filled[..MAX_TARGET_BYTES]).is_none() => Err(Malformed::TargetTooLong),
+        None if has_long_line(filled) => Err(Malformed::TargetTooLong),
         None => Err(Malformed::HeadTooLong),
     }
+}
+
+/// Whether it is the request line that is too long.
+fn has_long_line(head: &[u8]) -> bool {
+    memchr::memchr(b'\n', &head[..MAX_TARGET_BYTES]).is_none()
 }
 
 /// A head like no other: whoever sends it speaks HTTP/2 and knows that we do.

@@ -13,7 +13,7 @@ use super::outgoing::{MERGE_BYTES, Outgoing};
 use super::relay::{Decoder, Relay, poll_fill};
 use super::timeouts;
 use super::wire::{Gone, Reply, Sent, Sink, Source, Upward, Wire};
-use crate::listener::Stream;
+use crate::listener::{HttpListener, Stream};
 use crate::message::encode::{self, Delimiting, Downstream};
 use crate::message::{Framing, Version};
 use crate::reason::Reason;
@@ -56,8 +56,15 @@ impl Wire for Http1 {
         self.stream.poll_reset(context)
     }
 
-    fn respond(&mut self, reply: &Reply<'_>, keep_alive: bool, facts: &Facts) -> Result<Relay, Gone> {
-        let downstream = Downstream { version: facts.version, keep_alive };
+    fn respond(
+        &mut self,
+        reply: &Reply<'_>,
+        keep_alive: bool,
+        facts: &Facts,
+        listener: &HttpListener,
+    ) -> Result<Relay, Gone> {
+        let hsts = listener.https.hsts.as_deref();
+        let downstream = Downstream { version: facts.version, keep_alive, hsts };
         let room = reply.bytes.len() + ADDED_BYTES + reply.arrived.min(MERGE_BYTES);
         let mut out = Vec::with_capacity(room);
         let delimiting = encode::response(reply.head, reply.bytes, downstream, &mut out);
@@ -94,7 +101,8 @@ impl Wire for Http1 {
         facts: &Facts,
         keep_alive: bool,
     ) -> Result<Sent, Gone> {
-        let (bytes, body) = answer.into_http1(facts.version, facts.method, keep_alive);
+        let hsts = client.origin.listener.https.hsts.clone();
+        let (bytes, body) = answer.into_http1(facts, hsts.as_deref().unwrap_or_default(), keep_alive);
         let bytes = client.send(bytes).await.map_err(|_| Gone)?;
         Ok(Sent { bytes, body })
     }
@@ -104,6 +112,10 @@ impl Wire for Http1 {
     fn after_last(&self, has_body: bool, facts: &Facts) -> After {
         let is_quiet = || self.received.is_none() && !self.stream.has_unread();
         if facts.is_last && !has_body && is_quiet() { After::Close } else { After::Linger }
+    }
+
+    fn decline(&mut self) -> bool {
+        false
     }
 
     /// The connection is closed with a reset, see [`After::Abort`].

@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
+use http::{HeaderValue, header};
 
 use super::answer::{Answer, grpc_status};
 use super::client::Client;
 use super::facts::{After, Facts};
 use super::relay::{Decoder, Relay};
 use super::wire::{Gone, Reply, Sent, Sink, Source, Upward, Wire};
+use crate::listener::HttpListener;
 use crate::message::encode::Delimiting;
 use crate::message::{Framing, http2};
 use crate::reason::Reason;
@@ -32,6 +34,13 @@ impl Http2 {
         self.send = Some(self.respond.send_response(head, is_all).map_err(|_| Gone)?);
         Ok(())
     }
+}
+
+/// The value of the listener's Strict-Transport-Security.
+fn hsts(listener: &HttpListener) -> Option<HeaderValue> {
+    let line = listener.https.hsts.as_deref()?;
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()
 }
 
 impl Wire for Http2 {
@@ -63,12 +72,20 @@ impl Wire for Http2 {
         polled.map(|_| true)
     }
 
-    fn respond(&mut self, reply: &Reply<'_>, _keep_alive: bool, facts: &Facts) -> Result<Relay, Gone> {
+    fn respond(
+        &mut self,
+        reply: &Reply<'_>,
+        _keep_alive: bool,
+        _facts: &Facts,
+        listener: &HttpListener,
+    ) -> Result<Relay, Gone> {
         let framing = reply.head.framing;
         let decoder = if reply.is_framed { Decoder::frames(framing) } else { Decoder::of(framing) };
-        let head = http2::write_response(reply.head, reply.bytes).map_err(|_| Gone)?;
+        let mut head = http2::write_response(reply.head, reply.bytes).map_err(|_| Gone)?;
+        if let Some(hsts) = hsts(listener) {
+            head.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
+        }
         self.begin(head, matches!(decoder, Decoder::Done))?;
-        let _ = facts;
         Ok(Relay::to_frames(decoder))
     }
 
@@ -94,7 +111,7 @@ impl Wire for Http2 {
         facts: &Facts,
         _keep_alive: bool,
     ) -> Result<Sent, Gone> {
-        let (head, body) = answer.into_http2(facts);
+        let (head, body) = answer.into_http2(facts, hsts(&client.origin.listener));
         let length = body.len() as u64;
         client.wire.begin(head, body.is_empty())?;
         if let Some(send) = client.wire.send.as_mut().filter(|_| !body.is_empty()) {
@@ -107,6 +124,11 @@ impl Wire for Http2 {
     /// A stream ends by itself; the connection goes on.
     fn after_last(&self, _has_body: bool, _facts: &Facts) -> After {
         After::KeepAlive
+    }
+
+    fn decline(&mut self) -> bool {
+        self.respond.send_reset(h2::Reason::REFUSED_STREAM);
+        true
     }
 
     /// A gRPC client is told why, as long as its stream takes trailers; everybody else sees a reset.

@@ -10,6 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::super::timeouts;
 use crate::listener::Stream;
+use crate::listener::tls::Alpn;
 use crate::table::PooledEndpoint;
 use crate::worker::Deadline;
 
@@ -19,6 +20,8 @@ pub enum DialError {
     /// The endpoint refused, or could not be reached.
     Failed,
     TimedOut,
+    /// It did not prove who it is, or speaks no TLS that we do.
+    Tls,
     /// We have no socket left, which is no endpoint's fault.
     OutOfSockets,
 }
@@ -36,12 +39,27 @@ impl From<io::Error> for DialError {
     }
 }
 
-/// Connects as the endpoint wants to be connected to.
+/// Connects as the endpoint wants to be connected to, for what it speaks there.
 ///
 /// # Errors
 /// [`DialError`].
-pub async fn dial(endpoint: &PooledEndpoint, deadline: &Deadline) -> Result<Stream, DialError> {
-    Ok(Stream::Plain(connect(endpoint.address, deadline).await?))
+pub async fn dial(endpoint: &PooledEndpoint, deadline: &Deadline, alpn: Alpn) -> Result<Stream, DialError> {
+    let socket = connect(endpoint.address, deadline).await?;
+    let Some(tls) = &endpoint.tls else { return Ok(Stream::Plain(socket)) };
+    deadline.set(timeouts::HANDSHAKE);
+    let mut shaking = Box::pin(Stream::connect(socket, tls.config(alpn), tls.server_name.clone()));
+    match deadline.bound(|context| shaking.as_mut().poll(context)).await {
+        Ok(Ok(stream)) if alpn != Alpn::H2 || stream.alpn() == Some(b"h2") => Ok(stream),
+        Ok(Ok(_)) => {
+            tracing::debug!(address = %endpoint.address, "the endpoint does not speak h2 over TLS");
+            Err(DialError::Tls)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(address = %endpoint.address, %error, "TLS with the endpoint failed");
+            Err(DialError::Tls)
+        }
+        Err(_) => Err(DialError::TimedOut),
+    }
 }
 
 /// # Errors

@@ -1,6 +1,6 @@
 //! A request's stream on an HTTP/2 connection to an endpoint.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
@@ -13,6 +13,7 @@ use super::super::timeouts;
 use super::Lost;
 use super::dial::{DialError, dial};
 use crate::listener::Stream;
+use crate::listener::tls::Alpn;
 use crate::message::response::MAX_HEAD_BYTES;
 use crate::message::{Method, ResponseHead, http2};
 use crate::reason::Reason;
@@ -25,6 +26,10 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What h2 holds of a request's body before we are told to wait.
 const SEND_BUFFER: usize = 64 << 10;
+
+/// Until the endpoint's settings have come: how many streams it takes, and whether it knows RFC 8441,
+/// is not guessed. No endpoint names this number, and one that did would only be waited for.
+const UNKNOWN_STREAMS: usize = 0x7fff_fffe;
 
 /// A request under way.
 #[derive(Debug)]
@@ -56,7 +61,7 @@ pub async fn lease(
                 }
             }
             Found::Connect(opening) => {
-                let stream = dial(endpoint, deadline).await?;
+                let stream = dial(endpoint, deadline, Alpn::H2).await?;
                 let (sender, connection) = handshake(stream, deadline).await?;
                 let (lease, driven) = worker.http2_upstreams.add(opening, sender);
                 spawn_local(async move {
@@ -79,11 +84,22 @@ async fn handshake(
     let mut builder = Builder::new();
     builder
         .enable_push(false)
+        .initial_max_send_streams(UNKNOWN_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD_BYTES as u32)
         .max_send_buffer_size(SEND_BUFFER);
-    let mut opening = Box::pin(builder.handshake(stream));
+    let opening = async {
+        let (sender, mut connection) = builder.handshake(stream).await?;
+        poll_fn(|context| match Pin::new(&mut connection).poll(context) {
+            _ if sender.current_max_send_streams() != UNKNOWN_STREAMS => Poll::Ready(Ok(())),
+            Poll::Ready(ended) => Poll::Ready(ended.and(Err(h2::Reason::NO_ERROR.into()))),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+        Ok::<_, h2::Error>((sender, connection))
+    };
+    let mut opening = Box::pin(opening);
     match deadline.bound(|context| opening.as_mut().poll(context)).await {
         Ok(Ok(opened)) => Ok(opened),
         Ok(Err(_)) => Err(DialError::Failed),

@@ -13,9 +13,10 @@ use super::facts::{Facts, Heads};
 use super::relay::{PREFIX_ROOM, poll_more};
 use super::wire::{Sink, Source};
 use crate::listener::Stream;
+use crate::listener::tls::Alpn;
 use crate::message::response::{MAX_HEAD_BYTES, ResponseHead};
 use crate::message::scan::HeadScan;
-use crate::message::{Framing, Method};
+use crate::message::{FieldKind, Framing, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
 use crate::worker::{Buffer, Buffers, Deadline, Worker};
@@ -32,6 +33,7 @@ pub enum Upstream {
 pub enum OpenError {
     Failed,
     TimedOut,
+    Tls,
     OutOfSockets,
     /// This endpoint cannot be asked this.
     Refused(Reason),
@@ -42,6 +44,7 @@ impl From<DialError> for OpenError {
         match error {
             DialError::Failed => Self::Failed,
             DialError::TimedOut => Self::TimedOut,
+            DialError::Tls => Self::Tls,
             DialError::OutOfSockets => Self::OutOfSockets,
         }
     }
@@ -83,7 +86,8 @@ impl Upstream {
         if may_reuse && let Some(idle) = worker.upstreams.take(endpoint.live.id) {
             return Ok((Self::Http1(idle), true));
         }
-        Ok((Self::Http1(dial(endpoint, deadline).await?), false))
+        let alpn = if facts.method == Method::Connect { Alpn::None } else { Alpn::Http1 };
+        Ok((Self::Http1(dial(endpoint, deadline, alpn).await?), false))
     }
 
     /// Where the request's body goes.
@@ -106,11 +110,18 @@ impl Upstream {
         matches!(self, Self::Http2(_))
     }
 
-    /// Whether `status` agrees to leave HTTP (RFC 9110 section 15.2.2, RFC 8441 section 5).
-    pub fn has_switched(&self, status: u16) -> bool {
+    /// Whether a response agrees to leave HTTP for `protocol` (RFC 9110 section 7.8, RFC 8441 section 5):
+    /// in HTTP/1.1 it names what it switches to, and that must be what was asked for.
+    pub fn has_switched(&self, response: &ResponseHead, head: &[u8], protocol: &[u8]) -> bool {
+        let mut named = response.fields.all(FieldKind::Upgrade).map(|field| field.value.within(head));
         match self {
-            Self::Http1(_) => status == 101,
-            Self::Http2(_) => (200..300).contains(&status),
+            Self::Http1(_) => {
+                response.status == 101
+                    && response.connection_names(head, b"upgrade")
+                    && named.next().is_some_and(|named| named.eq_ignore_ascii_case(protocol))
+                    && named.next().is_none()
+            }
+            Self::Http2(_) => (200..300).contains(&response.status),
         }
     }
 
@@ -163,16 +174,22 @@ async fn open_http2(
     heads: &mut Heads,
     facts: &Facts,
 ) -> Result<(Upstream, bool), OpenError> {
-    let lease = http2::lease(worker, endpoint, deadline).await?;
-    let is_reused = lease.is_reused;
-    if facts.is_upgrade && !lease.sender().is_extended_connect_protocol_enabled() {
-        return Err(OpenError::Refused(Reason::UpgradeNotSupported));
+    loop {
+        let lease = http2::lease(worker, endpoint, deadline).await?;
+        let is_reused = lease.is_reused;
+        if facts.upgrade.is_some() && !lease.sender().is_extended_connect_protocol_enabled() {
+            return Err(OpenError::Refused(Reason::UpgradeNotSupported));
+        }
+        // Another attempt needs it again.
+        let head = heads.http2.as_deref().cloned().ok_or(OpenError::Refused(Reason::BadRequest))?;
+        let is_all = facts.framing == Framing::None && facts.upgrade.is_none();
+        match Exchange::begin(lease, head, is_all) {
+            Ok(exchange) => return Ok((Upstream::Http2(Box::new(exchange)), is_reused)),
+            // Its endpoint had said that it takes no more; it is not found again.
+            Err(_) if is_reused => {}
+            Err(_) => return Err(OpenError::Failed),
+        }
     }
-    // Another attempt needs it again.
-    let head = heads.http2.as_deref().cloned().ok_or(OpenError::Refused(Reason::BadRequest))?;
-    let is_all = facts.framing == Framing::None && !facts.is_upgrade;
-    let exchange = Exchange::begin(lease, head, is_all).map_err(|_| OpenError::Failed)?;
-    Ok((Upstream::Http2(Box::new(exchange)), is_reused))
 }
 
 fn poll_head_bytes(

@@ -60,6 +60,21 @@ async fn a_header_may_be_cut() {
     talk(&[4, 1, 2, 3], 20_000).await;
 }
 
+#[tokio::test]
+async fn messages_may_be_cut_into_records_and_those_anywhere() {
+    for version in VERSIONS {
+        let (mut client, mut server) = (client_config(version), server_config(version));
+        std::sync::Arc::make_mut(&mut client).max_fragment_size = Some(64);
+        let (theirs, ours) = we_serve(cutting(&[3, 100, 7]).await, client.clone(), server.clone()).await;
+        assert!(ours.peer_certificates().is_some());
+        exchange(theirs, ours, &pattern(5000)).await;
+        let client = client_config(version);
+        std::sync::Arc::make_mut(&mut server).max_fragment_size = Some(64);
+        let (ours, theirs) = we_ask(cutting(&[3, 100, 7]).await, client, server).await;
+        exchange(ours, theirs, &pattern(5000)).await;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 

@@ -124,3 +124,50 @@ async fn key_updates_without_end_are_refused() {
     let refused = ours.read(&mut [0; 8]).await.unwrap_err();
     assert!(matches!(reason(&refused), rustls::Error::PeerMisbehaved(_)), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_record_that_was_cut_is_no_end() {
+    let (client, server) = (client_config(VERSIONS[1]), server_config(VERSIONS[1]));
+    let (theirs, mut ours) = we_serve(sockets().await, client, server).await;
+    let (mut socket, _session) = theirs.into_inner();
+    socket.write_all(&[23, 3, 3, 64, 0, 1, 2, 3]).await.unwrap();
+    socket.shutdown().await.unwrap();
+    let cut = ours.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(cut.kind(), ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_record_larger_than_any_is_refused_by_its_header() {
+    for version in VERSIONS {
+        let (client, server) = (client_config(version), server_config(version));
+        let (theirs, mut ours) = we_serve(sockets().await, client, server).await;
+        let (mut socket, _session) = theirs.into_inner();
+        socket.write_all(&[23, 3, 3, 0xff, 0xff]).await.unwrap();
+        let refused = ours.read(&mut [0; 8]).await.unwrap_err();
+        assert!(matches!(reason(&refused), rustls::Error::InvalidMessage(_)), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_message_without_end_is_refused() {
+    let (mut plain, accepted) = sockets().await;
+    // A ClientHello of 16 MiB, in whole records.
+    let record = |first: &[u8]| {
+        let mut record = vec![22, 3, 1, 64, 0];
+        record.extend_from_slice(first);
+        record.resize(5 + (16 << 10), 0);
+        record
+    };
+    let feeding = async {
+        let mut sent = plain.write_all(&record(&[1, 0xff, 0xff, 0xff])).await;
+        for _ in 0..64 {
+            sent = sent.and(plain.write_all(&record(&[])).await);
+        }
+        let mut answer = Vec::new();
+        // A reset after the refusal is as good.
+        let _ = plain.read_to_end(&mut answer).await;
+    };
+    let accepting = async { Stream::accept(accepted, server_config(VERSIONS[1])).await.unwrap_err() };
+    let (refused, ()) = tokio::join!(accepting, feeding);
+    assert_eq!(refused.kind(), ErrorKind::InvalidData, "{refused:?}");
+}

@@ -1,0 +1,98 @@
+//! A probe's connection, in clear text or with TLS.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use topology::Protocol;
+
+use super::{Deadline, ProbeError};
+
+/// How the endpoints of an app are spoken to; requests go the same way.
+pub trait ProbeTls: std::fmt::Debug + Send + Sync {
+    /// For the next connection, to an endpoint that speaks `protocol` inside.
+    fn client_config(&self, protocol: Protocol) -> Arc<ClientConfig>;
+
+    /// What the endpoint must prove to be.
+    fn server_name(&self) -> &ServerName<'static>;
+}
+
+#[derive(Debug)]
+pub(crate) enum ProbeStream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl ProbeStream {
+    /// Speaks TLS on `socket` where the endpoint wants it.
+    pub(super) async fn secure(
+        socket: TcpStream,
+        tls: Option<&Arc<dyn ProbeTls>>,
+        protocol: Protocol,
+        deadline: Deadline,
+    ) -> Result<Self, ProbeError> {
+        let Some(tls) = tls else { return Ok(Self::Plain(socket)) };
+        let connector = TlsConnector::from(tls.client_config(protocol));
+        // Boxed: a prober that waits for its turn holds room for whatever it may do.
+        let connecting = Box::pin(connector.connect(tls.server_name().clone(), socket));
+        match timeout_at(deadline.at, connecting).await {
+            Err(_elapsed) => Err(ProbeError::Timeout(deadline.granted)),
+            Ok(Err(error)) => Err(ProbeError::Tls(error)),
+            Ok(Ok(stream)) => Ok(Self::Tls(Box::new(stream))),
+        }
+    }
+
+    /// Neither closed by the endpoint nor with bytes that nobody asked for.
+    pub(super) fn is_quiet(&self) -> bool {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        let mut byte = [0];
+        socket.try_read(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl AsyncRead for ProbeStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for ProbeStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
