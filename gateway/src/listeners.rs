@@ -14,8 +14,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::config::{ListenerConfig, ListenerProtocol};
-use crate::listener::tls::{ServerTls, TlsRegistry};
-use crate::listener::{Bound, ListenerId, Speaks, bind, listen, local_address};
+use crate::listener::tls::{Inside, ServerTls, TlsRegistry};
+use crate::listener::{
+    Bound, BoundSocket, HttpSettings, ListenerId, Speaks, StreamRoutes, TcpSettings, UdpSettings, bind,
+    listen, local_address,
+};
 use crate::metrics::ListenerMetrics;
 use crate::serve::Command;
 
@@ -103,11 +106,11 @@ impl Listeners {
         };
         let mut found: Vec<_> = wanted
             .iter()
-            .map(|config| take(&|open| open.config.name == config.name && open.is_at(config.address)))
+            .map(|config| take(&|open| open.config.name == config.name && open.is_at(config)))
             .collect();
         for (config, found) in wanted.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
             // Port 0 asks for any free port, not for somebody's.
-            *found = take(&|open| config.address.port() != 0 && open.is_at(config.address));
+            *found = take(&|open| config.address.port() != 0 && open.is_at(config));
         }
         found
     }
@@ -130,8 +133,9 @@ impl Listeners {
             };
             return Ok(Planned { listener: OpenListener { id, config, address, tls, held }, step });
         }
-        let sockets =
-            bind(config.address, self.workers.len()).map_err(|error| self.explain(&config, error))?;
+        let transport = config.protocol.transport();
+        let sockets = bind(config.address, self.workers.len(), transport)
+            .map_err(|error| self.explain(&config, error))?;
         let address = sockets.first().map_or(Ok(config.address), local_address)?;
         let (speaks, tls) = self.set_up(&config, address)?;
         let (holds, held) = watch::channel(());
@@ -145,15 +149,33 @@ impl Listeners {
         config: &ListenerConfig,
         address: SocketAddr,
     ) -> anyhow::Result<(Speaks, Option<Arc<ServerTls>>)> {
-        let name = config.name.clone();
-        Ok(match &config.protocol {
-            ListenerProtocol::Tcp { app } => (Speaks::Tcp { name, app: app.clone() }, None),
-            ListenerProtocol::Http { tls, http2, https } => {
-                let tls = tls.as_ref().map(|tls| self.tls.prepare(tls, *http2)).transpose()?;
-                let (authority, https) = (address.to_string(), https.into());
-                (Speaks::Http { name, tls: tls.clone(), http2: *http2, authority, https }, tls)
+        let (name, proxy_protocol) = (config.name.clone(), config.proxy_protocol);
+        let inside = match &config.protocol {
+            ListenerProtocol::Http { http2: true, .. } => Inside::Http2OrHttp1,
+            ListenerProtocol::Http { .. } => Inside::Http1,
+            ListenerProtocol::Tcp(_) | ListenerProtocol::Udp(_) => Inside::Bytes,
+        };
+        let tls = config.protocol.tls().map(|tls| self.tls.prepare(tls, inside)).transpose()?;
+        let speaks = match &config.protocol {
+            ListenerProtocol::Http { http2, https, .. } => Speaks::Http(HttpSettings {
+                name,
+                tls: tls.clone(),
+                http2: *http2,
+                authority: address.to_string(),
+                https: https.into(),
+                proxy_protocol,
+            }),
+            ListenerProtocol::Tcp(tcp) => {
+                let routes = StreamRoutes::new(tcp.app.clone(), &tcp.sni);
+                let settings = TcpSettings { routes, tls: tls.clone(), idle_timeout: tcp.idle_timeout };
+                Speaks::Tcp { name, settings: Arc::new(settings), proxy_protocol }
             }
-        })
+            ListenerProtocol::Udp(udp) => {
+                let (app, idle_timeout, max_sessions) = (udp.app.clone(), udp.idle_timeout, udp.max_sessions);
+                Speaks::Udp { name, settings: Arc::new(UdpSettings { app, idle_timeout, max_sessions }) }
+            }
+        };
+        Ok((speaks, tls))
     }
 
     /// Who has the port, if it is ourselves: the socket to come cannot be bound before that one is closed,
@@ -208,7 +230,8 @@ impl Listeners {
             Step::Open { speaks, sockets, held } => {
                 self.tell(sockets.into_iter().zip(cells()).map(|(socket, cells)| {
                     let (speaks, held) = (speaks.clone(), held.clone());
-                    Command::Open(Bound { id, cells, held, socket: socket.into(), speaks })
+                    let socket = BoundSocket::new(socket, &speaks);
+                    Command::Open(Bound { id, cells, held, socket, speaks })
                 }));
             }
         }
@@ -227,7 +250,8 @@ impl Plan {
         for Planned { listener: OpenListener { config, address, .. }, step } in &self.0 {
             let Step::Open { sockets, .. } = step else { continue };
             let cannot = || format!("cannot listen at {address} for listener {}", config.name);
-            sockets.iter().try_for_each(listen).with_context(cannot)?;
+            let transport = config.protocol.transport();
+            sockets.iter().try_for_each(|socket| listen(socket, transport)).with_context(cannot)?;
         }
         Ok(())
     }
@@ -243,8 +267,9 @@ async fn freed(listeners: Vec<OpenListener>) {
 
 impl OpenListener {
     /// Whether the configuration that gives `address` means this socket.
-    fn is_at(&self, address: SocketAddr) -> bool {
-        self.config.address == address || self.address == address
+    fn is_at(&self, config: &ListenerConfig) -> bool {
+        self.config.protocol.transport() == config.protocol.transport()
+            && (self.config.address == config.address || self.address == config.address)
     }
 }
 
@@ -270,7 +295,8 @@ mod tests {
 
     fn config(name: &str, address: &str) -> ListenerConfig {
         let protocol = ListenerProtocol::Http { tls: None, http2: true, https: HttpsConfig::default() };
-        ListenerConfig { name: name.into(), address: address.parse().unwrap(), protocol }
+        let proxy_protocol = Default::default();
+        ListenerConfig { name: name.into(), address: address.parse().unwrap(), proxy_protocol, protocol }
     }
 
     /// Listeners numbered from 1, as `(name, configured address, actual address)`.

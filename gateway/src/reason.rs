@@ -33,6 +33,11 @@ reasons! {
     BadBody, "bad_body", 400;
     /// The app wants a client certificate, and none was verified.
     ClientCertificateRequired, "client_certificate_required", 403;
+    /// A connection that had to begin with a PROXY protocol header and did not.
+    ProxyHeaderMissing, "proxy_header_missing", 400;
+    ProxyHeaderMalformed, "proxy_header_malformed", 400;
+    /// A listener that requires headers was asked by somebody who is not among `trusted_proxies`.
+    ProxyHeaderUntrusted, "proxy_header_untrusted", 400;
     /// No app claims the host.
     UnknownHost, "unknown_host", 404;
     /// The host is claimed, this path of it is not.
@@ -41,6 +46,8 @@ reasons! {
     HeaderTimeout, "header_timeout", 408;
     /// The client stopped sending its body.
     BodyTimeout, "body_timeout", 408;
+    /// Neither side of a tunnel had said anything for its idle timeout.
+    IdleTimeout, "idle_timeout", 408;
     /// The app does not let clients leave HTTP for this protocol.
     UpgradeNotAllowed, "upgrade_not_allowed", 403;
     UriTooLong, "uri_too_long", 414;

@@ -1,48 +1,41 @@
-//! Certificates as operators make them: with openssl.
+//! Certificates that sign themselves, and a client that trusts one.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
-use crate::DEADLINE;
-use crate::command::finish;
+use crate::{DEADLINE, Finished, finish};
 
-/// A self-signed certificate for one name; its files lie in a folder of the caller's.
-pub struct Certificate {
-    key: PathBuf,
-    chain: PathBuf,
+/// A self-signed certificate for `host` as `{host}.crt`; returned with its key in one PEM, as operators
+/// keep them.
+pub fn certificate(folder: &Path, host: &str) -> String {
+    let (key, chain) = (folder.join(format!("{host}.key")), folder.join(format!("{host}.crt")));
+    let report = finish(
+        Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-days", "2", "-subj", &format!("/CN={host}")])
+            .args(["-addext", &format!("subjectAltName=DNS:{host}")])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&chain),
+        "",
+        DEADLINE,
+    );
+    assert_eq!(report.code, Some(0), "{}", report.text());
+    let read = |path| std::fs::read_to_string(path).expect("openssl wrote it");
+    read(&chain) + &read(&key)
 }
 
-impl Certificate {
-    /// # Panics
-    /// When openssl is missing or refuses.
-    #[track_caller]
-    pub fn make(folder: &Path, host: &str) -> Self {
-        let (key, chain) = (folder.join(format!("{host}.key")), folder.join(format!("{host}.crt")));
-        let mut command = Command::new("openssl");
-        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
-        command.args(["-days", "2", "-subj", &format!("/CN={host}")]);
-        command.args(["-addext", &format!("subjectAltName=DNS:{host}")]);
-        command.arg("-keyout").arg(&key).arg("-out").arg(&chain);
-        let report = finish(&mut command, "", DEADLINE);
-        assert_eq!(report.code, Some(0), "{}", report.text());
-        Self { key, chain }
-    }
-
-    /// Chain and key in one PEM.
-    ///
-    /// # Panics
-    /// When the folder is gone.
-    pub fn pem(&self) -> String {
-        let read = |path| std::fs::read_to_string(path).expect("openssl wrote it");
-        read(&self.chain) + &read(&self.key)
-    }
-
-    /// What clients are to trust.
-    pub fn chain(&self) -> &Path {
-        &self.chain
-    }
-
-    pub fn key(&self) -> &Path {
-        &self.key
-    }
+/// Asks `host` at `address`, trusting nobody but `{trusted}.crt`.
+pub fn curl(address: SocketAddr, folder: &Path, host: &str, trusted: &str, more: &[&str]) -> Finished {
+    let mut command = Command::new("curl");
+    command
+        .args(["--silent", "--show-error", "--max-time", "10", "--noproxy", "*"])
+        .args(["--resolve", &format!("{host}:{}:127.0.0.1", address.port())])
+        .arg("--cacert")
+        .arg(folder.join(format!("{trusted}.crt")))
+        .args(more)
+        .arg(format!("https://{host}:{}/", address.port()));
+    finish(&mut command, "", DEADLINE)
 }

@@ -29,7 +29,7 @@ mod wire;
 mod zookeeper;
 
 pub use app::App;
-pub use certificate::Certificate;
+pub use certificate::{certificate, curl};
 pub use client::RawClient;
 pub use command::{Finished, finish};
 pub use config::Config;

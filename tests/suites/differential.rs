@@ -85,6 +85,33 @@ const SPEC_WORDS: &[&str] = &[
     "/..",
 ];
 
+/// Pieces of PROXY protocol headers and of TLS records.
+const BINARY_WORDS: &[&str] = &[
+    "\r\n",
+    "\n",
+    " ",
+    "0",
+    "\0",
+    "\0\0",
+    "\0\u{1}",
+    "\u{16}\u{3}\u{1}\0\u{1}",
+    "\u{1}",
+    "\u{3}",
+    "TCP4",
+    "TCP6",
+    "UNKNOWN",
+    "PROXY ",
+    "\r\n\r\n\0\r\nQUIT\n",
+    "::1",
+    "10.0.0.1",
+    "65535",
+    "65536",
+    "\u{3}\0\u{4}\0\0\0\0",
+    "a.b",
+    ".",
+    "-",
+];
+
 #[derive(Debug, Clone)]
 enum Mutation {
     Insert(Index, Index),
@@ -186,4 +213,14 @@ fn a_chunked_body_ends_where_the_grammar_says() {
 #[test]
 fn what_the_registry_holds_is_within_bounds_or_refused() {
     holds_for_seeds_and_their_mutations("registry_values", SPEC_WORDS, oracle::registry_values);
+}
+
+#[test]
+fn a_proxy_header_is_taken_to_its_last_byte() {
+    holds_for_seeds_and_their_mutations("proxy_header", BINARY_WORDS, oracle::proxy_header);
+}
+
+#[test]
+fn rustls_finds_the_name_that_we_find() {
+    holds_for_seeds_and_their_mutations("client_hello", BINARY_WORDS, oracle::client_hello);
 }

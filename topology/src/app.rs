@@ -12,6 +12,15 @@ pub enum Balance {
     RoundRobin,
 }
 
+/// The version of the PROXY protocol that tells endpoints who their client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// What an app's owner asked for. An app without one has [`AppSpec::implied`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppSpec {
@@ -27,6 +36,8 @@ pub struct AppSpec {
     pub health: Option<HealthSettings>,
     /// `[health] enabled = false`: nobody is probed.
     pub probing: bool,
+    /// Sent first on every connection to an endpoint. Such a connection carries one client.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Whether CONNECT opens a tunnel to one of its endpoints.
     pub connect: bool,
     /// Protocols that a client may leave HTTP for, in lower case; `None`: any, `h2c` and TLS excepted.
@@ -59,6 +70,7 @@ impl AppSpec {
             balance: Balance::default(),
             health: None,
             probing: true,
+            proxy_protocol: None,
             connect: false,
             upgrades: None,
             tls: None,

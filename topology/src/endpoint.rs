@@ -22,6 +22,8 @@ pub enum Protocol {
     Http2,
     /// Bytes: only TCP listeners route to it.
     Tcp,
+    /// Datagrams: only UDP listeners route to it. Nobody probes it, so it is up.
+    Udp,
 }
 
 impl Protocol {

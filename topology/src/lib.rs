@@ -12,7 +12,7 @@ mod id;
 mod path;
 mod snapshot;
 
-pub use app::{App, AppSpec, AppTls, Balance, Split, SplitError};
+pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};

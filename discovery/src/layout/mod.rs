@@ -160,6 +160,7 @@ pub fn address_value(endpoint: &EndpointRegistration) -> Bytes {
         Protocol::Http1 => "http1",
         Protocol::Http2 => "h2",
         Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
     };
     let mut value = serde_json::json!({
         "address": address,

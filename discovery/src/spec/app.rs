@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, Split, VersionId};
+use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
 use super::health::read_health;
 use crate::document::Table;
@@ -32,6 +32,8 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let split = read_split(table);
     let balance = table.choice("balance", &[("round_robin", Balance::RoundRobin)]).unwrap_or_default();
     let (health, probing) = read_health(table);
+    let proxy_protocol =
+        table.choice("proxy_protocol", &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
     let connect = table.boolean("connect");
     let upgrades = table.list("upgrades", MAX_UPGRADES, upgrade).map(distinct);
     let tls = read_tls(table);
@@ -45,6 +47,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         balance,
         health,
         probing,
+        proxy_protocol,
         connect: connect.unwrap_or(false),
         upgrades,
         tls,

@@ -69,7 +69,8 @@ pub(crate) fn read_weight(table: &Table<'_>) -> Option<u16> {
 }
 
 pub(crate) fn read_protocol(table: &Table<'_>) -> Option<Protocol> {
-    let known = [("http1", Protocol::Http1), ("h2", Protocol::Http2), ("tcp", Protocol::Tcp)];
+    let known =
+        [("http1", Protocol::Http1), ("h2", Protocol::Http2), ("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
     table.parsed("protocol", |given| pick(given, &known))
 }
 

@@ -8,7 +8,7 @@ mod endpoint;
 mod health;
 mod intern;
 
-use topology::{App, AppId, AppSpec};
+use topology::{App, AppId, AppSpec, Endpoint, Protocol};
 
 pub use address::{BadAddress, parse_address};
 
@@ -38,6 +38,7 @@ pub(crate) fn read_app_file(name: &str, text: &str) -> (Option<AppId>, Result<Ap
         let id = table.required("id", id, "id = \"shop\"");
         let spec = app::read_spec(&table);
         let endpoints = endpoint::read_endpoints(&table);
+        refuse_datagram_probes(&table, spec.as_ref(), &endpoints);
         table.finish();
         (id, spec, endpoints)
     });
@@ -47,6 +48,16 @@ pub(crate) fn read_app_file(name: &str, text: &str) -> (Option<AppId>, Result<Ap
             (Some(id), Ok(app))
         }
         (id, ..) => (id, Err(mistakes)),
+    }
+}
+
+/// Nothing can be asked of a datagram service that all of them answer, and settings that do nothing would
+/// be taken for protection.
+fn refuse_datagram_probes(table: &Table<'_>, spec: Option<&AppSpec>, endpoints: &[Endpoint]) {
+    let is_asked = spec.is_some_and(|spec| spec.health.is_some() && spec.probing);
+    let mut protocols = endpoints.iter().map(|endpoint| endpoint.protocol);
+    if is_asked && !endpoints.is_empty() && protocols.all(|protocol| protocol == Protocol::Udp) {
+        table.mistake("health", "endpoints with protocol = \"udp\" are not probed; remove the section");
     }
 }
 

@@ -137,6 +137,14 @@ fn mistakes_say_what_to_write() {
             endpoint("address = \"10.0.0.1:80\"\nprotocol = \"h3\""),
             "shop.toml:6: endpoint[0].protocol: \"h3\" is none of \"http1\", \"h2\", \"tcp\"",
         ),
+        (
+            endpoint("address = \"10.0.0.1:80\"\nprotocol = \"udp\"\n[health]\nfall = 1"),
+            "shop.toml:7: health: endpoints with protocol = \"udp\" are not probed; remove the section",
+        ),
+        (
+            "id = \"a\"\nproxy_protocol = \"v3\"".to_owned(),
+            "shop.toml:2: proxy_protocol: \"v3\" is none of v1, v2; did you mean \"v1\"?",
+        ),
         (endpoint(""), "shop.toml:2: endpoint[0].address: is missing; write address = \"10.0.0.1:8080\""),
         (
             endpoint(
@@ -260,4 +268,12 @@ fn tls_and_its_companions_read_alike_from_files_and_the_registry() {
     assert!(from_registry.requires_client_certificate && from_registry.https_only);
     let without = parse_app_value("/caas/app/shop", b"{}", &id).unwrap();
     assert_eq!((without.tls, without.requires_client_certificate, without.https_only), (None, false, false));
+}
+
+#[test]
+fn datagram_endpoints_and_the_proxy_protocol_are_asked_for_by_name() {
+    let text = "id = \"dns\"\nproxy_protocol = \"v2\"\n[health]\nenabled = false\n[[endpoint]]\nversion = \"v1\"\ninstance = \"c1\"\naddress = \"10.0.0.1:53\"\nprotocol = \"udp\"";
+    let app = parse_app_file("dns.toml", text).unwrap();
+    assert_eq!(app.spec.proxy_protocol, Some(topology::ProxyVersion::V2));
+    assert_eq!(app.endpoints[0].protocol, Protocol::Udp);
 }

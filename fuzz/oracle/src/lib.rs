@@ -5,9 +5,11 @@
 //! we accept, hyper must accept and read in the same way, but for the list in [`differences`].
 
 mod chunked;
+mod client_hello;
 mod differences;
 mod ours;
 mod pieces;
+mod proxy_header;
 mod registry;
 mod requests;
 mod responses;
@@ -15,6 +17,8 @@ mod roundtrip;
 mod theirs;
 
 pub use chunked::chunked;
+pub use client_hello::client_hello;
+pub use proxy_header::proxy_header;
 pub use registry::registry_values;
 pub use requests::requests;
 pub use responses::responses;

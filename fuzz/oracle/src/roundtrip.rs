@@ -118,7 +118,9 @@ fn fields_pass(
     is_option: impl Fn(&[u8]) -> bool,
 ) {
     let passing = |kind| {
-        use FieldKind::{ContentType, GrpcTimeout, Other, Referer, SecWebSocketAccept, SecWebSocketKey, UserAgent};
+        use FieldKind::{
+            ContentType, GrpcTimeout, Other, Referer, SecWebSocketAccept, SecWebSocketKey, UserAgent,
+        };
         let passing =
             [Other, UserAgent, Referer, ContentType, GrpcTimeout, SecWebSocketKey, SecWebSocketAccept];
         passing.contains(&kind)

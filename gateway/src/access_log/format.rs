@@ -61,15 +61,7 @@ impl Entry<'_> {
     fn json(&self, stamp: &Stamp, line: &mut Vec<u8>) {
         let log = self.facts.log.as_deref();
         let text = |part: fn(&LogFacts) -> &[u8]| log.map_or(&[][..], part);
-        line.extend_from_slice(b"{\"time\":\"");
-        line.extend_from_slice(stamp.iso_second.as_bytes());
-        line.push(b'.');
-        for digit in [100, 10, 1] {
-            line.push(b'0' + (stamp.millisecond / digit % 10) as u8);
-        }
-        line.extend_from_slice(b"Z\",\"client\":\"");
-        push_ip(self.client(), line);
-        line.push(b'"');
+        json_start(stamp, self.client(), line);
         string(line, "listener", self.listener.as_bytes());
         string(line, "method", text(LogFacts::method));
         string(line, "host", text(LogFacts::host));
@@ -77,16 +69,7 @@ impl Entry<'_> {
         number(line, "status", u64::from(self.status));
         string(line, "reason", self.reason.map_or("", Reason::as_str).as_bytes());
         string(line, "app", self.app.unwrap_or("").as_bytes());
-        if let Some(endpoint) = self.endpoint {
-            string(line, "version", endpoint.key.version.as_str().as_bytes());
-            string(line, "instance", endpoint.key.instance.as_str().as_bytes());
-            key(line, "endpoint");
-            line.push(b'"');
-            push_ip(endpoint.address.ip(), line);
-            line.push(b':');
-            push_decimal(u64::from(endpoint.address.port()), line);
-            line.push(b'"');
-        }
+        json_endpoint(self.endpoint, line);
         number(line, "received_bytes", self.received_bytes);
         number(line, "sent_bytes", self.sent_bytes);
         seconds(line, "seconds", self.seconds);
@@ -105,10 +88,7 @@ impl Entry<'_> {
         let log = self.facts.log.as_deref();
         let text =
             |part: fn(&LogFacts) -> &[u8]| log.map(part).filter(|text| !text.is_empty()).unwrap_or(b"-");
-        push_ip(self.client(), line);
-        line.extend_from_slice(b" - - [");
-        line.extend_from_slice(stamp.common.as_bytes());
-        line.extend_from_slice(b"] \"");
+        combined_start(stamp, self.client(), line);
         escape(text(LogFacts::method), line);
         line.push(b' ');
         escape(text(LogFacts::target), line);
@@ -124,6 +104,106 @@ impl Entry<'_> {
         escape(text(LogFacts::agent), line);
         line.push(b'"');
     }
+}
+
+/// A connection of a TCP listener, or a session of a UDP listener, when it is over. It has the fields of
+/// a request that make sense for it, under the same names.
+#[derive(Debug)]
+pub struct StreamEntry<'a> {
+    /// Stands where a request has its method: `TCP` or `UDP`.
+    pub protocol: &'static str,
+    pub client: IpAddr,
+    pub listener: &'a str,
+    /// What a TLS client asked for, where the listener looks.
+    pub server_name: Option<&'a str>,
+    pub reason: Option<Reason>,
+    pub app: Option<&'a str>,
+    pub endpoint: Option<&'a PooledEndpoint>,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    pub seconds: f64,
+    /// Until an endpoint had taken the connection.
+    pub connect_seconds: Option<f64>,
+    pub retries: u32,
+}
+
+impl StreamEntry<'_> {
+    /// What is counted for it: as if it had been a request.
+    const IN_ORDER: u16 = 200;
+
+    pub fn write(&self, format: Format, stamp: &Stamp, line: &mut Vec<u8>) {
+        match format {
+            Format::Json => self.json(stamp, line),
+            Format::Combined => self.combined(stamp, line),
+        }
+        line.push(b'\n');
+    }
+
+    fn status(&self) -> u64 {
+        u64::from(self.reason.map_or(Self::IN_ORDER, Reason::status))
+    }
+
+    fn json(&self, stamp: &Stamp, line: &mut Vec<u8>) {
+        json_start(stamp, self.client, line);
+        string(line, "listener", self.listener.as_bytes());
+        string(line, "method", self.protocol.as_bytes());
+        string(line, "host", self.server_name.unwrap_or("").as_bytes());
+        number(line, "status", self.status());
+        string(line, "reason", self.reason.map_or("", Reason::as_str).as_bytes());
+        string(line, "app", self.app.unwrap_or("").as_bytes());
+        json_endpoint(self.endpoint, line);
+        number(line, "received_bytes", self.received_bytes);
+        number(line, "sent_bytes", self.sent_bytes);
+        seconds(line, "seconds", self.seconds);
+        if let Some(connect) = self.connect_seconds {
+            seconds(line, "connect_seconds", connect);
+        }
+        number(line, "retries", u64::from(self.retries));
+        line.push(b'}');
+    }
+
+    /// `"TCP {app} -"` stands for the request line, the bytes to the client for the response's.
+    fn combined(&self, stamp: &Stamp, line: &mut Vec<u8>) {
+        combined_start(stamp, self.client, line);
+        for part in [self.protocol, " ", self.app.unwrap_or("-"), " -\" "] {
+            line.extend_from_slice(part.as_bytes());
+        }
+        push_decimal(self.status(), line);
+        line.push(b' ');
+        push_decimal(self.sent_bytes, line);
+        line.extend_from_slice(b" \"-\" \"-\"");
+    }
+}
+
+fn json_start(stamp: &Stamp, client: IpAddr, line: &mut Vec<u8>) {
+    line.extend_from_slice(b"{\"time\":\"");
+    line.extend_from_slice(stamp.iso_second.as_bytes());
+    line.push(b'.');
+    for digit in [100, 10, 1] {
+        line.push(b'0' + (stamp.millisecond / digit % 10) as u8);
+    }
+    line.extend_from_slice(b"Z\",\"client\":\"");
+    push_ip(client, line);
+    line.push(b'"');
+}
+
+fn json_endpoint(endpoint: Option<&PooledEndpoint>, line: &mut Vec<u8>) {
+    let Some(endpoint) = endpoint else { return };
+    string(line, "version", endpoint.key.version.as_str().as_bytes());
+    string(line, "instance", endpoint.key.instance.as_str().as_bytes());
+    key(line, "endpoint");
+    line.push(b'"');
+    push_ip(endpoint.address.ip(), line);
+    line.push(b':');
+    push_decimal(u64::from(endpoint.address.port()), line);
+    line.push(b'"');
+}
+
+fn combined_start(stamp: &Stamp, client: IpAddr, line: &mut Vec<u8>) {
+    push_ip(client, line);
+    line.extend_from_slice(b" - - [");
+    line.extend_from_slice(stamp.common.as_bytes());
+    line.extend_from_slice(b"] \"");
 }
 
 fn key(line: &mut Vec<u8>, name: &str) {

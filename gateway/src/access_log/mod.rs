@@ -5,6 +5,6 @@ mod format;
 mod worker;
 mod writer;
 
-pub use format::{Entry, Format};
+pub use format::{Entry, Format, StreamEntry};
 pub use worker::WorkerLog;
 pub use writer::{LogTarget, LogWriter};

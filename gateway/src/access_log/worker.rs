@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::format::{Entry, Format, Stamp};
+use super::format::{Entry, Format, Stamp, StreamEntry};
 use super::writer::Batch;
 use crate::metrics::WorkerMetrics;
 
@@ -48,6 +48,14 @@ impl WorkerLog {
     }
 
     pub fn write<'a>(&self, entry: impl FnOnce() -> Entry<'a>) {
+        self.line(|format, stamp, line| entry().write(format, stamp, line));
+    }
+
+    pub fn write_stream<'a>(&self, entry: impl FnOnce() -> StreamEntry<'a>) {
+        self.line(|format, stamp, line| entry().write(format, stamp, line));
+    }
+
+    fn line(&self, write: impl FnOnce(Format, &Stamp, &mut Vec<u8>)) {
         let Some(open) = &self.0 else { return };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         {
@@ -56,7 +64,7 @@ impl WorkerLog {
                 *stamp = (now.as_secs(), stamp_of(now.as_secs()));
             }
             stamp.1.millisecond = now.subsec_millis();
-            entry().write(open.format, &stamp.1, &mut open.lines.borrow_mut());
+            write(open.format, &stamp.1, &mut open.lines.borrow_mut());
         }
         open.count.set(open.count.get() + 1);
         if open.lines.borrow().len() >= BATCH_BYTES {

@@ -10,7 +10,7 @@ use discovery::document::{Document, Mistake, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use discovery::spec::parse_app_file;
 
-use super::{Config, ListenerProtocol, file, folder_of, read};
+use super::{Config, file, folder_of, read};
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
 
@@ -73,7 +73,7 @@ fn check_apps(patterns: &[FilePattern], settings: Option<&Settings>, mistakes: &
 
 fn check_certificates(name: &str, config: &Config, mistakes: &mut Mistakes) {
     for (at, listener) in config.gateway.listeners.iter().enumerate() {
-        let ListenerProtocol::Http { tls: Some(tls), .. } = &listener.protocol else { continue };
+        let Some(tls) = listener.protocol.tls() else { continue };
         let mut report = |key: &str, message: String| {
             mistakes.push(of_key(name, &format!("gateway.listener[{at}].tls.{key}"), message));
         };

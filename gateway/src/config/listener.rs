@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use discovery::document::Table;
-use topology::AppId;
 
+use super::stream::{read_proxy_protocol, read_tcp, read_udp, refuse_on_http};
 use super::tls::{read_https, read_tls, refuse_https};
 use super::values::{label, socket_address};
 use super::{ListenerConfig, ListenerProtocol};
@@ -33,44 +33,43 @@ fn read_listener(section: &Table<'_>, base: &Path) -> Option<ListenerConfig> {
     let name = section.required("name", name, "name = \"web\"");
     let address = section.parsed("address", socket_address);
     let address = section.required("address", address, "address = \"0.0.0.0:8080\"");
-    section.parsed("proxy_protocol", |mode| match mode {
-        "off" => Ok(()),
-        _ => Err("this version does not read the PROXY protocol; write \"off\", or leave it out"),
-    });
+    let proxy_protocol = read_proxy_protocol(section);
     let protocol = read_protocol(section, base);
-    Some(ListenerConfig { name: name?, address: address?, protocol: protocol? })
+    Some(ListenerConfig { name: name?, address: address?, proxy_protocol, protocol: protocol? })
 }
 
 #[derive(Clone, Copy)]
 enum Speaks {
     Http,
     Tcp,
+    Udp,
 }
 
 fn read_protocol(section: &Table<'_>, base: &Path) -> Option<ListenerProtocol> {
-    let speaks = section.choice("protocol", &[("http", Speaks::Http), ("tcp", Speaks::Tcp)]);
-    let speaks = section.required("protocol", speaks, "protocol = \"http\" or \"tcp\"");
-    let app = section.parsed("app", AppId::parse);
-    let tls = section.table("tls").and_then(|table| read_tls(table, base));
-    match speaks? {
-        Speaks::Http => {
-            if section.has("app") {
-                section.mistake(
-                    "app",
-                    "is for protocol = \"tcp\" only: HTTP finds the app by its host; remove it",
-                );
-            }
+    let words = [("http", Speaks::Http), ("tcp", Speaks::Tcp), ("udp", Speaks::Udp)];
+    let speaks = section.choice("protocol", &words);
+    let speaks = section.required("protocol", speaks, "protocol = \"http\", \"tcp\" or \"udp\"");
+    match speaks {
+        Some(Speaks::Http) => {
+            refuse_on_http(section);
+            let tls = section.table("tls").and_then(|table| read_tls(table, base));
             let https = read_https(section);
             let http2 = section.boolean("http2").unwrap_or(true);
             (tls.is_some() || !section.has("tls")).then_some(ListenerProtocol::Http { tls, http2, https })
         }
-        Speaks::Tcp => {
-            if section.has("tls") {
-                section.mistake("tls", "this version has no TLS on TCP listeners; remove it");
-            }
+        Some(Speaks::Tcp) => {
             refuse_https(section);
-            let app = section.required("app", app, "app = \"db\", the app that gets every connection");
-            Some(ListenerProtocol::Tcp { app: app? })
+            read_tcp(section, base)
+        }
+        Some(Speaks::Udp) => {
+            refuse_https(section);
+            read_udp(section)
+        }
+        None => {
+            // Which keys belong here cannot be told.
+            section.ignore(&["app", "tls", "sni", "idle_timeout", "max_sessions"]);
+            section.ignore(&["http2", "https_redirect", "https_port", "hsts"]);
+            None
         }
     }
 }
@@ -79,7 +78,10 @@ fn refuse_duplicates(section: &Table<'_>, new: &ListenerConfig, known: &[Listene
     if known.iter().any(|other| other.name == new.name) {
         section.mistake("name", format!("a listener {:?} stands above already", &*new.name));
     }
-    let same_address = |other: &&ListenerConfig| other.address == new.address && new.address.port() != 0;
+    let same_address = |other: &&ListenerConfig| {
+        let same_kind = other.protocol.transport() == new.protocol.transport();
+        same_kind && other.address == new.address && new.address.port() != 0
+    };
     if let Some(other) = known.iter().find(same_address) {
         let message = format!("{} is the address of listener {:?} already", new.address, &*other.name);
         section.mistake("address", message);

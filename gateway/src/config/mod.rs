@@ -9,6 +9,7 @@ mod check;
 mod file;
 mod listener;
 mod registry;
+mod stream;
 mod tls;
 mod values;
 
@@ -20,9 +21,12 @@ use std::time::Duration;
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
-use topology::AppId;
+
+use crate::listener::Transport;
+use crate::listener::proxy_protocol::Mode;
 
 pub use check::check;
+pub use stream::{TcpConfig, UdpConfig};
 
 /// Everything that a process is started with.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +83,8 @@ pub struct ListenerConfig {
     pub name: Arc<str>,
     /// Port 0: whichever is free.
     pub address: SocketAddr,
+    /// Default: off.
+    pub proxy_protocol: Mode,
     pub protocol: ListenerProtocol,
 }
 
@@ -92,10 +98,24 @@ pub enum ListenerProtocol {
         http2: bool,
         https: HttpsConfig,
     },
-    Tcp {
-        /// Which gets every connection.
-        app: AppId,
-    },
+    Tcp(TcpConfig),
+    Udp(UdpConfig),
+}
+
+impl ListenerProtocol {
+    pub fn tls(&self) -> Option<&TlsConfig> {
+        match self {
+            Self::Http { tls, .. } | Self::Tcp(TcpConfig { tls, .. }) => tls.as_ref(),
+            Self::Udp(_) => None,
+        }
+    }
+
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Http { .. } | Self::Tcp(_) => Transport::Stream,
+            Self::Udp(_) => Transport::Datagram,
+        }
+    }
 }
 
 /// How a listener proves who it is, and whom it lets in.

@@ -1,3 +1,5 @@
+use topology::AppId;
+
 use super::*;
 
 const LISTENER: &str =
@@ -82,7 +84,12 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
     let wanted = [
         ListenerProtocol::Http { tls: None, http2: true, https: HttpsConfig::default() },
         ListenerProtocol::Http { tls: Some(tls), http2: true, https: HttpsConfig::default() },
-        ListenerProtocol::Tcp { app: AppId::parse("db").unwrap() },
+        ListenerProtocol::Tcp(TcpConfig {
+            app: Some(AppId::parse("db").unwrap()),
+            sni: Vec::new(),
+            tls: None,
+            idle_timeout: Duration::from_secs(3_600),
+        }),
     ];
     assert_eq!(protocols, wanted);
     let target = AccessLogTarget::File("/etc/sluice/log/access.log".into());
@@ -105,6 +112,56 @@ fn a_listener_is_all_that_must_be_said() {
 }
 
 #[test]
+fn tcp_and_udp_have_keys_and_ports_of_their_own() {
+    let config = parse_at_etc(
+        r#"
+[[gateway.listener]]
+name = "dns"
+address = "0.0.0.0:53"
+protocol = "udp"
+app = "dns"
+idle_timeout = "5s"
+max_sessions = 100
+
+[[gateway.listener]]
+name = "dns-tcp"
+address = "0.0.0.0:53"
+protocol = "tcp"
+app = "dns"
+proxy_protocol = "optional"
+
+[[gateway.listener]]
+name = "tls"
+address = "0.0.0.0:443"
+protocol = "tcp"
+sni = { "DB.example.com" = "db", "*.x.example" = "x" }
+idle_timeout = "2m"
+proxy_protocol = "required"
+
+[[gateway.listener]]
+name = "ended"
+address = "0.0.0.0:8443"
+protocol = "tcp"
+app = "db"
+tls = { certificates = ["a.pem"] }
+"#,
+    )
+    .unwrap();
+    let app = |id: &str| AppId::parse(id).unwrap();
+    let [dns, dns_tcp, tls, ended] = &config.gateway.listeners[..] else { panic!("four") };
+    let idle_timeout = Duration::from_secs(5);
+    let udp = UdpConfig { app: app("dns"), idle_timeout, max_sessions: 100 };
+    assert_eq!(dns.protocol, ListenerProtocol::Udp(udp));
+    assert_eq!(dns_tcp.proxy_protocol, Mode::Optional);
+    let names = [("db.example.com", "db"), ("*.x.example", "x")];
+    let sni = names.map(|(name, id)| (topology::HostPattern::parse(name).unwrap(), app(id))).to_vec();
+    let idle_timeout = Duration::from_secs(120);
+    assert_eq!(tls.protocol, ListenerProtocol::Tcp(TcpConfig { app: None, sni, tls: None, idle_timeout }));
+    assert_eq!((dns.proxy_protocol, tls.proxy_protocol), (Mode::Off, Mode::Required));
+    assert!(ended.protocol.tls().is_some());
+}
+
+#[test]
 fn listeners_on_any_free_port_do_not_clash() {
     let twice = format!("{LISTENER}{}", LISTENER.replace("\"web\"", "\"other\"")).replace("8080", "0");
     assert_eq!(parse_at_etc(&twice).unwrap().gateway.listeners.len(), 2);
@@ -114,6 +171,7 @@ fn listeners_on_any_free_port_do_not_clash() {
 fn mistakes_name_line_key_and_what_to_write() {
     let gateway = |line: &str| format!("[gateway]\nid = \"g\"\n{line}\n{LISTENER}");
     let before = |lines: &str| format!("{lines}\n{LISTENER}");
+    let tcp = |lines: &str| LISTENER.replace("\"http\"", "\"tcp\"") + lines;
     for (text, wanted) in [
         // The five that are made most.
         (gateway("worker = 2"), "sluice.toml:3: gateway.worker: unknown key; did you mean \"workers\"?"),
@@ -136,7 +194,7 @@ fn mistakes_name_line_key_and_what_to_write() {
         // Listeners.
         (
             LISTENER.replace("\"http\"", "\"htp\""),
-            "sluice.toml:4: gateway.listener[0].protocol: \"htp\" is none of http, tcp; did you mean \"http\"?",
+            "sluice.toml:4: gateway.listener[0].protocol: \"htp\" is none of http, tcp, udp; did you mean \"http\"?",
         ),
         (
             LISTENER.replace("\"http\"", "\"tcp\""),
@@ -147,15 +205,39 @@ fn mistakes_name_line_key_and_what_to_write() {
             "sluice.toml:5: gateway.listener[0].app: is for protocol = \"tcp\" only: HTTP finds the app by its host; remove it",
         ),
         (
-            format!("{LISTENER}proxy_protocol = \"optional\""),
-            "sluice.toml:5: gateway.listener[0].proxy_protocol: this version does not read the PROXY protocol; write \"off\", or leave it out",
+            format!("{LISTENER}proxy_protocol = \"on\""),
+            "sluice.toml:5: gateway.listener[0].proxy_protocol: \"on\" is none of off, optional, required",
         ),
         (
-            format!(
-                "{}app = \"db\"\ntls = {{ certificates = [\"a.pem\"] }}",
-                LISTENER.replace("\"http\"", "\"tcp\"")
+            format!("{LISTENER}idle_timeout = \"5s\""),
+            "sluice.toml:5: gateway.listener[0].idle_timeout: is for protocol = \"tcp\" or \"udp\"; remove it",
+        ),
+        (
+            tcp("sni = { \"a.test\" = \"a\" }\ntls = { certificates = [\"a.pem\"] }"),
+            "sluice.toml:5: gateway.listener[0].sni: chooses by a name and passes TLS on unread, but tls ends it here; remove one of the two",
+        ),
+        (
+            tcp("sni = {}"),
+            "sluice.toml:5: gateway.listener[0].sni: is empty; write sni = { \"db.example.com\" = \"db\" }, or remove it",
+        ),
+        (
+            tcp(
+                "sni = { \"*\" = \"a\", \"10.0.0.1\" = \"b\", \"a b\" = \"c\", \"a.test\" = \"d\", \"A.test\" = \"e\" }",
             ),
-            "sluice.toml:6: gateway.listener[0].tls: this version has no TLS on TCP listeners; remove it",
+            "sluice.toml:5: gateway.listener[0].sni.\"*\": is any name; write app = \"…\" beside sni for the rest\nsluice.toml:5: gateway.listener[0].sni.\"10.0.0.1\": is an address, for which clients send no name; write a name such as db.example.com or *.db.example.com\nsluice.toml:5: gateway.listener[0].sni.\"a b\": is no server name; write a name such as db.example.com or *.db.example.com\nsluice.toml:5: gateway.listener[0].sni.\"A.test\": is the same name as one above",
+        ),
+        (
+            tcp("app = \"db\"\nmax_sessions = 5"),
+            "sluice.toml:6: gateway.listener[0].max_sessions: is for protocol = \"udp\" only; remove it",
+        ),
+        (
+            LISTENER.replace("\"http\"", "\"udp\""),
+            "sluice.toml:1: gateway.listener[0].app: is missing; write app = \"dns\", the app that gets every datagram",
+        ),
+        (
+            LISTENER
+                .replace("\"http\"", "\"udp\"\napp = \"dns\"\nproxy_protocol = \"off\"\nmax_sessions = 0"),
+            "sluice.toml:6: gateway.listener[0].proxy_protocol: is for connections; remove it\nsluice.toml:7: gateway.listener[0].max_sessions: must be an integer from 1 to 1000000, not the integer 0",
         ),
         (
             format!("{LISTENER}tls = {{}}"),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use healthcheck::{Checker, OnTransition, ProbeTarget, ProbeTls, Transition};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use topology::{App, HealthSettings, Origin, Snapshot};
+use topology::{App, HealthSettings, Origin, Protocol, Snapshot};
 
 use super::Applied;
 use crate::table::compile::Settings;
@@ -72,7 +72,7 @@ impl Applier {
     }
 
     /// Who is probed: everybody where the app has health settings, and otherwise those who registered
-    /// themselves, since the platform's containers promise to answer.
+    /// themselves, since the platform's containers promise to answer. Datagram services promise nothing.
     fn targets(&self, app: &App, compiled: &CompiledApp) -> Vec<ProbeTarget> {
         if !compiled.spec.probing || matches!(compiled.upstream, Upstream::Unknown) {
             return Vec::new();
@@ -89,6 +89,9 @@ impl Applier {
         // Both lists are in the order of the keys.
         let pairs = app.endpoints.iter().zip(&compiled.endpoints);
         let target = |(endpoint, pooled): (&topology::Endpoint, &Arc<crate::table::PooledEndpoint>)| {
+            if endpoint.protocol == Protocol::Udp {
+                return None;
+            }
             Some(ProbeTarget {
                 app: app.id.clone(),
                 key: endpoint.key.clone(),

@@ -1,19 +1,24 @@
 //! Listening sockets, one per worker each, and what is spoken on them.
 
+pub mod client_hello;
+pub mod proxy_protocol;
 mod stream;
+mod stream_settings;
 pub mod tls;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-pub use stream::Stream;
+pub use stream::{Stream, keep_alive};
+pub use stream_settings::{StreamRoutes, TcpSettings, UdpSettings};
 use tls::ServerTls;
 use tokio::sync::watch;
-use topology::AppId;
+
+use proxy_protocol::Mode;
 
 use crate::config::HttpsConfig;
 use crate::metrics::ListenerCells;
@@ -34,6 +39,7 @@ pub struct HttpListener {
     /// Stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
     pub https: HttpsPolicy,
+    pub proxy_protocol: Mode,
     pub ending: Rc<Ending>,
 }
 
@@ -65,7 +71,15 @@ impl From<&HttpsConfig> for HttpsPolicy {
 #[derive(Debug)]
 pub struct TcpListenerContext {
     pub name: Arc<str>,
-    pub app: AppId,
+    pub settings: Arc<TcpSettings>,
+    pub proxy_protocol: Mode,
+    pub ending: Rc<Ending>,
+}
+
+#[derive(Debug)]
+pub struct UdpListenerContext {
+    pub name: Arc<str>,
+    pub settings: Arc<UdpSettings>,
     pub ending: Rc<Ending>,
 }
 
@@ -80,32 +94,66 @@ pub struct Bound {
     pub cells: Arc<ListenerCells>,
     /// Dropped after the socket: when all of a listener's are gone, its address is free.
     pub held: watch::Sender<()>,
-    pub socket: TcpListener,
+    pub socket: BoundSocket,
     pub speaks: Speaks,
+}
+
+#[derive(Debug)]
+pub enum BoundSocket {
+    Stream(TcpListener),
+    Datagram(UdpSocket),
+}
+
+impl BoundSocket {
+    pub fn new(socket: Socket, speaks: &Speaks) -> Self {
+        match speaks {
+            Speaks::Http { .. } | Speaks::Tcp { .. } => Self::Stream(socket.into()),
+            Speaks::Udp { .. } => Self::Datagram(socket.into()),
+        }
+    }
 }
 
 /// What is spoken on a listener.
 #[derive(Debug, Clone)]
 pub enum Speaks {
-    Http { name: Arc<str>, tls: Option<Arc<ServerTls>>, http2: bool, authority: String, https: HttpsPolicy },
-    Tcp { name: Arc<str>, app: AppId },
+    Http(HttpSettings),
+    Tcp { name: Arc<str>, settings: Arc<TcpSettings>, proxy_protocol: Mode },
+    Udp { name: Arc<str>, settings: Arc<UdpSettings> },
+}
+
+/// What an HTTP listener is set up with.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    pub name: Arc<str>,
+    pub tls: Option<Arc<ServerTls>>,
+    pub http2: bool,
+    pub authority: String,
+    pub https: HttpsPolicy,
+    pub proxy_protocol: Mode,
+}
+
+/// What a socket is bound for: TCP and UDP have ports of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Stream,
+    Datagram,
 }
 
 /// Sockets that share an address (SO_REUSEPORT): the kernel spreads connections over them. None
-/// accepts before [`listen`].
+/// accepts before [`listen`]; datagrams gather at once.
 ///
 /// # Errors
 /// The system's error, for instance that another process listens there.
-pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
+pub fn bind(address: SocketAddr, count: usize, transport: Transport) -> io::Result<Vec<Socket>> {
     // Without SO_REUSEPORT this fails where a listener that shares the port would silently take half
     // of another gateway's connections.
-    let exclusive = socket_for(address)?;
+    let exclusive = socket_for(address, transport)?;
     exclusive.bind(&address.into())?;
     // With port 0 the shared sockets take the port that this one got.
     let address = local_address(&exclusive)?;
     drop(exclusive);
     let shared = || {
-        let socket = socket_for(address)?;
+        let socket = socket_for(address, transport)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         Ok(socket)
@@ -115,8 +163,11 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
 
 /// # Errors
 /// The system's error, for instance that another process has begun to listen there.
-pub fn listen(socket: &Socket) -> io::Result<()> {
-    socket.listen(BACKLOG)
+pub fn listen(socket: &Socket, transport: Transport) -> io::Result<()> {
+    match transport {
+        Transport::Stream => socket.listen(BACKLOG),
+        Transport::Datagram => Ok(()),
+    }
 }
 
 pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
@@ -124,15 +175,22 @@ pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-fn socket_for(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+fn socket_for(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         // A v4 listener of the same port is a listener of its own.
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit it, which saves a system call for each.
-    socket.set_tcp_nodelay(true)?;
+    if transport == Transport::Stream {
+        // Of datagram sockets it would let two processes share a port.
+        socket.set_reuse_address(true)?;
+        // Accepted sockets inherit it, which saves a system call for each.
+        socket.set_tcp_nodelay(true)?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -1,16 +1,20 @@
 //! What is counted, and how without a shared cache line: each worker has its own cells, which only it
 //! writes; a scrape adds them up.
 
+mod by_reason;
 mod cells;
 mod collect;
+mod datagrams;
 mod families;
 mod reloads;
 mod service;
 mod tls;
 mod worker;
 
+pub use by_reason::ByReason;
 pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
 pub use collect::{Exporter, Sources};
+pub use datagrams::DatagramCells;
 pub use reloads::Reloads;
 pub use service::{ServiceCells, ServiceMetrics};
 pub use worker::{ListenerCells, ListenerMetrics, WorkerMetrics};

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use topology::{AppId, VersionId};
 
-use super::{Counter, Gauge, Histogram};
+use super::{ByReason, Counter, Gauge, Histogram};
 use crate::message::Method;
 use crate::reason::Reason;
 
@@ -49,8 +49,8 @@ pub struct ServiceCells {
 
 #[derive(Debug, Default)]
 struct FailureCells {
-    requests: [[Counter; Reason::ALL.len()]; METHODS],
-    tunnels: [Counter; Reason::ALL.len()],
+    requests: [ByReason; METHODS],
+    tunnels: ByReason,
 }
 
 impl ServiceMetrics {
@@ -90,7 +90,7 @@ impl ServiceCells {
     }
 
     pub fn count_failure(&self, method: Method, reason: Reason) {
-        self.failures().requests[method as usize][reason as usize].increment();
+        self.failures().requests[method as usize].count(reason);
     }
 
     pub fn count_tunnel(&self) {
@@ -98,7 +98,7 @@ impl ServiceCells {
     }
 
     pub fn count_tunnel_failure(&self, reason: Reason) {
-        self.failures().tunnels[reason as usize].increment();
+        self.failures().tunnels.count(reason);
     }
 
     fn failures(&self) -> &FailureCells {
@@ -116,20 +116,32 @@ impl ServiceCells {
         let Some(failed) = self.failed.get() else { return };
         let rows = failed.requests.iter().chain([&failed.tunnels]);
         for (row, sums) in rows.zip(total.failed.iter_mut().chain([&mut total.failed_tunnels])) {
-            for (counter, sum) in row.iter().zip(sums) {
-                *sum += counter.value();
+            for (reason, sum) in Reason::ALL.iter().zip(sums) {
+                *sum += row.value(*reason);
             }
         }
     }
 }
 
 /// Requests of a service over all workers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RequestTotals {
     answered: [[u64; CLASSES]; METHODS],
     failed: [[u64; Reason::ALL.len()]; METHODS],
     tunnels: u64,
     failed_tunnels: [u64; Reason::ALL.len()],
+}
+
+impl Default for RequestTotals {
+    fn default() -> Self {
+        let failed_tunnels = [0; Reason::ALL.len()];
+        Self {
+            answered: [[0; CLASSES]; METHODS],
+            failed: [failed_tunnels; METHODS],
+            tunnels: 0,
+            failed_tunnels,
+        }
+    }
 }
 
 impl RequestTotals {

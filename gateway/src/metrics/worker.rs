@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Counter, Gauge};
+use super::{ByReason, Counter, DatagramCells, Gauge};
 
 /// One listener's connections, as one worker sees them. Only that worker writes it.
 #[derive(Debug, Default)]
@@ -13,6 +13,10 @@ pub struct ListenerCells {
     /// Closed at once because the worker had as many as it may have.
     pub refused: Counter,
     pub handshake_failures: Counter,
+    /// Connections that came to no app, other than by a failed handshake.
+    pub failures: ByReason,
+    /// Of a UDP listener.
+    pub datagrams: DatagramCells,
 }
 
 /// Everything that a worker counts outside of services and listeners. Only that worker writes it.

@@ -144,8 +144,9 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let cells = endpoint.metrics.cells(worker.index);
         // A second attempt after a reset wants a connection that nobody has had time to close.
         let may_reuse = self.outcome.retries == 0 && self.facts.method != Method::Connect;
-        let deadline = &self.client.deadline;
-        let opened = Upstream::open(&worker, &endpoint, deadline, &mut self.heads, self.facts, may_reuse);
+        let Client { origin, deadline, .. } = &*self.client;
+        let opened =
+            Upstream::open(&worker, &endpoint, origin, deadline, &mut self.heads, self.facts, may_reuse);
         match opened.await {
             Ok((upstream, is_reused)) => {
                 self.outcome.is_reused = is_reused;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::listener::HttpListener;
+use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::ClientIdentity;
 use crate::worker::{Deadline, Worker};
 
@@ -12,6 +13,8 @@ use crate::worker::{Deadline, Worker};
 pub struct Origin {
     pub listener: Rc<HttpListener>,
     pub peer: SocketAddr,
+    /// Where it connected to, if that was not us.
+    pub destination: Option<SocketAddr>,
     /// Whether the peer is one of `trusted_proxies`.
     pub is_trusted: bool,
     /// The name that a TLS client asked for, in lower case.
@@ -21,6 +24,13 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// What endpoints are told that want to know.
+    pub fn addresses(&self) -> Addresses {
+        let destination =
+            self.destination.or_else(|| self.listener.authority.parse().ok()).unwrap_or(self.peer);
+        Addresses { source: self.peer, destination }
+    }
+
     /// Whether nothing is to be kept alive any more.
     pub fn is_draining(&self) -> bool {
         self.listener.ending.is_draining()

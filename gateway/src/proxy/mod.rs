@@ -9,7 +9,8 @@
 //! 5. [`record`] counts and logs, once per request, whatever became of it.
 //!
 //! They work on two things: the [`client`] and the request's [`facts`]. [`refuse`] ends a request that
-//! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`].
+//! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`], UDP listeners theirs
+//! in [`udp`]; [`pump`] carries their bytes and [`tunnel`] what is no longer HTTP.
 
 mod answer;
 mod attempt;
@@ -23,6 +24,7 @@ pub mod http1;
 pub mod http2;
 mod outgoing;
 mod prepare;
+pub mod pump;
 mod record;
 mod refuse;
 mod relay;
@@ -30,6 +32,7 @@ mod secure;
 pub mod tcp;
 pub mod timeouts;
 mod tunnel;
+pub mod udp;
 mod upstream;
 mod wire;
 

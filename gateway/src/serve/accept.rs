@@ -8,13 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
-use crate::listener::{Bound, ListenerId, Speaks};
+use crate::listener::{Bound, BoundSocket, ListenerId, Speaks, UdpListenerContext};
 use crate::metrics::ListenerCells;
+use crate::proxy::udp;
 use crate::worker::{Ending, Worker};
 
 /// After the process ran out of file descriptors: connections need a moment to end.
@@ -26,13 +27,6 @@ pub fn open(worker: Rc<Worker>, bound: Bound, most: usize) -> Option<(Rc<Door>, 
     let Bound { id, cells, held, socket, speaks } = bound;
     let ending = Rc::new(Ending::new(worker.clone(), id.0));
     let current = Rc::new(Current { handler: Handler::new(speaks, ending.clone()), cells });
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, listener = %current.handler.name(), "cannot listen");
-            return None;
-        }
-    };
     let door = Rc::new(Door {
         id,
         stop: worker.shared.stop_accepting.child_token(),
@@ -43,10 +37,22 @@ pub fn open(worker: Rc<Worker>, bound: Bound, most: usize) -> Option<(Rc<Door>, 
         most,
     });
     let serving = door.clone();
-    let accepting = spawn_local(async move {
-        serving.serve(listener).await;
-        drop(held);
-    });
+    let started = match socket {
+        BoundSocket::Stream(socket) => TcpListener::from_std(socket).map(|listener| {
+            spawn_local(async move {
+                serving.serve(listener).await;
+                drop(held);
+            })
+        }),
+        BoundSocket::Datagram(socket) => UdpSocket::from_std(socket).map(|socket| {
+            spawn_local(async move {
+                udp::serve(socket, serving).await;
+                drop(held);
+            })
+        }),
+    };
+    let report = |error: &io::Error| tracing::error!(%error, listener = %door.name(), "cannot listen");
+    let accepting = started.inspect_err(report).ok()?;
     Some((door, accepting))
 }
 
@@ -151,6 +157,36 @@ impl Door {
             handler.serve(stream, peer, worker, deadline, cells).await;
             drop(open);
         });
+    }
+}
+
+/// What a UDP listener's sessions need of it.
+impl udp::Place for Door {
+    fn current(&self) -> Option<(Rc<UdpListenerContext>, Arc<ListenerCells>)> {
+        let current = self.current.borrow();
+        let Handler::Udp(listener) = &current.handler else { return None };
+        Some((listener.clone(), current.cells.clone()))
+    }
+
+    fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    fn is_aborting(&self) -> bool {
+        self.ending.is_aborting()
+    }
+
+    fn is_full(&self) -> bool {
+        self.worker.open_connections() >= self.most
+    }
+
+    fn count(&self, change: isize) {
+        self.connections.set(self.connections.get().saturating_add_signed(change));
+        self.worker.count_connections(change);
     }
 }
 

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
+use crate::listener::proxy_protocol::{self, Mode};
 use crate::listener::tls::ClientIdentity;
-use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext};
+use crate::listener::{HttpListener, HttpSettings, Speaks, Stream, TcpListenerContext, UdpListenerContext};
 use crate::metrics::ListenerCells;
 use crate::proxy::http1::connection;
 use crate::proxy::{Client, Http1, Origin, http2, tcp, timeouts};
@@ -20,15 +21,22 @@ use crate::worker::{Deadline, Ending, Worker};
 pub enum Handler {
     Http(Rc<HttpListener>),
     Tcp(Rc<TcpListenerContext>),
+    Udp(Rc<UdpListenerContext>),
 }
 
 impl Handler {
     pub fn new(speaks: Speaks, ending: Rc<Ending>) -> Self {
         match speaks {
-            Speaks::Http { name, tls, http2, authority, https } => {
-                Self::Http(Rc::new(HttpListener { name, tls, http2, authority, https, ending }))
+            Speaks::Http(HttpSettings { name, tls, http2, authority, https, proxy_protocol }) => {
+                let listener = HttpListener { name, tls, http2, authority, https, proxy_protocol, ending };
+                Self::Http(Rc::new(listener))
             }
-            Speaks::Tcp { name, app } => Self::Tcp(Rc::new(TcpListenerContext { name, app, ending })),
+            Speaks::Tcp { name, settings, proxy_protocol } => {
+                Self::Tcp(Rc::new(TcpListenerContext { name, settings, proxy_protocol, ending }))
+            }
+            Speaks::Udp { name, settings } => {
+                Self::Udp(Rc::new(UdpListenerContext { name, settings, ending }))
+            }
         }
     }
 
@@ -36,6 +44,36 @@ impl Handler {
         match self {
             Self::Http(listener) => &listener.name,
             Self::Tcp(listener) => &listener.name,
+            Self::Udp(listener) => &listener.name,
+        }
+    }
+
+    fn proxy_protocol(&self) -> Mode {
+        match self {
+            Self::Http(listener) => listener.proxy_protocol,
+            Self::Tcp(listener) => listener.proxy_protocol,
+            Self::Udp(_) => Mode::Off,
+        }
+    }
+
+    /// Where a connection comes from; `None`, counted, when it does not say so as it must.
+    async fn origin(
+        &self,
+        stream: &TcpStream,
+        peer: SocketAddr,
+        worker: &Worker,
+        deadline: &Deadline,
+        cells: &ListenerCells,
+    ) -> Option<proxy_protocol::Origin> {
+        let mode = self.proxy_protocol();
+        let trust = worker.shared.trust(peer.ip());
+        match proxy_protocol::receive(mode, stream, peer, trust, deadline).await {
+            Ok(origin) => Some(origin),
+            Err(reason) => {
+                tracing::debug!(listener = %self.name(), %peer, reason = reason.as_str(), "closing");
+                cells.failures.count(reason);
+                None
+            }
         }
     }
 
@@ -47,10 +85,21 @@ impl Handler {
         deadline: Deadline,
         cells: &ListenerCells,
     ) {
+        let mut arrived = proxy_protocol::Origin { peer, destination: None };
+        if self.proxy_protocol() != Mode::Off {
+            // Boxed: it is over before the long part of the connection's life begins.
+            match Box::pin(self.origin(&stream, peer, &worker, &deadline, cells)).await {
+                Some(found) => arrived = found,
+                None => return,
+            }
+        }
+        let peer = arrived.peer;
         match self {
             Self::Tcp(listener) => {
-                Box::pin(tcp::serve(stream, peer, worker, listener.clone(), deadline)).await;
+                Box::pin(tcp::serve(stream, arrived, worker, listener.clone(), deadline, cells)).await;
             }
+            // It has no connections.
+            Self::Udp(_) => {}
             Self::Http(listener) => {
                 let stream = match &listener.tls {
                     None => Stream::Plain(stream),
@@ -63,6 +112,7 @@ impl Handler {
                 let origin = Rc::new(Origin {
                     listener: listener.clone(),
                     peer,
+                    destination: arrived.destination,
                     is_trusted: worker.shared.is_trusted(peer.ip()),
                     server_name: stream.server_name().map(Box::from),
                     identity: stream.peer_certificates().and_then(ClientIdentity::of),

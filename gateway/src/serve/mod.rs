@@ -96,6 +96,7 @@ fn maintain(worker: &Worker, now: u32) {
     if is_sweep {
         worker.upstreams.sweep();
         worker.rotations.sweep();
+        worker.pipes.sweep();
     }
 }
 

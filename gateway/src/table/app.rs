@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, VersionId};
+use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion, VersionId};
 
 use super::live::{AppLive, EndpointLive};
 use crate::balance::SplitSchedule;
@@ -26,8 +26,10 @@ pub struct CompiledApp {
     pub endpoints: Vec<Arc<PooledEndpoint>>,
     /// For HTTP listeners: endpoints that speak HTTP.
     pub http: Arc<Spread>,
-    /// For TCP listeners: all endpoints.
+    /// For TCP listeners: all endpoints but those for datagrams.
     pub tcp: Arc<Spread>,
+    /// For UDP listeners: endpoints for datagrams, where there are any.
+    pub udp: Option<Arc<Spread>>,
     /// One per version that has an endpoint, ordered by version.
     pub services: Vec<Arc<ServiceMetrics>>,
     /// Of requests that never came to a version.
@@ -87,6 +89,15 @@ impl CompiledApp {
     }
 }
 
+/// How an app's endpoints want to be connected to.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// `None`: in clear text.
+    pub tls: Option<Arc<EndpointTls>>,
+    /// They are told who the client is, so that no two clients can share a connection.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
 /// An endpoint as a request meets it.
 #[derive(Debug)]
 pub struct PooledEndpoint {
@@ -94,8 +105,7 @@ pub struct PooledEndpoint {
     pub address: SocketAddr,
     pub weight: u16,
     pub protocol: Protocol,
-    /// `None`: it is spoken to in clear text.
-    pub tls: Option<Arc<EndpointTls>>,
+    pub manner: Manner,
     pub live: Arc<EndpointLive>,
     /// Of its version.
     pub metrics: Arc<ServiceMetrics>,

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use topology::{App, AppId, Endpoint, HostPattern, InstanceKey, Protocol, Snapshot, VersionId};
 
 use super::RoutingTable;
-use super::app::{CompiledApp, Pool, PooledEndpoint, Spread, Upstream};
+use super::app::{CompiledApp, Manner, Pool, PooledEndpoint, Spread, Upstream};
 use super::hosts::HostRoutes;
 use super::live::{AppLive, fresh_id};
 use crate::balance::SplitSchedule;
@@ -78,11 +78,20 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
     let app = &*app;
     let services = services(settings, old, app);
     // Kept connections and what probes found hold for one way to speak to an endpoint.
-    let alike = old.filter(|old| old.upstream.is_same(&upstream));
-    let compile = |endpoint| compile_endpoint(&services, alike, upstream.tls(), endpoint);
+    let is_alike = |old: &&CompiledApp| {
+        old.upstream.is_same(&upstream) && old.spec.proxy_protocol == app.spec.proxy_protocol
+    };
+    let alike = old.filter(is_alike);
+    let manner = Manner { tls: upstream.tls().cloned(), proxy_protocol: app.spec.proxy_protocol };
+    let compile = |endpoint| compile_endpoint(&services, alike, &manner, endpoint);
     let endpoints: Vec<_> = app.endpoints.iter().map(compile).collect();
+    let is_udp = |endpoint: &&Arc<PooledEndpoint>| endpoint.protocol == Protocol::Udp;
+    let datagrams: Vec<_> = endpoints.iter().filter(is_udp).cloned().collect();
+    let former_udp = old.and_then(|old| old.udp.as_deref());
+    let udp = (!datagrams.is_empty()).then(|| Arc::new(spread(former_udp, app, datagrams)));
+    let streams = endpoints.iter().filter(|endpoint| !is_udp(endpoint)).cloned().collect();
     let only_http = endpoints.iter().all(|endpoint| endpoint.protocol.is_http());
-    let tcp = Arc::new(spread(old.map(|old| &*old.tcp), app, endpoints.clone()));
+    let tcp = Arc::new(spread(old.map(|old| &*old.tcp), app, streams));
     let http = if only_http {
         tcp.clone()
     } else {
@@ -103,6 +112,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         endpoints,
         http,
         tcp,
+        udp,
         metrics: old.map_or_else(
             || Arc::new(ServiceMetrics::new(&app.id, None, settings.shards)),
             |old| old.metrics.clone(),
@@ -204,7 +214,7 @@ fn hosts_of(settings: &Settings, app: &App) -> Vec<HostPattern> {
 fn compile_endpoint(
     services: &[Arc<ServiceMetrics>],
     old: Option<&CompiledApp>,
-    tls: Option<&Arc<EndpointTls>>,
+    manner: &Manner,
     endpoint: &Endpoint,
 ) -> Arc<PooledEndpoint> {
     let same = old.and_then(|old| find(old, &endpoint.key));
@@ -226,7 +236,7 @@ fn compile_endpoint(
         address: endpoint.address,
         weight: endpoint.weight,
         protocol: endpoint.protocol,
-        tls: tls.cloned(),
+        manner: manner.clone(),
         live: live.unwrap_or_default(),
         metrics: metrics.clone(),
     })

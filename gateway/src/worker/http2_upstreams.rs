@@ -121,20 +121,26 @@ impl Http2Upstreams {
 
     /// Keeps a connection that `opening` led to; returns its first place, and what its driver holds.
     pub fn add(&self, opening: Opening, sender: SendRequest<Bytes>) -> (Lease, Driven) {
-        let link = Rc::new(Link {
-            sender,
-            streams: Cell::new(0),
-            is_closing: Cell::new(false),
-            idle_since: Cell::new(self.deadlines.now()),
-        });
-        let lease = self.lease(&link, false);
+        let (lease, driven) = self.private(sender);
+        let link = &driven.0;
         if let Some(links) = self.links.borrow_mut().get_mut(&opening.endpoint)
             && links.open.len() < MAX_CONNECTIONS_PER_ENDPOINT
         {
             links.open.push(link.clone());
         }
         drop(opening);
-        (lease, Driven(link))
+        (lease, driven)
+    }
+
+    /// A connection that only one request uses.
+    pub fn private(&self, sender: SendRequest<Bytes>) -> (Lease, Driven) {
+        let link = Rc::new(Link {
+            sender,
+            streams: Cell::new(0),
+            is_closing: Cell::new(false),
+            idle_since: Cell::new(self.deadlines.now()),
+        });
+        (self.lease(&link, false), Driven(link))
     }
 
     fn lease(&self, link: &Rc<Link>, is_reused: bool) -> Lease {

@@ -5,6 +5,7 @@ mod buffers;
 mod deadlines;
 mod ending;
 mod http2_upstreams;
+mod pipes;
 pub mod request_ids;
 mod retries;
 mod rotations;
@@ -20,14 +21,16 @@ pub use buffers::{Buffer, Buffers};
 pub use deadlines::{Deadline, Deadlines, TICK};
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
-pub use http2_upstreams::{Found, Lease};
+pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
+pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
 use rotations::Rotations;
 use tokio_util::sync::CancellationToken;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
+use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
 use crate::table::RoutingTable;
 
@@ -50,6 +53,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    pub fn trust(&self, peer: std::net::IpAddr) -> Trust {
+        match () {
+            () if self.trusted_proxies.load().is_empty() => Trust::Nobody,
+            () if self.is_trusted(peer) => Trust::Peer,
+            () => Trust::Others,
+        }
+    }
+
     pub fn is_trusted(&self, peer: std::net::IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted_proxies.load().iter().any(|net| net.contains(&peer))
@@ -75,6 +86,7 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub deadlines: Rc<Deadlines>,
     pub buffers: Buffers,
+    pub pipes: Pipes,
     pub upstreams: UpstreamPool,
     pub http2_upstreams: Http2Upstreams,
     pub rotations: Rotations,
@@ -106,6 +118,7 @@ impl Worker {
             shared,
             deadlines,
             buffers: Buffers::default(),
+            pipes: Pipes::default(),
             request_ids: RequestIds::default(),
             metrics,
             log,

@@ -81,6 +81,8 @@ impl Prober {
         let ProbeTarget { address, protocol, tls, settings, .. } = &self.target;
         let (address, tls) = (*address, tls.as_ref());
         match protocol {
+            // No answer that every datagram service gives; whoever asks for a probe hears nothing bad.
+            Protocol::Udp => (Ok(()), None),
             Protocol::Tcp => (tcp::probe(address, tls, deadline).await, None),
             Protocol::Http2 => (http2::probe(address, tls, &settings.path, deadline).await, None),
             Protocol::Http1 => HttpProbe { address, tls, path: &settings.path, deadline }.run(kept).await,

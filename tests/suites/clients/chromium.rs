@@ -36,7 +36,7 @@ fn answer(request: &Request, reported: &Gate) -> Reply {
 fn fingerprint(front: &Front) -> String {
     let mut command = Command::new("sh");
     command.args(["-c", "openssl x509 -in \"$1\" -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | openssl base64"]);
-    let report = run(command.arg("sh").arg(front.certificate.chain()), "");
+    let report = run(command.arg("sh").arg(front.certificate()), "");
     report.stdout.trim().to_owned()
 }
 

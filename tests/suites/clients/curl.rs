@@ -28,7 +28,7 @@ fn command(front: &Front, way: &Way) -> Command {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--max-time", "50", "--noproxy", "*", way.option]);
     command.args(["--resolve", &format!("{HOST}:{port}:127.0.0.1")]);
-    command.arg("--cacert").arg(front.certificate.chain());
+    command.arg("--cacert").arg(front.certificate());
     command
 }
 

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
-use tests::{Certificate, Config, Finished, Gateway, finish};
-
-use std::time::Duration;
+use tests::{Config, Finished, Gateway, certificate, finish};
 
 /// For a client that moves much, or starts slowly, where every core is busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,7 +17,6 @@ const TLS: &str = "web-tls";
 
 pub struct Front {
     pub gateway: Gateway,
-    pub certificate: Certificate,
     folder: TempDir,
 }
 
@@ -26,13 +24,12 @@ impl Front {
     /// Adds a TLS listener to `config`, and an access log.
     pub fn start(config: Config) -> Self {
         let folder = TempDir::with_prefix("sluice-test-").expect("a temporary folder can be made");
-        let certificate = Certificate::make(folder.path(), HOST);
         let tls = [r#"protocol = "http""#, r#"tls = { certificates = ["tls/*.pem"] }"#];
         let config = config
             .listener(TLS, &tls)
-            .file("tls/shop.pem", &certificate.pem())
+            .file("tls/shop.pem", &certificate(folder.path(), HOST))
             .access_log("access.log", "combined");
-        Self { gateway: Gateway::start(&config), certificate, folder }
+        Self { gateway: Gateway::start(&config), folder }
     }
 
     /// Where clients of `scheme` go.
@@ -53,10 +50,20 @@ impl Front {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// The certificate, which clients are to trust.
+    pub fn certificate(&self) -> String {
+        path(&self.folder().join(format!("{HOST}.crt")))
+    }
+
     /// For what clients read and write.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// As an argument for a program.
+pub fn path(path: &Path) -> String {
+    path.to_str().expect("the folder's name is text").to_owned()
 }
 
 /// Runs `command`, which has to be content.

@@ -20,9 +20,10 @@ fn start() -> (Front, ScriptServer) {
 #[track_caller]
 fn play_as(front: &Front, scheme: &str, scenario: &str, authority: &str) -> Value {
     let port = front.address(scheme).port().to_string();
+    let certificate = front.certificate();
     let mut arguments = vec![scenario, &port, authority];
     if scheme == "https" {
-        arguments.push(front.certificate.chain().to_str().expect("the folder's name is text"));
+        arguments.push(&certificate);
     }
     client("grpc_client.py", &arguments)
 }

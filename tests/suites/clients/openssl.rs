@@ -12,7 +12,7 @@ fn s_client(front: &Front, more: &[&str]) -> Finished {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-connect", &front.address("https").to_string(), "-servername", HOST]);
     command.args(["-verify_return_error", "-verify_hostname", HOST, "-ign_eof", "-CAfile"]);
-    command.arg(front.certificate.chain()).args(more);
+    command.arg(front.certificate()).args(more);
     let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
     finish(&mut command, &request, DEADLINE)
 }

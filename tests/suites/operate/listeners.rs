@@ -8,11 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tests::{
-    App, Config, DEADLINE, Endpoint, Gate, Gateway, Load, RawClient, RawEndpoint, Reply, Wire, eventually,
+    App, Config, DEADLINE, Endpoint, Gate, Gateway, Load, RawClient, RawEndpoint, Reply, Wire, certificate,
+    curl, eventually,
 };
 
 use crate::folder;
-use crate::tls::{certificate, curl};
 
 /// Between two connections of a hammer: leaves the gateway a share of the machine. Orders nothing.
 const PACE: Duration = Duration::from_millis(1);
@@ -229,7 +229,7 @@ fn other_certificates_refuse_no_connection_and_are_forgotten_with_their_listener
         let host = ["b.test", "a.test"][round % 2];
         assert!(gateway.reconfigure(&with(host)));
         eventually(DEADLINE, "the new certificate is shown", || {
-            curl(&gateway, folder.path(), host, host, &[]).stdout == "c1"
+            curl(gateway.listener("web-tls"), folder.path(), host, host, &[]).stdout == "c1"
         });
     }
     hammer.assert_undisturbed();

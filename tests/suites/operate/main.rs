@@ -7,7 +7,6 @@ mod demo;
 mod listeners;
 mod reload;
 mod shutdown;
-mod tcp;
 
 use std::path::Path;
 

@@ -16,6 +16,7 @@ mod tests;
 mod tls;
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -114,6 +115,11 @@ impl Stream {
         }
     }
 
+    /// What the client connected to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.socket().local_addr().ok()
+    }
+
     /// Ready when something has arrived: true if it is a reset, false if it is bytes or a FIN.
     pub fn poll_reset(&self, context: &mut Context<'_>) -> Poll<bool> {
         let socket = self.socket();
@@ -137,6 +143,11 @@ impl Stream {
         let holds = matches!(self, Self::Tls(tls) if tls.holds_received());
         let read = self.socket().try_read(&mut [0]);
         !holds && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// A peer that has vanished is noticed in a silence that may last an hour.
+    pub fn keep_alive(&self) {
+        keep_alive(self.socket());
     }
 
     /// Makes the coming close a reset, so that the client cannot take a cut response for a whole one.
@@ -194,6 +205,12 @@ impl AsyncWrite for Stream {
             Self::Tls(tls) => tls.poll_shutdown(context),
         }
     }
+}
+
+/// See [`Stream::keep_alive`].
+pub fn keep_alive(socket: &TcpStream) {
+    // Where it fails the socket is already dead.
+    let _ = socket2::SockRef::from(socket).set_keepalive(true);
 }
 
 /// Makes the coming close a reset.

@@ -31,7 +31,7 @@ pub use error::TlsError;
 pub use files::{inspect, inspect_client_ca};
 pub use identity::ClientIdentity;
 pub use registry::{ListenerCertificates, TlsRegistry};
-pub use server_config::ServerTls;
+pub use server_config::{Inside, ServerTls};
 pub use upstream::{Alpn, EndpointTls, UpstreamProfiles, UpstreamTls};
 
 /// The library's cipher suites are a modern profile as they are: TLS 1.3's, and for TLS 1.2 ECDHE with

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::expiry::ExpiryWarnings;
-use super::server_config::Policy;
+use super::server_config::{Inside, Policy};
 use super::{CertificateReport, ServerTls, TlsError, UpstreamProfiles, unix_now};
 use crate::config::TlsConfig;
 
@@ -38,11 +38,11 @@ impl TlsRegistry {
     }
 
     /// A listener's TLS, which nobody watches before [`Self::adopt`]. Listeners with the same files and
-    /// the same client CA share certificates and ticket keys. `http2`: whether h2 is offered.
+    /// the same client CA share certificates and ticket keys. `inside`: what is offered.
     ///
     /// # Errors
     /// [`TlsError`]: which file cannot be used, and why.
-    pub fn prepare(&self, config: &TlsConfig, http2: bool) -> Result<Arc<ServerTls>, TlsError> {
+    pub fn prepare(&self, config: &TlsConfig, inside: Inside) -> Result<Arc<ServerTls>, TlsError> {
         let mut inner = self.inner();
         inner.policies.retain(|policy| policy.strong_count() > 0);
         let shared = inner.policies.iter().filter_map(Weak::upgrade).find(|policy| policy.is_of(config));
@@ -54,7 +54,7 @@ impl TlsRegistry {
                 policy
             }
         };
-        ServerTls::new(policy, config.min_version, http2)
+        ServerTls::new(policy, config.min_version, inside)
     }
 
     /// Makes `listeners` all that are watched and reported.
@@ -71,9 +71,9 @@ impl TlsRegistry {
         &self,
         name: &Arc<str>,
         config: &TlsConfig,
-        http2: bool,
+        inside: Inside,
     ) -> Result<Arc<ServerTls>, TlsError> {
-        let tls = self.prepare(config, http2)?;
+        let tls = self.prepare(config, inside)?;
         self.inner().listeners.push((name.clone(), tls.clone()));
         Ok(tls)
     }

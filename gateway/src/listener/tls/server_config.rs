@@ -21,8 +21,17 @@ use crate::config::{ClientAuthConfig, MinTlsVersion, TlsConfig};
 pub struct ServerTls {
     pub(super) policy: Arc<Policy>,
     min_version: MinTlsVersion,
-    http2: bool,
+    inside: Inside,
     config: ArcSwap<ServerConfig>,
+}
+
+/// What clients are offered to speak (ALPN).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inside {
+    Http2OrHttp1,
+    Http1,
+    /// Nothing: what the endpoint speaks is not for us to choose.
+    Bytes,
 }
 
 /// What two listeners must have in common for one to resume the other's sessions: who we are, and whom we
@@ -51,10 +60,10 @@ impl ServerTls {
     pub(super) fn new(
         policy: Arc<Policy>,
         min_version: MinTlsVersion,
-        http2: bool,
+        inside: Inside,
     ) -> Result<Arc<Self>, TlsError> {
-        let config = ArcSwap::from(server_config(&policy, min_version, http2)?);
-        Ok(Arc::new(Self { policy, min_version, http2, config }))
+        let config = ArcSwap::from(server_config(&policy, min_version, inside)?);
+        Ok(Arc::new(Self { policy, min_version, inside, config }))
     }
 
     /// For the next connection.
@@ -68,7 +77,7 @@ impl ServerTls {
 
     /// Follows its policy.
     pub(super) fn rebuild(&self) -> Result<(), TlsError> {
-        self.config.store(server_config(&self.policy, self.min_version, self.http2)?);
+        self.config.store(server_config(&self.policy, self.min_version, self.inside)?);
         Ok(())
     }
 }
@@ -78,7 +87,7 @@ impl ServerTls {
 fn server_config(
     policy: &Policy,
     min_version: MinTlsVersion,
-    http2: bool,
+    inside: Inside,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let versions = match min_version {
         MinTlsVersion::Tls12 => &[&TLS13, &TLS12][..],
@@ -89,9 +98,10 @@ fn server_config(
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(admission.verifier.clone())
         .with_cert_resolver(Arc::new(NotesServerName(policy.certificates.clone())));
-    config.alpn_protocols = match http2 {
-        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        false => vec![b"http/1.1".to_vec()],
+    config.alpn_protocols = match inside {
+        Inside::Http2OrHttp1 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Inside::Http1 => vec![b"http/1.1".to_vec()],
+        Inside::Bytes => Vec::new(),
     };
     config.ticketer = admission.ticketer.clone();
     config.session_storage = Arc::new(NoServerSessionStorage {});

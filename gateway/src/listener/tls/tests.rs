@@ -269,7 +269,7 @@ fn hosts_belong_together_when_one_certificate_covers_them() {
 fn a_client_that_offers_it_gets_the_post_quantum_exchange_and_others_what_they_know() {
     let (folder, ca) = (folder(), Authority::new("ca"));
     ca.write(folder.path(), "a.pem", &named(&["a.test"]));
-    let server = TlsRegistry::default().listen(&"web".into(), &tls(folder.path()), false).unwrap();
+    let server = TlsRegistry::default().listen(&"web".into(), &tls(folder.path()), Inside::Http1).unwrap();
     let (client, _) = shake(&Arc::new(trusting(&ca)), server.config(), "a.test").unwrap();
     let group = |client: &ClientConnection| client.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group(&client), NamedGroup::X25519MLKEM768);
@@ -293,8 +293,8 @@ fn h2_is_offered_where_it_is_switched_on() {
     let mut client = trusting(&ca);
     client.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
     let client = Arc::new(client);
-    for (http2, wanted) in [(false, &b"http/1.1"[..]), (true, b"h2")] {
-        let server = TlsRegistry::default().listen(&"web".into(), &tls(folder.path()), http2).unwrap();
+    for (inside, wanted) in [(Inside::Http1, &b"http/1.1"[..]), (Inside::Http2OrHttp1, b"h2")] {
+        let server = TlsRegistry::default().listen(&"web".into(), &tls(folder.path()), inside).unwrap();
         let (client, _) = shake(&client, server.config(), "a.test").unwrap();
         assert_eq!(client.alpn_protocol(), Some(wanted));
     }
@@ -312,9 +312,9 @@ fn the_least_version_is_kept() {
         .unwrap();
     let old = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
     let registry = TlsRegistry::default();
-    let server = registry.listen(&"new".into(), &config, false).unwrap();
+    let server = registry.listen(&"new".into(), &config, Inside::Http1).unwrap();
     assert!(shake(&old, server.config(), "a.test").is_err());
-    let server = registry.listen(&"both".into(), &tls(folder.path()), false).unwrap();
+    let server = registry.listen(&"both".into(), &tls(folder.path()), Inside::Http1).unwrap();
     let (client, _) = shake(&old, server.config(), "a.test").unwrap();
     assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_2));
 }
@@ -335,7 +335,8 @@ fn listeners_of_one_policy_resume_each_others_sessions_and_no_other() {
     let first_ca = put(folder.path(), "first.crt", &ca.pem);
     let both_cas = put(folder.path(), "both.crt", &format!("{}{}", ca.pem, other_ca.pem));
     let registry = TlsRegistry::default();
-    let listen = |name: &str, config: &TlsConfig| registry.listen(&name.into(), config, false).unwrap();
+    let listen =
+        |name: &str, config: &TlsConfig| registry.listen(&name.into(), config, Inside::Http1).unwrap();
     let plain = [listen("p1", &tls(folder.path())), listen("p2", &tls(folder.path()))];
     let strict = [
         listen("s1", &with_client_ca(folder.path(), &first_ca)),
@@ -362,7 +363,7 @@ fn what_is_prepared_together_is_shared_and_watched_once_it_is_adopted() {
     let (folder, ca) = (folder(), Authority::new("ca"));
     let a = ca.write(folder.path(), "a.pem", &named(&["a.test"]));
     let registry = TlsRegistry::default();
-    let prepared = [(), ()].map(|()| registry.prepare(&tls(folder.path()), false).unwrap());
+    let prepared = [(), ()].map(|()| registry.prepare(&tls(folder.path()), Inside::Http1).unwrap());
     assert!(Arc::ptr_eq(prepared[0].certificates(), prepared[1].certificates()));
     let former = leaf(&a);
     ca.write(folder.path(), "a.pem", &named(&["a.test"]));
@@ -380,7 +381,7 @@ fn a_resumed_session_still_says_who_the_client_is() {
     ca.write(folder.path(), "a.pem", &named(&["a.test"]));
     let client_ca = put(folder.path(), "ca.crt", &ca.pem);
     let server = TlsRegistry::default()
-        .listen(&"web".into(), &with_client_ca(folder.path(), &client_ca), false)
+        .listen(&"web".into(), &with_client_ca(folder.path(), &client_ca), Inside::Http1)
         .unwrap();
     let client = Arc::new(showing(&ca, &ca));
     for wanted in [HandshakeKind::Full, HandshakeKind::Resumed] {
@@ -399,7 +400,7 @@ fn another_client_ca_ends_the_tickets_of_the_former_one_and_a_bad_one_changes_no
     let client_ca = put(folder.path(), "ca.crt", &ca.pem);
     let registry = TlsRegistry::default();
     let config = with_client_ca(folder.path(), &client_ca);
-    let server = registry.listen(&"web".into(), &config, false).unwrap();
+    let server = registry.listen(&"web".into(), &config, Inside::Http1).unwrap();
     let client = Arc::new(showing(&ca, &ca));
     assert_eq!(kind(&client, &server), Some(HandshakeKind::Full));
     put(folder.path(), "ca.crt", "nothing of use");
@@ -422,7 +423,7 @@ fn an_optional_certificate_may_be_absent_and_not_wrong() {
     let mut config = with_client_ca(folder.path(), &client_ca);
     config.client_auth =
         config.client_auth.map(|auth| ClientAuthConfig { mode: ClientAuthMode::Optional, ..auth });
-    let server = TlsRegistry::default().listen(&"web".into(), &config, false).unwrap();
+    let server = TlsRegistry::default().listen(&"web".into(), &config, Inside::Http1).unwrap();
     assert_eq!(kind(&Arc::new(trusting(&ca)), &server), Some(HandshakeKind::Full));
     assert_eq!(kind(&Arc::new(showing(&ca, &ca)), &server), Some(HandshakeKind::Full));
     assert_eq!(kind(&Arc::new(showing(&ca, &other_ca)), &server), None);
@@ -436,7 +437,7 @@ fn a_profile_verifies_endpoints_follows_its_files_and_keeps_good_ones() {
     let certificate: PathBuf =
         ca.write(folder.path(), "client", &Wanted { subject: "gw", ..named(&["gw.test"]) });
     let config = with_client_ca(folder.path(), &roots);
-    let server = TlsRegistry::default().listen(&"web".into(), &config, false).unwrap();
+    let server = TlsRegistry::default().listen(&"web".into(), &config, Inside::Http1).unwrap();
     let section = crate::config::UpstreamTlsConfig {
         name: "internal".into(),
         ca: Some(roots.clone()),

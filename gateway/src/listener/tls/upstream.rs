@@ -76,7 +76,7 @@ impl healthcheck::ProbeTls for EndpointTls {
         match protocol {
             topology::Protocol::Http1 => self.config(Alpn::Http1),
             topology::Protocol::Http2 => self.config(Alpn::H2),
-            topology::Protocol::Tcp => self.config(Alpn::None),
+            topology::Protocol::Tcp | topology::Protocol::Udp => self.config(Alpn::None),
         }
     }
 

@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::pin::pin;
 
 use rustix::io::Errno;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::super::timeouts;
 use crate::listener::Stream;
+use crate::listener::proxy_protocol::{Addresses, write_header};
 use crate::listener::tls::Alpn;
 use crate::table::PooledEndpoint;
 use crate::worker::Deadline;
@@ -39,13 +41,27 @@ impl From<io::Error> for DialError {
     }
 }
 
-/// Connects as the endpoint wants to be connected to, for what it speaks there.
+/// Connects as the endpoint wants to be connected to, on behalf of `client`, for what it speaks there.
 ///
 /// # Errors
 /// [`DialError`].
-pub async fn dial(endpoint: &PooledEndpoint, deadline: &Deadline, alpn: Alpn) -> Result<Stream, DialError> {
-    let socket = connect(endpoint.address, deadline).await?;
-    let Some(tls) = &endpoint.tls else { return Ok(Stream::Plain(socket)) };
+pub async fn dial(
+    endpoint: &PooledEndpoint,
+    client: Addresses,
+    deadline: &Deadline,
+    alpn: Alpn,
+) -> Result<Stream, DialError> {
+    let mut socket = connect(endpoint.address, deadline).await?;
+    if let Some(version) = endpoint.manner.proxy_protocol {
+        let mut header = Vec::new();
+        write_header(version, client, &mut header);
+        let mut sending = pin!(socket.write_all(&header));
+        match deadline.bound(|context| sending.as_mut().poll(context)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(DialError::TimedOut),
+        }
+    }
+    let Some(tls) = &endpoint.manner.tls else { return Ok(Stream::Plain(socket)) };
     deadline.set(timeouts::HANDSHAKE);
     let mut shaking = Box::pin(Stream::connect(socket, tls.config(alpn), tls.server_name.clone()));
     match deadline.bound(|context| shaking.as_mut().poll(context)).await {

@@ -13,12 +13,13 @@ use super::super::timeouts;
 use super::Lost;
 use super::dial::{DialError, dial};
 use crate::listener::Stream;
+use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::Alpn;
 use crate::message::response::MAX_HEAD_BYTES;
 use crate::message::{Method, ResponseHead, http2};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::{Deadline, Found, Lease, Worker};
+use crate::worker::{Deadline, Driven, Found, Lease, Worker};
 
 /// What an endpoint may send of one body before we have passed it on: a megabit's delay of 250 ms.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -48,9 +49,15 @@ pub struct Exchange {
 pub async fn lease(
     worker: &Worker,
     endpoint: &PooledEndpoint,
+    client: Addresses,
     deadline: &Deadline,
 ) -> Result<Lease, DialError> {
     deadline.set(timeouts::SHARED_CONNECT);
+    if endpoint.manner.proxy_protocol.is_some() {
+        let stream = dial(endpoint, client, deadline, Alpn::H2).await?;
+        let (sender, connection) = handshake(stream, deadline).await?;
+        return Ok(drive(worker.http2_upstreams.private(sender), connection));
+    }
     loop {
         match worker.http2_upstreams.find(endpoint.live.id) {
             Found::Place(lease) => return Ok(lease),
@@ -61,18 +68,21 @@ pub async fn lease(
                 }
             }
             Found::Connect(opening) => {
-                let stream = dial(endpoint, deadline, Alpn::H2).await?;
+                let stream = dial(endpoint, client, deadline, Alpn::H2).await?;
                 let (sender, connection) = handshake(stream, deadline).await?;
-                let (lease, driven) = worker.http2_upstreams.add(opening, sender);
-                spawn_local(async move {
-                    // However it ends, its streams are told.
-                    let _ = connection.await;
-                    drop(driven);
-                });
-                return Ok(lease);
+                return Ok(drive(worker.http2_upstreams.add(opening, sender), connection));
             }
         }
     }
+}
+
+fn drive((lease, driven): (Lease, Driven), connection: Connection) -> Lease {
+    spawn_local(async move {
+        // However it ends, its streams are told.
+        let _ = connection.await;
+        drop(driven);
+    });
+    lease
 }
 
 type Connection = h2::client::Connection<Stream, Bytes>;

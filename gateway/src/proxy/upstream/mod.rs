@@ -9,6 +9,7 @@ use topology::Protocol;
 
 use self::dial::{DialError, dial};
 use self::http2::Exchange;
+use super::client::Origin;
 use super::facts::{Facts, Heads};
 use super::relay::{PREFIX_ROOM, poll_more};
 use super::wire::{Sink, Source};
@@ -75,19 +76,23 @@ impl Upstream {
     pub async fn open(
         worker: &Worker,
         endpoint: &PooledEndpoint,
+        origin: &Origin,
         deadline: &Deadline,
         heads: &mut Heads,
         facts: &Facts,
         may_reuse: bool,
     ) -> Result<(Self, bool), OpenError> {
         if endpoint.protocol == Protocol::Http2 && facts.method != Method::Connect {
-            return Box::pin(open_http2(worker, endpoint, deadline, heads, facts)).await;
+            return Box::pin(open_http2(worker, endpoint, origin, deadline, heads, facts)).await;
         }
-        if may_reuse && let Some(idle) = worker.upstreams.take(endpoint.live.id) {
+        if may_reuse
+            && endpoint.manner.proxy_protocol.is_none()
+            && let Some(idle) = worker.upstreams.take(endpoint.live.id)
+        {
             return Ok((Self::Http1(idle), true));
         }
         let alpn = if facts.method == Method::Connect { Alpn::None } else { Alpn::Http1 };
-        Ok((Self::Http1(dial(endpoint, deadline, alpn).await?), false))
+        Ok((Self::Http1(dial(endpoint, origin.addresses(), deadline, alpn).await?), false))
     }
 
     /// Where the request's body goes.
@@ -153,7 +158,9 @@ impl Upstream {
 
     /// Keeps the connection for the next request; the response was whole.
     pub fn keep(self, worker: &Worker, endpoint: &PooledEndpoint) {
-        if let Self::Http1(stream) = self {
+        if let Self::Http1(stream) = self
+            && endpoint.manner.proxy_protocol.is_none()
+        {
             worker.upstreams.put(endpoint.live.id, stream, worker.open_connections());
         }
     }
@@ -170,12 +177,13 @@ impl Upstream {
 async fn open_http2(
     worker: &Worker,
     endpoint: &PooledEndpoint,
+    origin: &Origin,
     deadline: &Deadline,
     heads: &mut Heads,
     facts: &Facts,
 ) -> Result<(Upstream, bool), OpenError> {
     loop {
-        let lease = http2::lease(worker, endpoint, deadline).await?;
+        let lease = http2::lease(worker, endpoint, origin.addresses(), deadline).await?;
         let is_reused = lease.is_reused;
         if facts.upgrade.is_some() && !lease.sender().is_extended_connect_protocol_enabled() {
             return Err(OpenError::Refused(Reason::UpgradeNotSupported));
