@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// Who looks for a port at random is not given discard's, which is what a held socket talks to.
+/// The port of discard, where nobody listens. A datagram socket that talks to it gets nothing from others.
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 /// Numbers that are free for one transport are nearly always free for the other one.
 const ATTEMPTS: usize = 100;

@@ -76,6 +76,26 @@ fn large_bodies_come_through_whole_with_and_without_a_length() {
     }
 }
 
+/// Another gateway is an endpoint that speaks HTTP/2, which the one in front translates to.
+#[test]
+fn bodies_come_through_whole_to_an_endpoint_that_speaks_http2() {
+    let endpoint = Endpoint::behaving("c1", |request| Reply::ok(request.body.clone()));
+    let inner = Front::start(Config::in_front_of(endpoint.address()));
+    let app = App::new("all").host("*").h2_endpoint("v1", "c1", inner.address("http"));
+    let front = Front::start(Config::new().app(&app));
+    let body = text_of(4 << 20);
+    for way in WAYS {
+        let url = front.url(way.scheme, "/large");
+        let answer = run(command(&front, &way).args(["--upload-file", "-"]).arg(url), &body);
+        assert!(answer.stdout == body, "HTTP/{}: {} bytes came back", way.version, answer.stdout.len());
+        assert_eq!(endpoint.last().body.len(), body.len());
+    }
+    let is_http2 = |line: &&String| line.contains("\"PUT /large HTTP/2.0\" 200");
+    eventually(DEADLINE, "the inner gateway's lines are written", || {
+        inner.log().iter().filter(is_http2).count() == WAYS.len()
+    });
+}
+
 /// curl waits for 100 as long as the test, so that only a 100 can let it go on.
 const WAITS: [&str; 5] = ["--header", "Expect: 100-continue", "--expect100-timeout", "40", "--verbose"];
 

@@ -23,6 +23,8 @@ impl MariaDb {
         let user = format!("--user={}", run(Command::new("id").arg("-un"), "").stdout.trim());
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        // As when a package is installed: nothing but the data is touched, and no owner of it is changed.
+        install.arg("--rpm");
         run(install.args([&data, &user]), "");
         let mut server = Command::new("mariadbd");
         server.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", &data, &user]);

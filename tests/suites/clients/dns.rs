@@ -49,9 +49,8 @@ impl Dns {
         let app = app.udp_endpoint("v1", "udp", self.port.address());
         let app = app.tcp_endpoint("v1", "tcp", self.port.address());
         let port = HeldPort::tcp_and_udp();
-        let address = port.address().to_string();
-        // Given up at the last moment: a gateway shares its sockets with nobody.
-        let number = port.port();
+        let (address, number) = (port.address().to_string(), port.port());
+        // Given up at the last moment: a gateway shares a UDP port with nobody but its own workers.
         drop(port);
         let config = Config::new().app(&app);
         let config = config.listener_at("dns", &address, &[r#"protocol = "udp""#, r#"app = "dns""#]);

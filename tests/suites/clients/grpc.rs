@@ -1,10 +1,13 @@
 //! Google's gRPC library for Python, client and server, over HTTP/2 with and without TLS.
 
+use std::net::TcpStream;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{App, Config, DEADLINE, eventually};
+use tests::{App, Config, DEADLINE, Program, eventually, python};
 
 use crate::front::{Front, HOST};
-use crate::script::{ScriptServer, client};
+use crate::script::{ScriptServer, client, path};
 
 const SCHEMES: [&str; 2] = ["http", "https"];
 
@@ -17,15 +20,19 @@ fn start() -> (Front, ScriptServer) {
     (Front::start(Config::new().app(&app(&server))), server)
 }
 
+/// What the client is told: what to do, where to go, and whom to trust.
+fn arguments(front: &Front, scheme: &str, scenario: &str, authority: &str) -> Vec<String> {
+    let port = front.address(scheme).port().to_string();
+    let mut arguments = vec![scenario.to_owned(), port, authority.to_owned()];
+    if scheme == "https" {
+        arguments.push(front.certificate());
+    }
+    arguments
+}
+
 #[track_caller]
 fn play_as(front: &Front, scheme: &str, scenario: &str, authority: &str) -> Value {
-    let port = front.address(scheme).port().to_string();
-    let certificate = front.certificate();
-    let mut arguments = vec![scenario, &port, authority];
-    if scheme == "https" {
-        arguments.push(&certificate);
-    }
-    client("grpc_client.py", &arguments)
+    client("grpc_client.py", &arguments(front, scheme, scenario, authority))
 }
 
 #[track_caller]
@@ -166,5 +173,27 @@ fn what_the_gateway_refuses_is_a_status_that_clients_understand() {
     });
     for scheme in SCHEMES {
         assert_refused(&play(&front, scheme, "ask"), "UNAVAILABLE", &["no_endpoint"]);
+    }
+}
+
+#[test]
+fn a_call_under_way_outlives_the_order_to_stop() {
+    for scheme in SCHEMES {
+        let (mut front, _server) = start();
+        let mut command = python(&path("grpc_client.py"));
+        let mut staying = Program::start(command.args(arguments(&front, scheme, "stay", HOST)));
+        let mut ask = |line: &str| {
+            staying.say(line);
+            staying.wait_for_line("the answer comes", |answer| (answer == line).then_some(()));
+        };
+        ask("before");
+        front.gateway.signal(Signal::TERM);
+        let address = front.address(scheme);
+        eventually(DEADLINE, "nobody else is let in", || TcpStream::connect(address).is_err());
+        ask("after");
+        assert!(front.gateway.exited().is_none());
+        staying.say("end");
+        staying.wait_for_line("the call ends well", |line| line.contains("\"OK\"").then_some(()));
+        assert!(front.gateway.wait(DEADLINE).success());
     }
 }

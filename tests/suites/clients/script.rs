@@ -35,7 +35,7 @@ impl ScriptServer {
 
 /// Runs a client to its end. What it saw is one value of JSON.
 #[track_caller]
-pub fn client(script: &str, arguments: &[&str]) -> Value {
+pub fn client(script: &str, arguments: &[String]) -> Value {
     let report = run(python(&path(script)).args(arguments), "");
     match serde_json::from_str(&report.stdout) {
         Ok(value) => value,

@@ -28,7 +28,7 @@ fn target(front: &Front, scheme: &str) -> [String; 2] {
 #[track_caller]
 fn play(front: &Front, scheme: &str, scenario: &str) -> Value {
     let [url, certificate] = target(front, scheme);
-    client("websocket_client.py", &[scenario, &url, &certificate])
+    client("websocket_client.py", &[scenario.to_owned(), url, certificate])
 }
 
 #[test]

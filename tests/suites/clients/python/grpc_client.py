@@ -5,6 +5,8 @@ With a certificate the channel is TLS; without one it is HTTP/2 with prior knowl
 
 import base64
 import json
+import queue
+import random
 import sys
 import time
 
@@ -68,8 +70,6 @@ def client_stream(calls):
 
 def bidi(calls):
     """A message is sent when the one before it has come back."""
-    import queue
-
     turns = queue.Queue()
     replies = calls.stream_stream("/test.Echo/Bidi")(iter(turns.get, None), timeout=PATIENCE)
     same = 0
@@ -81,9 +81,20 @@ def bidi(calls):
     return {"same": same, "rest": len(list(replies)), "code": replies.code().name}
 
 
-def large(calls):
-    import random
+def stay(calls):
+    """Sends every line of standard input as a message of one call and prints what comes back."""
 
+    def until_end():
+        for line in iter(sys.stdin.readline, "end\n"):
+            yield line.strip().encode()
+
+    replies = calls.stream_stream("/test.Echo/Bidi")(until_end(), timeout=2 * PATIENCE)
+    for reply in replies:
+        print(reply.decode(), flush=True)
+    return {"code": replies.code().name}
+
+
+def large(calls):
     message = random.Random(7).randbytes(4 << 20)
     return {"same": calls.unary_unary("/test.Echo/Unary")(message, timeout=PATIENCE) == message}
 
@@ -147,7 +158,7 @@ def ask(calls):
 
 
 SCENARIOS = [
-    unary, empty, server_stream, client_stream, bidi, large, many, deadline, cancel, fail, fail_late, health, ask
+    unary, empty, server_stream, client_stream, bidi, stay, large, many, deadline, cancel, fail, fail_late, health, ask
 ]
 with channel() as calls:
     print(json.dumps({scenario.__name__: scenario for scenario in SCENARIOS}[sys.argv[1]](calls)))

@@ -5,6 +5,7 @@ The connection goes to the loopback, whatever the host in the URI.
 
 import asyncio
 import json
+import random
 import ssl
 import sys
 from urllib.parse import urlsplit
@@ -49,8 +50,6 @@ async def echo():
 
 async def large():
     """1 MiB that nothing can compress away."""
-    import random
-
     message = random.Random(7).randbytes(1 << 20)
     async with connect(compression=None) as connection:
         print(json.dumps({"same": await echo_of(connection, message) == message}))
