@@ -78,6 +78,11 @@ impl App {
         self.speaking("udp", version, instance, address)
     }
 
+    /// An endpoint that speaks HTTP/2 without TLS.
+    pub fn h2_endpoint(self, version: &str, instance: &str, address: SocketAddr) -> Self {
+        self.speaking("h2", version, instance, address)
+    }
+
     fn speaking(mut self, protocol: &str, version: &str, instance: &str, address: SocketAddr) -> Self {
         self = self.weighted(version, instance, address, 1);
         writeln!(self.endpoints, "protocol = {protocol:?}").expect("a string takes all");

@@ -1,7 +1,7 @@
 //! Programs that run to their end.
 
 use std::io::{Read, Seek, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::eventually::yields;
@@ -33,12 +33,9 @@ pub fn finish(command: &mut Command, input: &str, deadline: Duration) -> Finishe
     stdin.write_all(input.as_bytes()).and_then(|()| stdin.rewind()).expect("a temporary file is ours");
     let handle = |file: &std::fs::File| Stdio::from(file.try_clone().expect("a file can be shared"));
     command.stdin(handle(&stdin)).stdout(handle(&stdout)).stderr(handle(&stderr));
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => panic!("cannot run {command:?} (scripts/install-test-deps installs it): {error}"),
-    };
+    let mut child = spawn(command);
     let status = yields(deadline, &format!("{command:?} ends"), || {
-        child.try_wait().expect("the program is our child")
+        child.0.try_wait().expect("the program is our child")
     });
     let read = |file: &mut std::fs::File| {
         let mut bytes = Vec::new();
@@ -46,4 +43,25 @@ pub fn finish(command: &mut Command, input: &str, deadline: Duration) -> Finishe
         String::from_utf8_lossy(&bytes).into_owned()
     };
     Finished { code: status.code(), stdout: read(&mut stdout), stderr: read(&mut stderr) }
+}
+
+/// A child that does not outlive the test.
+pub(crate) struct Guarded(pub(crate) Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Fails only when it has ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// # Panics
+/// When there is no such program.
+#[track_caller]
+pub(crate) fn spawn(command: &mut Command) -> Guarded {
+    match command.spawn() {
+        Ok(child) => Guarded(child),
+        Err(error) => panic!("cannot run {command:?} (scripts/install-test-deps installs it): {error}"),
+    }
 }

@@ -7,10 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::ZooKeeperServer;
+use crate::python::PYTHON;
 
 const SCRIPT: &str = include_str!("kazoo_client.py");
-/// Debian's interpreter, which is the one that has Debian's `python3-kazoo`.
-const PYTHON: &str = "/usr/bin/python3";
 
 /// A connected client. Dropping it ends its session as a client in good order does.
 pub struct Kazoo {

@@ -2,16 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::DEADLINE;
 use crate::eventually::yields;
+use crate::port::HeldPort;
 
 /// Its manifest names what it needs.
 const JAR: &str = "/usr/share/java/zookeeper.jar";
@@ -21,9 +21,8 @@ const TICK_MILLIS: u32 = 200;
 /// The server's data lives as long as this value, through any number of [`ZooKeeperServer::kill`]s.
 pub struct ZooKeeperServer {
     folder: TempDir,
-    /// Bound and never listening: nobody else is given the port, also while the server is down. The JVM
-    /// sets `SO_REUSEADDR` too, which lets it bind and listen beside us.
-    port: Socket,
+    /// Nobody else is given it, also while the server is down.
+    port: HeldPort,
     child: Option<Child>,
 }
 
@@ -33,9 +32,7 @@ impl ZooKeeperServer {
     /// # Panics
     /// When ZooKeeper is not installed or does not start.
     pub fn start() -> Self {
-        let port = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
-        port.set_reuse_address(true).expect("SO_REUSEADDR exists");
-        port.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port is free");
+        let port = HeldPort::tcp();
         let folder = tempfile::tempdir().expect("a folder can be made");
         let mut server = Self { folder, port, child: None };
         server.configure();
@@ -44,8 +41,7 @@ impl ZooKeeperServer {
     }
 
     pub fn address(&self) -> SocketAddr {
-        let address = self.port.local_addr().expect("a bound socket has an address");
-        address.as_socket().expect("it was bound to an IPv4 address")
+        self.port.address()
     }
 
     /// Ends the server as a crash does. What clients were told is on disk.

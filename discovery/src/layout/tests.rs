@@ -74,7 +74,7 @@ fn bad_values_say_why() {
         ),
         (
             b"{\"address\": \"10.0.0.1:80\", \"protocol\": \"h3\"}",
-            "protocol: \"h3\" is none of \"http1\", \"h2\", \"tcp\"",
+            "protocol: \"h3\" is none of http1, h2, tcp, udp; did you mean \"h2\"?",
         ),
     ] {
         assert_eq!(read(value).unwrap_err(), format!("{at}: {wanted}"));

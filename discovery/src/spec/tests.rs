@@ -135,7 +135,7 @@ fn mistakes_say_what_to_write() {
         ),
         (
             endpoint("address = \"10.0.0.1:80\"\nprotocol = \"h3\""),
-            "shop.toml:6: endpoint[0].protocol: \"h3\" is none of \"http1\", \"h2\", \"tcp\"",
+            "shop.toml:6: endpoint[0].protocol: \"h3\" is none of http1, h2, tcp, udp; did you mean \"h2\"?",
         ),
         (
             endpoint("address = \"10.0.0.1:80\"\nprotocol = \"udp\"\n[health]\nfall = 1"),

@@ -66,6 +66,7 @@ impl Entry<'_> {
         string(line, "method", text(LogFacts::method));
         string(line, "host", text(LogFacts::host));
         string(line, "path", text(LogFacts::target));
+        string(line, "protocol", self.facts.version.as_str().as_bytes());
         number(line, "status", u64::from(self.status));
         string(line, "reason", self.reason.map_or("", Reason::as_str).as_bytes());
         string(line, "app", self.app.unwrap_or("").as_bytes());
@@ -147,6 +148,7 @@ impl StreamEntry<'_> {
         json_start(stamp, self.client, line);
         string(line, "listener", self.listener.as_bytes());
         string(line, "method", self.protocol.as_bytes());
+        string(line, "protocol", self.protocol.as_bytes());
         string(line, "host", self.server_name.unwrap_or("").as_bytes());
         number(line, "status", self.status());
         string(line, "reason", self.reason.map_or("", Reason::as_str).as_bytes());

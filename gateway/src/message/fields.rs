@@ -12,6 +12,10 @@ pub struct Span {
 impl Span {
     /// `part` must be a slice of `whole`, which is how `httparse` hands out what it found.
     pub fn of(part: &[u8], whole: &[u8]) -> Self {
+        debug_assert!(
+            whole.as_ptr_range().start <= part.as_ptr()
+                && part.as_ptr_range().end <= whole.as_ptr_range().end
+        );
         let start = part.as_ptr().addr() - whole.as_ptr().addr();
         Self::new(start, start + part.len())
     }

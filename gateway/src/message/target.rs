@@ -22,7 +22,9 @@ pub fn parse(method: Method, target: &[u8]) -> Result<Target<'_>, Malformed> {
         [b'/', ..] if method != Method::Connect => Ok(Target { authority: None, path_and_query: target }),
         b"*" if method == Method::Options => Ok(Target { authority: None, path_and_query: target }),
         // RFC 9112 section 3.2.3: CONNECT asks for an authority, and for no path there.
-        _ if method == Method::Connect => Ok(Target { authority: Some(target), path_and_query: b"" }),
+        _ if method == Method::Connect => {
+            Ok(Target { authority: Some(target), path_and_query: &target[target.len()..] })
+        }
         _ => absolute(target),
     }
 }

@@ -6,6 +6,12 @@ use bytes::Bytes;
 use h2::SendStream;
 use http::HeaderMap;
 
+use super::http2::Account;
+
+/// A window that has room for less than this is no window: the least that RFC 9113 section 6.9.2 starts
+/// with is 64 times as much.
+const FAIR_BYTES: usize = 1 << 10;
+
 /// The stream was reset, or its connection is gone.
 #[derive(Debug)]
 pub struct Closed;
@@ -51,11 +57,16 @@ impl FramesOut {
         &mut self,
         context: &mut Context<'_>,
         stream: &mut SendStream<Bytes>,
+        account: Option<&Account>,
     ) -> Poll<Result<(), Closed>> {
         while !self.data.is_empty() {
             let room = ready!(poll_room(context, stream, self.data.len()))?;
             let part = self.data.split_to(room.min(self.data.len()));
             self.sent += part.len() as u64;
+            // A window that is opened byte by byte earns nothing.
+            if self.data.is_empty() || part.len() >= FAIR_BYTES {
+                account.into_iter().for_each(Account::delivered);
+            }
             self.is_ended = self.is_over && self.data.is_empty() && self.trailers.is_none();
             stream.send_data(part, self.is_ended).map_err(|_| Closed)?;
         }

@@ -67,6 +67,10 @@ fn route<W>(
         // We are its final recipient, and neither echo requests nor have options of our own.
         return refuse(facts, Reason::MethodNotSupported, None);
     }
+    if parsed.method == Method::Connect && facts.has_body() {
+        // RFC 9110 section 9.3.6: where such a body ended, the tunnel would begin.
+        return refuse(Facts { keep_alive: false, ..facts }, Reason::BadRequest, None);
+    }
     let app = match found {
         Match::App(app) => app.clone(),
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),

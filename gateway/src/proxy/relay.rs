@@ -51,7 +51,7 @@ impl Decoder {
     /// Of a body that comes in frames.
     pub fn frames(framing: Framing) -> Self {
         match framing {
-            Framing::None => Self::Done,
+            Framing::None | Framing::Length(0) => Self::Done,
             _ => Self::Frames { unreleased: 0 },
         }
     }
@@ -184,8 +184,8 @@ impl Relay {
                 let flushed = Pin::new(&mut **stream).poll_flush(context).map_err(|_| RelayError::Sink)?;
                 if is_last { flushed.map(|()| Ok(true)) } else { Poll::Ready(Ok(false)) }
             }
-            (Out::Frames(frames), Sink::Frames(stream)) => {
-                ready!(frames.poll_send(context, stream)).map_err(|_| RelayError::Sink)?;
+            (Out::Frames(frames), Sink::Frames { stream, account }) => {
+                ready!(frames.poll_send(context, stream, *account)).map_err(|_| RelayError::Sink)?;
                 Poll::Ready(Ok(is_last))
             }
             // Relays are made by the sink that they are polled with.

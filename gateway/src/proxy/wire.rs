@@ -10,6 +10,7 @@ use h2::{RecvStream, SendStream};
 use super::answer::Answer;
 use super::client::Client;
 use super::facts::{After, Facts};
+use super::http2::Account;
 use super::relay::Relay;
 use crate::listener::{HttpListener, Stream};
 use crate::message::{Framing, ResponseHead};
@@ -31,7 +32,11 @@ pub enum Source<'a> {
 #[derive(Debug)]
 pub enum Sink<'a> {
     Stream(&'a mut Stream),
-    Frames(&'a mut SendStream<Bytes>),
+    Frames {
+        stream: &'a mut SendStream<Bytes>,
+        /// Of a client, who gets credit for what it takes.
+        account: Option<&'a Account>,
+    },
     /// Nothing has begun that could take a body.
     Closed,
 }

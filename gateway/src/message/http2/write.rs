@@ -76,7 +76,8 @@ fn uri(request: &RequestHead, head: &[u8], hop: &Hop<'_>) -> Result<Uri, Malform
 /// [`Malformed::Grammar`] for a field that HTTP/2 cannot carry.
 pub fn write_response(response: &ResponseHead, head: &[u8]) -> Result<http::Response<()>, Malformed> {
     let mut out = respond(response.status, &response.fields, head, encode::passed_on(response, head))?;
-    if let Some(length) = encode::unsaid_length(response, head) {
+    // Nothing need be said of a body that the head itself ends.
+    if let Some(length) = encode::unsaid_length(response, head).filter(|length| *length > 0) {
         out.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
     Ok(out)

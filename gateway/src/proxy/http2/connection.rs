@@ -177,7 +177,8 @@ impl Session {
         spawn_local(async move {
             let deadline = origin.listener.ending.deadline().await;
             let (head, body) = request.into_parts();
-            let client = Client { worker, origin, deadline, wire: Http2 { body, respond, send: None } };
+            let wire = Http2 { body, respond, send: None, account: under_way.account.clone() };
+            let client = Client { worker, origin, deadline, wire };
             if serve_stream(client, head, started).await {
                 under_way.account.answered();
             }

@@ -21,6 +21,8 @@ pub const PER_TICK: i64 = 10;
 const RESET_COST: i64 = 5;
 /// An answered request pays for its window updates and pings.
 const REQUEST_CREDIT: i64 = 4;
+/// A message of a stream is answered with updates of two windows and, by gRPC's clients, with a ping.
+const PIECE_CREDIT: i64 = 3;
 /// So does every stretch of this many bytes that we send: clients open windows as they read.
 const BYTES_PER_CREDIT: usize = 512;
 /// The length of a frame's header, and of the preface that comes before the first one (RFC 9113
@@ -38,12 +40,14 @@ const END_STREAM: u8 = 1;
 #[derive(Debug)]
 pub struct Account {
     left: Cell<i64>,
+    /// Bytes sent that make no whole credit yet.
+    uncredited: Cell<usize>,
     seen: Cell<u32>,
 }
 
 impl Account {
     pub fn opened(now: u32) -> Self {
-        Self { left: Cell::new(ACCOUNT), seen: Cell::new(now) }
+        Self { left: Cell::new(ACCOUNT), uncredited: Cell::new(0), seen: Cell::new(now) }
     }
 
     /// Pays in what the ticks since the last call are worth; whether anything is left.
@@ -61,8 +65,15 @@ impl Account {
         self.credit(REQUEST_CREDIT);
     }
 
+    /// A piece of a response went out whole: its two window updates and a ping are paid for.
+    pub fn delivered(&self) {
+        self.credit(PIECE_CREDIT);
+    }
+
     fn sent(&self, bytes: usize) {
-        self.credit((bytes / BYTES_PER_CREDIT) as i64);
+        let sent = self.uncredited.get() + bytes;
+        self.uncredited.set(sent % BYTES_PER_CREDIT);
+        self.credit((sent / BYTES_PER_CREDIT) as i64);
     }
 
     fn credit(&self, amount: i64) {

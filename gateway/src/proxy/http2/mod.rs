@@ -3,6 +3,7 @@
 pub mod connection;
 mod meter;
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ use crate::message::encode::Delimiting;
 use crate::message::{Framing, http2};
 use crate::reason::Reason;
 
+pub use meter::Account;
+
 /// One stream.
 #[derive(Debug)]
 pub struct Http2 {
@@ -27,6 +30,8 @@ pub struct Http2 {
     respond: SendResponse<Bytes>,
     /// Once the response has begun.
     send: Option<SendStream<Bytes>>,
+    /// Of its connection.
+    account: Rc<Account>,
 }
 
 impl Http2 {
@@ -49,7 +54,8 @@ impl Wire for Http2 {
     }
 
     fn sink(&mut self) -> Sink<'_> {
-        self.send.as_mut().map_or(Sink::Closed, Sink::Frames)
+        let account = Some(&*self.account);
+        self.send.as_mut().map_or(Sink::Closed, |stream| Sink::Frames { stream, account })
     }
 
     fn upload(&self, framing: Framing, to: Upward) -> Relay {

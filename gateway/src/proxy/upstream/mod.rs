@@ -99,7 +99,7 @@ impl Upstream {
     pub fn sink(&mut self) -> Sink<'_> {
         match self {
             Self::Http1(stream) => Sink::Stream(stream),
-            Self::Http2(exchange) => Sink::Frames(&mut exchange.send),
+            Self::Http2(exchange) => Sink::Frames { stream: &mut exchange.send, account: None },
         }
     }
 
