@@ -89,6 +89,13 @@ impl App {
         self
     }
 
+    /// An endpoint that speaks HTTP/2 by prior knowledge.
+    pub fn http2_endpoint(mut self, version: &str, instance: &str, address: SocketAddr) -> Self {
+        self = self.weighted(version, instance, address, 1);
+        self.endpoints.push_str("protocol = \"h2\"\n");
+        self
+    }
+
     pub fn toml(&self) -> String {
         let mut text = format!("id = \"{}\"\n", self.id);
         for (key, values) in [("hosts", &self.hosts), ("paths", &self.paths)] {

@@ -36,6 +36,11 @@ impl Config {
 
     /// Two workers, one HTTP listener, the embedded registry, no access log, no app.
     pub fn new() -> Self {
+        Self::with_workers(2)
+    }
+
+    /// As [`Config::new`], with as many workers as a test can count with.
+    pub fn with_workers(workers: usize) -> Self {
         let web = ListenerConfig {
             name: Self::WEB.to_owned(),
             address: ANY_PORT.to_owned(),
@@ -45,7 +50,7 @@ impl Config {
             registry: "kind = \"embedded\"\npath = \"registry\"\n".to_owned(),
             gateway: vec![
                 r#"id = "gw-test""#.to_owned(),
-                "workers = 2".to_owned(),
+                format!("workers = {workers}"),
                 r#"base_domain = "apps.test""#.to_owned(),
             ],
             listeners: vec![web],

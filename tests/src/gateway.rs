@@ -241,6 +241,21 @@ impl Gateway {
         kib.and_then(|kib| kib.parse::<u64>().ok()).expect("the kernel reports VmRSS in kB") * 1024
     }
 
+    /// Processor time that the process has used, in seconds.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[track_caller]
+    pub fn processor_seconds(&self) -> f64 {
+        // proc(5): fields 14 and 15, in ticks of which Linux shows user space a hundred a second.
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the gateway runs");
+        // The second field is a name in parentheses, which may hold anything.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = after_name.split_ascii_whitespace().skip(11).take(2);
+        ticks.map(|field| field.parse::<f64>().expect("a number of ticks")).sum::<f64>() / TICKS_PER_SECOND
+    }
+
     /// How the process ended, if it has.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {

@@ -57,6 +57,10 @@ impl Account {
         self.left.get() >= 0
     }
 
+    fn is_overdrawn(&self) -> bool {
+        self.left.get() < 0
+    }
+
     pub fn answered(&self) {
         self.credit(REQUEST_CREDIT);
     }
@@ -163,6 +167,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
+        if this.account.is_overdrawn() {
+            // h2 would read on for as long as there is something; whoever polls it looks at the account.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let from = buffer.filled().len();
         if this.before.is_empty() {
             ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;

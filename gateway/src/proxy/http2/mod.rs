@@ -59,7 +59,8 @@ impl Wire for Http2 {
     }
 
     fn upload(&self, framing: Framing, to: Upward) -> Relay {
-        let decoder = Decoder::frames(framing);
+        // What was announced as nothing is not waited for.
+        let decoder = if framing == Framing::Length(0) { Decoder::Done } else { Decoder::frames(framing) };
         match to {
             Upward::Http2 => Relay::to_frames(decoder),
             Upward::Http1 { head } => {

@@ -1,0 +1,58 @@
+//! What an honest client waits while others attack. A measurement: it prints, and asserts only that the
+//! honest client is served.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::{Endpoint as Http1Endpoint, Gateway};
+
+use super::{FLOODS, Flood};
+use crate::before_http1;
+
+const ATTACKERS: usize = 4;
+const MEASURED: Duration = Duration::from_secs(5);
+
+/// The 50th and the 99th percentile of requests one after the other.
+fn percentiles(gateway: &Gateway) -> (Duration, Duration) {
+    let mut client = gateway.connect();
+    let mut waits = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < MEASURED {
+        let asked = Instant::now();
+        assert_eq!(client.get("a", "/").status, 200);
+        waits.push(asked.elapsed());
+    }
+    waits.sort_unstable();
+    (waits[waits.len() / 2], waits[waits.len() * 99 / 100])
+}
+
+fn during(gateway: &Gateway, flood: &Flood) -> (Duration, Duration) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..ATTACKERS {
+            // Whoever is cut off comes back at once.
+            scope.spawn(|| while !is_over.load(Ordering::Acquire) && flood.run(gateway).is_ok() {});
+        }
+        let measured = percentiles(gateway);
+        is_over.store(true, Ordering::Release);
+        measured
+    })
+}
+
+#[test]
+#[ignore = "a measurement of minutes: SLUICE_LONG=1 with --ignored"]
+fn latency_during_every_flood() {
+    if std::env::var_os("SLUICE_LONG").is_none() {
+        return;
+    }
+    let endpoint = Http1Endpoint::start("c1");
+    let gateway = before_http1(endpoint.address());
+    for flood in FLOODS {
+        let (before, during) = (percentiles(&gateway), during(&gateway, flood));
+        println!(
+            "{}: p50 {:?} -> {:?}, p99 {:?} -> {:?}",
+            flood.name, before.0, during.0, before.1, during.1
+        );
+    }
+}
