@@ -19,15 +19,17 @@ impl MariaDb {
         let folder = TempDir::with_prefix("sluice-test-").expect("a temporary folder can be made");
         let port = HeldPort::tcp();
         let data = format!("--datadir={}", folder.path().join("data").display());
+        // Of its own: a server that starts removes what others have in theirs.
+        let tmp = format!("--tmpdir={}", folder.path().display());
         // Told to be who we are: root is what it otherwise refuses to be.
         let user = format!("--user={}", run(Command::new("id").arg("-un"), "").stdout.trim());
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         // As when a package is installed: nothing but the data is touched, and no owner of it is changed.
         install.arg("--rpm");
-        run(install.args([&data, &user]), "");
+        run(install.args([&data, &tmp, &user]), "");
         let mut server = Command::new("mariadbd");
-        server.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", &data, &user]);
+        server.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", &data, &tmp, &user]);
         server.arg(format!("--port={}", port.port()));
         server.arg(format!("--socket={}", folder.path().join("socket").display()));
         server.arg(format!("--pid-file={}", folder.path().join("pid").display()));
