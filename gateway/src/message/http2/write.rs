@@ -40,7 +40,10 @@ pub fn write_request(
     if request.takes_trailers(head) {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    if let Framing::Length(length) = request.framing {
+    // What follows an extended CONNECT is the tunnel, whatever the handshake said of its own body.
+    if let Framing::Length(length) = request.framing
+        && request.upgrade.is_none()
+    {
         fields.insert(header::CONTENT_LENGTH, length.into());
     }
     Ok(out)

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use tests::{DEADLINE, Endpoint as Http1Endpoint, Reply, settled};
+use tests::{DEADLINE, Endpoint as Http1Endpoint, Reply, eventually, settled};
 
 use super::{ATTACKERS, MEMORY};
 use crate::before_http1;
@@ -52,7 +52,8 @@ fn held_by(window: u32, connection_window: u32) -> u64 {
     assert!(held > 1);
     let grown = gateway.resident_bytes().saturating_sub(before);
     println!("window {window}: {} requests, {} KiB held", held - 1, grown >> 10);
-    assert_eq!(gateway.get("a", "/small").text(), "small");
+    // The endpoint's backlog may still be full of what was asked of it at once.
+    eventually(DEADLINE, "others are served", || gateway.get("a", "/small").text() == "small");
     drop(clients);
     grown
 }
