@@ -231,7 +231,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             return Poll::Ready(Err(reason.into()));
         }
         let buffers = &self.client.worker.buffers;
-        upstream.poll_head(context, scan, &mut self.received, self.facts.method, buffers)
+        upstream.poll_head(context, scan, &mut self.received, self.facts.method, W::READ, buffers)
     }
 
     /// Sends what there is of the request; whether that was anything. A failure ends the upload and not

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::FramesOut;
 use super::outgoing::Outgoing;
 use super::wire::{Sink, Source};
+use crate::listener::Stream;
 use crate::message::chunked::{self, ChunkedDecoder};
 use crate::message::encode::Delimiting;
 use crate::message::{Framing, Malformed, http2};
@@ -24,6 +25,13 @@ pub const PREFIX_ROOM: usize = 18;
 /// A sender that filled this many usual buffers in a row, to a receiver that took them whole, gets
 /// large ones.
 const FULL_READS: u8 = 2;
+
+/// Of which as much is left gets large buffers at once: two usual ones full.
+const LONG_BYTES: u64 = 128 << 10;
+
+/// What is read at once for an HTTP/2 stream: two frames of the usual size. It is held until the client
+/// opens the stream's window, and a client may have more than a hundred streams.
+pub const FRAMED_READ: usize = 32 << 10;
 
 /// Where a body ends, and how far it is.
 #[derive(Debug)]
@@ -145,10 +153,8 @@ impl Relay {
             }
             match &mut source {
                 Source::Stream { stream, carried } if carried.is_none() => {
-                    let large = self.full_reads >= FULL_READS;
-                    match ready!(poll_fill(context, stream, buffers, large))
-                        .map_err(|_| RelayError::Source)?
-                    {
+                    let filled = ready!(self.poll_source(context, stream, buffers));
+                    match filled.map_err(|_| RelayError::Source)? {
                         Some(buffer) => **carried = Some(buffer),
                         None => self.end_of_source()?,
                     }
@@ -161,6 +167,19 @@ impl Relay {
                 }
             }
         }
+    }
+
+    fn poll_source(
+        &self,
+        context: &mut Context<'_>,
+        stream: &mut Stream,
+        buffers: &Buffers,
+    ) -> Poll<io::Result<Option<Buffer>>> {
+        if matches!(self.out, Out::Frames(_)) {
+            return poll_fill_up_to(context, stream, buffers.take(PREFIX_ROOM), FRAMED_READ, buffers);
+        }
+        let is_long = matches!(self.decoder, Decoder::Length(left) if left >= LONG_BYTES);
+        poll_fill(context, stream, buffers, is_long || self.full_reads >= FULL_READS)
     }
 
     /// Sends what there is; ready with whether that was the last of it.
@@ -368,8 +387,22 @@ pub fn poll_fill<S>(
 where
     S: AsyncRead + Unpin,
 {
-    let mut buffer = if large { buffers.take_large(PREFIX_ROOM) } else { buffers.take(PREFIX_ROOM) };
-    let polled = poll_more(context, source, &mut buffer);
+    let buffer = if large { buffers.take_large(PREFIX_ROOM) } else { buffers.take(PREFIX_ROOM) };
+    poll_fill_up_to(context, source, buffer, usize::MAX, buffers)
+}
+
+/// As [`poll_fill`], into `buffer`, at most `limit` bytes.
+fn poll_fill_up_to<S>(
+    context: &mut Context<'_>,
+    source: &mut S,
+    mut buffer: Buffer,
+    limit: usize,
+    buffers: &Buffers,
+) -> Poll<io::Result<Option<Buffer>>>
+where
+    S: AsyncRead + Unpin,
+{
+    let polled = poll_more_up_to(context, source, &mut buffer, limit);
     if let Poll::Ready(Ok(read)) = polled
         && read > 0
     {
@@ -384,7 +417,22 @@ pub fn poll_more<S>(context: &mut Context<'_>, source: &mut S, buffer: &mut Buff
 where
     S: AsyncRead + Unpin,
 {
-    let mut room = ReadBuf::new(buffer.room());
+    poll_more_up_to(context, source, buffer, usize::MAX)
+}
+
+/// As [`poll_more`], at most `limit` bytes.
+pub fn poll_more_up_to<S>(
+    context: &mut Context<'_>,
+    source: &mut S,
+    buffer: &mut Buffer,
+    limit: usize,
+) -> Poll<io::Result<usize>>
+where
+    S: AsyncRead + Unpin,
+{
+    let room = buffer.room();
+    let limit = limit.min(room.len());
+    let mut room = ReadBuf::new(&mut room[..limit]);
     ready!(Pin::new(source).poll_read(context, &mut room))?;
     let read = room.filled().len();
     buffer.end += read;

@@ -53,6 +53,9 @@ pub struct Sent {
 }
 
 pub trait Wire: Sized {
+    /// How much of a response is read at once, and held while the client does not take it.
+    const READ: usize;
+
     /// Where the request's body comes from.
     fn source(&mut self) -> Source<'_>;
 

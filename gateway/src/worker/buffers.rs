@@ -5,14 +5,15 @@
 
 use std::cell::{Cell, RefCell};
 
-/// A whole TLS record or 45 segments of an ethernet: past this a read gains little for small messages.
-const USUAL_BYTES: usize = 64 << 10;
+/// 64 KiB, the size in which files and frames are commonly sent, and a head before them; past this a read
+/// gains little for small messages.
+const USUAL_BYTES: usize = 72 << 10;
 /// For the beginning of a head that has not come to its end: most do in their first packet, and who
 /// sends slowly should not hold more than was sent.
 const SMALL_BYTES: usize = 4 << 10;
 /// For bodies: few system calls per MiB and still within a second-level cache.
 const LARGE_BYTES: usize = 256 << 10;
-/// Free buffers beyond these go back to the allocator: 16 MiB and 4 MiB per worker at the most.
+/// Free buffers beyond these go back to the allocator: 18 MiB and 4 MiB per worker at the most.
 const KEPT_USUAL: usize = 256;
 const KEPT_LARGE: usize = 16;
 /// 16 MiB per worker in large buffers, whoever stops reading; further bodies go on in usual ones.

@@ -31,6 +31,8 @@ pub struct Http1 {
 }
 
 impl Wire for Http1 {
+    const READ: usize = usize::MAX;
+
     fn source(&mut self) -> Source<'_> {
         Source::Stream { stream: &mut self.stream, carried: &mut self.received }
     }

@@ -29,8 +29,8 @@ const MAX_STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 256 << 10;
 /// For all bodies of a connection, and so what a client can make us hold.
 const CONNECTION_WINDOW: u32 = 512 << 10;
-/// What h2 holds of a response before we are told to wait: a few frames.
-const SEND_BUFFER: usize = 64 << 10;
+/// What h2 holds of a response before we are told to wait: two frames.
+const SEND_BUFFER: usize = 32 << 10;
 /// Streams that the client reset before we looked at them (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that h2 had to reset because the client broke a rule (CVE-2025-8671). Honest clients do not.

@@ -14,7 +14,7 @@ use http::{HeaderValue, header};
 use super::answer::{Answer, grpc_status};
 use super::client::Client;
 use super::facts::{After, Facts};
-use super::relay::{Decoder, Relay};
+use super::relay::{Decoder, FRAMED_READ, Relay};
 use super::wire::{Gone, Reply, Sent, Sink, Source, Upward, Wire};
 use crate::listener::HttpListener;
 use crate::message::encode::Delimiting;
@@ -49,6 +49,8 @@ fn hsts(listener: &HttpListener) -> Option<HeaderValue> {
 }
 
 impl Wire for Http2 {
+    const READ: usize = FRAMED_READ;
+
     fn source(&mut self) -> Source<'_> {
         Source::Frames(&mut self.body)
     }

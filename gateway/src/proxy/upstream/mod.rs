@@ -11,7 +11,7 @@ use self::dial::{DialError, dial};
 use self::http2::Exchange;
 use super::client::Origin;
 use super::facts::{Facts, Heads};
-use super::relay::{PREFIX_ROOM, poll_more};
+use super::relay::{PREFIX_ROOM, poll_more_up_to};
 use super::wire::{Sink, Source};
 use crate::listener::Stream;
 use crate::listener::tls::Alpn;
@@ -130,18 +130,19 @@ impl Upstream {
         }
     }
 
-    /// Ready with the next head and its length at the start of `received`.
+    /// Ready with the next head and its length at the start of `received`; `most` is read at once.
     pub fn poll_head(
         &mut self,
         context: &mut Context<'_>,
         scan: &mut HeadScan,
         received: &mut Option<Buffer>,
         method: Method,
+        most: usize,
         buffers: &Buffers,
     ) -> Poll<Result<(ResponseHead, usize), Lost>> {
         match self {
             Self::Http1(stream) => {
-                let length = ready!(poll_head_bytes(context, stream, scan, received, buffers))?;
+                let length = ready!(poll_head_bytes(context, stream, scan, received, most, buffers))?;
                 let head = received.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
                 let parsed = ResponseHead::parse(head, method);
                 Poll::Ready(parsed.map(|head| (head, length)).map_err(|_| Reason::UpstreamBadResponse.into()))
@@ -205,6 +206,7 @@ fn poll_head_bytes(
     stream: &mut Stream,
     scan: &mut HeadScan,
     received: &mut Option<Buffer>,
+    most: usize,
     buffers: &Buffers,
 ) -> Poll<Result<usize, Lost>> {
     loop {
@@ -221,7 +223,7 @@ fn poll_head_bytes(
             // Interim responses have used it up.
             buffer = buffers.make_room(buffer, PREFIX_ROOM);
         }
-        let polled = poll_more(context, stream, &mut buffer);
+        let polled = poll_more_up_to(context, stream, &mut buffer, most);
         if is_begun || matches!(polled, Poll::Ready(Ok(1..))) {
             *received = Some(buffer);
         } else {

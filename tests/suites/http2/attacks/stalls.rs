@@ -14,9 +14,9 @@ use crate::raw::{
 const STREAMS: u32 = 128;
 const LARGE: usize = 1 << 20;
 /// What a stalled response may hold: the last read of its endpoint, as large as buffers get.
-const PER_STALLED_STREAM: u64 = 72 << 10;
+const PER_STALLED_STREAM: u64 = 34 << 10;
 /// And what h2 was handed of it, where the client's windows are open and its socket is not read.
-const PER_UNREAD_STREAM: u64 = PER_STALLED_STREAM + (64 << 10);
+const PER_UNREAD_STREAM: u64 = PER_STALLED_STREAM + (32 << 10);
 const ALL_STREAMS: u64 = STREAMS as u64 * ATTACKERS as u64;
 /// RFC 9113 section 6.5.2.
 const INITIAL_WINDOW_SIZE: u16 = 4;
