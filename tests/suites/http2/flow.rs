@@ -65,12 +65,12 @@ fn an_http2_endpoint_that_does_not_read_stops_an_http2_client() {
 #[test]
 fn an_http1_endpoint_that_does_not_read_stops_an_http2_client() {
     run(async {
-        let stop = Arc::new(std::sync::Mutex::new(()));
-        let held = stop.lock().expect("nobody panicked");
-        let waiting = Arc::clone(&stop);
+        let (held, waiting) = std::sync::mpsc::channel::<()>();
+        let waiting = std::sync::Mutex::new(waiting);
         let endpoint = RawEndpoint::start_unrecorded(move |wire, _| {
             tests::read_head(wire)?;
-            drop(waiting.lock());
+            // Until the test lets go of its end.
+            let _ = waiting.lock().expect("nobody panicked").recv();
             Ok(())
         });
         let gateway = before_http1(endpoint.address());

@@ -32,7 +32,12 @@ fn during(gateway: &Gateway, flood: &Flood) -> (Duration, Duration) {
     thread::scope(|scope| {
         for _ in 0..ATTACKERS {
             // Whoever is cut off comes back at once.
-            scope.spawn(|| while !is_over.load(Ordering::Acquire) && flood.run(gateway).is_ok() {});
+            scope.spawn(|| {
+                let mut goes_on = true;
+                while goes_on {
+                    goes_on = flood.run(gateway).is_ok() && !is_over.load(Ordering::Acquire);
+                }
+            });
         }
         let measured = percentiles(gateway);
         is_over.store(true, Ordering::Release);
