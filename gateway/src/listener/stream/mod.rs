@@ -103,6 +103,15 @@ impl Stream {
         Pin::new(self).poll_flush(context)
     }
 
+    /// Before a close: tells a TLS client that the stream ends here and was not cut. TCP's own FIN needs no
+    /// help.
+    pub fn poll_goodbye(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.poll_goodbye(context),
+        }
+    }
+
     /// Says that nothing more will be sent.
     pub fn poll_shutdown_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(context)

@@ -321,8 +321,8 @@ impl TlsStream {
         self.poll_unsent(context)
     }
 
-    /// Says that we have sent everything, in TLS and then in TCP.
-    pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Says that we have sent everything, in TLS; the coming close says it in TCP.
+    pub fn poll_goodbye(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_done {
             self.is_done = true;
             if self.failure.is_none() {
@@ -330,7 +330,12 @@ impl TlsStream {
                 self.session.close(unopened, self.unsent.writer());
             }
         }
-        ready!(self.poll_unsent(context))?;
+        self.poll_unsent(context)
+    }
+
+    /// Says that we have sent everything, in TLS and then in TCP.
+    pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_goodbye(context))?;
         match ready!(Pin::new(&mut self.socket).poll_shutdown(context)) {
             // The other side was faster.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),

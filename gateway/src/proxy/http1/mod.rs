@@ -157,7 +157,7 @@ impl Client<Http1> {
         }
     }
 
-    /// Tells a TLS client that the stream ends here and was not cut. TCP's own FIN needs no help.
+    /// See [`Stream::poll_goodbye`].
     pub async fn say_goodbye(&mut self) {
         if matches!(self.wire.stream, Stream::Plain(_)) {
             return;
@@ -165,7 +165,7 @@ impl Client<Http1> {
         self.deadline.set(timeouts::LINGER);
         let Self { wire: Http1 { stream, .. }, deadline, .. } = self;
         // Whatever comes of it, the connection is closed next.
-        let _ = deadline.bound(|context| stream.poll_shutdown_out(context)).await;
+        let _ = deadline.bound(|context| stream.poll_goodbye(context)).await;
     }
 
     /// Says that we are done, then reads and forgets until the client has heard it.
