@@ -24,6 +24,7 @@ mod upstream;
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use certificates::{CertificateReport, Certificates};
@@ -40,7 +41,11 @@ pub use upstream::{Alpn, EndpointTls, UpstreamProfiles, UpstreamTls};
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
     let kx_groups = vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1];
-    Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
+    let mut provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+    // The suite that RFC 8446 section 9.1 asks everybody to have comes first: of a handshake's time its
+    // SHA-256 takes a tenth of what SHA-384 does where processors have instructions for the one only.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 });
 
 fn provider() -> Arc<CryptoProvider> {
