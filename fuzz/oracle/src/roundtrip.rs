@@ -113,8 +113,7 @@ pub fn passing(kind: FieldKind) -> bool {
     use FieldKind::{
         ContentType, GrpcTimeout, Other, Referer, SecWebSocketAccept, SecWebSocketKey, UserAgent,
     };
-    let passing =
-        [Other, UserAgent, Referer, ContentType, GrpcTimeout, SecWebSocketKey, SecWebSocketAccept];
+    let passing = [Other, UserAgent, Referer, ContentType, GrpcTimeout, SecWebSocketKey, SecWebSocketAccept];
     passing.contains(&kind)
 }
 
