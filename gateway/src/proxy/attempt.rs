@@ -378,7 +378,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let up = self.client.wire.upload(Framing::UntilClose, upward);
         let tunnel = Tunnel::new(up, down, upstream, self.received.take());
         let cells = self.outcome.endpoint.metrics.cells(self.client.worker.index);
-        let passed = tunnel.run(self.client, cells, self.facts).await;
+        let passed = tunnel.run(self.client, cells).await;
         self.outcome.received_bytes += passed.received;
         self.outcome.sent_bytes += passed.sent;
         self.outcome.body_bytes = passed.sent;

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 
 use super::client::Client;
-use super::facts::Facts;
 use super::relay::{Relay, RelayError};
 use super::timeouts;
 use super::upstream::Upstream;
@@ -78,12 +77,7 @@ impl Tunnel {
 
     /// Until both sides are done, one of them fails, or neither has said anything for
     /// [`timeouts::TUNNEL`].
-    pub async fn run<W: Wire>(
-        mut self,
-        client: &mut Client<W>,
-        cells: &ServiceCells,
-        facts: &Facts,
-    ) -> Passed {
+    pub async fn run<W: Wire>(mut self, client: &mut Client<W>, cells: &ServiceCells) -> Passed {
         cells.tunnels_open.add(1);
         client.deadline.set(timeouts::TUNNEL);
         let mut progress = 0;
@@ -106,7 +100,6 @@ impl Tunnel {
         })
         .await;
         cells.tunnels_open.add(-1);
-        let _ = facts;
         let buffers = &client.worker.buffers;
         self.up.relay.release(buffers);
         self.down.relay.release(buffers);
