@@ -161,6 +161,7 @@ impl Listeners {
                 name,
                 tls: tls.clone(),
                 http2: *http2,
+                address,
                 authority: address.to_string(),
                 https: https.into(),
                 proxy_protocol,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::gate::Gate;
 use crate::message::{Framing, Request};
 use crate::server::Server;
 use crate::wire::Wire;
@@ -60,6 +61,17 @@ impl Endpoint {
 
     pub fn behaving(id: &str, behaviour: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::launch(id, loopback(), Box::new(behaviour))
+    }
+
+    /// Answers `/slow` once `gate` is open, everything else at once.
+    pub fn gated(id: &str, gate: &Gate) -> Self {
+        let closed = gate.clone();
+        Self::behaving(id, move |request| {
+            if request.target == "/slow" {
+                closed.pass();
+            }
+            Reply::ok("finished")
+        })
     }
 
     fn launch(id: &str, address: SocketAddr, behaviour: Box<Behaviour>) -> Self {

@@ -8,10 +8,12 @@ pub mod tls;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::{Stream, keep_alive};
 pub use stream_settings::{StreamRoutes, TcpSettings, UdpSettings};
@@ -31,21 +33,15 @@ const BACKLOG: i32 = 4096;
 /// What an HTTP connection needs to know of its listener.
 #[derive(Debug)]
 pub struct HttpListener {
-    pub name: Arc<str>,
-    /// `None`: clear text.
-    pub tls: Option<Arc<ServerTls>>,
-    /// Whether clients may speak HTTP/2.
-    pub http2: bool,
-    /// Stands for the host that an HTTP/1.0 request does not name.
-    pub authority: String,
-    pub https: HttpsPolicy,
-    pub proxy_protocol: Mode,
+    pub settings: HttpSettings,
     pub ending: Rc<Ending>,
 }
 
-impl HttpListener {
-    pub fn is_tls(&self) -> bool {
-        self.tls.is_some()
+impl Deref for HttpListener {
+    type Target = HttpSettings;
+
+    fn deref(&self) -> &HttpSettings {
+        &self.settings
     }
 }
 
@@ -56,14 +52,29 @@ pub struct HttpsPolicy {
     pub redirect: bool,
     /// Where https is, for redirects.
     pub port: u16,
-    /// Of TLS listeners: the `Strict-Transport-Security` line for their responses (RFC 6797).
-    pub hsts: Option<Arc<[u8]>>,
+    /// Of TLS listeners.
+    pub hsts: Option<Arc<Hsts>>,
+}
+
+/// Strict-Transport-Security (RFC 6797), as either version of HTTP sends it.
+#[derive(Debug)]
+pub struct Hsts {
+    /// The field's whole line.
+    pub line: Box<[u8]>,
+    pub value: HeaderValue,
+}
+
+impl Hsts {
+    fn lasting(age: Duration) -> Self {
+        let value = format!("max-age={}", age.as_secs());
+        let line = format!("Strict-Transport-Security: {value}\r\n").into_bytes().into();
+        Self { line, value: HeaderValue::try_from(value).expect("a name, a sign and a number") }
+    }
 }
 
 impl From<&HttpsConfig> for HttpsPolicy {
     fn from(config: &HttpsConfig) -> Self {
-        let line = |age: Duration| format!("Strict-Transport-Security: max-age={}\r\n", age.as_secs());
-        let hsts = config.hsts.map(|age| line(age).into_bytes().into());
+        let hsts = config.hsts.map(|age| Arc::new(Hsts::lasting(age)));
         Self { redirect: config.redirect, port: config.port, hsts }
     }
 }
@@ -125,11 +136,21 @@ pub enum Speaks {
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
     pub name: Arc<str>,
+    /// `None`: clear text.
     pub tls: Option<Arc<ServerTls>>,
+    /// Whether clients may speak HTTP/2.
     pub http2: bool,
+    pub address: SocketAddr,
+    /// The address as text: stands for the host that an HTTP/1.0 request does not name.
     pub authority: String,
     pub https: HttpsPolicy,
     pub proxy_protocol: Mode,
+}
+
+impl HttpSettings {
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
 }
 
 /// What a socket is bound for: TCP and UDP have ports of their own.

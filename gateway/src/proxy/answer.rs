@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::date;
 use super::facts::Facts;
+use crate::listener::Hsts;
 use crate::message::encode::{push_decimal, push_length};
 use crate::message::{Malformed, Method, Version};
 use crate::reason::{Reason, phrase};
@@ -45,7 +46,7 @@ impl Answer {
     }
 
     /// The whole message, and how much of it is content.
-    pub fn into_http1(self, facts: &Facts, hsts: &[u8], keep_alive: bool) -> (Vec<u8>, u64) {
+    pub fn into_http1(self, facts: &Facts, hsts: Option<&Hsts>, keep_alive: bool) -> (Vec<u8>, u64) {
         let Facts { version, method, .. } = *facts;
         let status = self.reason.status();
         let mut out = Vec::with_capacity(256 + self.body.len());
@@ -61,7 +62,7 @@ impl Answer {
             out.extend_from_slice(b"\r\n");
         }
         date::push(&mut out);
-        out.extend_from_slice(hsts);
+        out.extend_from_slice(hsts.map_or(&[], |hsts| &hsts.line));
         if let Some(location) = &self.location {
             out.extend_from_slice(b"Location: ");
             out.extend_from_slice(location);
@@ -82,7 +83,7 @@ impl Answer {
     }
 
     /// Head and content; no content for HEAD and for gRPC, whose clients look at fields only.
-    pub fn into_http2(self, facts: &Facts, hsts: Option<HeaderValue>) -> (Response<()>, Bytes) {
+    pub fn into_http2(self, facts: &Facts, hsts: Option<&Hsts>) -> (Response<()>, Bytes) {
         if facts.is_grpc {
             return (self.grpc(), Bytes::new());
         }
@@ -95,7 +96,7 @@ impl Answer {
             }
         }
         fields.extend(date::value().map(|date| (header::DATE, date)));
-        fields.extend(hsts.map(|hsts| (header::STRICT_TRANSPORT_SECURITY, hsts)));
+        fields.extend(hsts.map(|hsts| (header::STRICT_TRANSPORT_SECURITY, hsts.value.clone())));
         let location = self.location.as_deref().and_then(|location| HeaderValue::from_bytes(location).ok());
         fields.extend(location.map(|location| (header::LOCATION, location)));
         fields.insert(header::CONTENT_LENGTH, self.body.len().into());
@@ -155,7 +156,7 @@ mod tests {
     fn an_answer_names_its_reason_and_the_broken_rule() {
         let mut facts = Facts::unknown(std::time::Instant::now(), [b'0'; 32], 0);
         let answer = Answer::new(Reason::BadRequest, Some(Malformed::HostCount));
-        let (bytes, body) = answer.into_http1(&facts, b"", false);
+        let (bytes, body) = answer.into_http1(&facts, None, false);
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text}");
         assert!(text.contains("X-Sluice-Reason: bad_request\r\nDate: "), "{text}");
@@ -163,7 +164,7 @@ mod tests {
         assert!(body > 0);
         (facts.method, facts.version) = (Method::Head, Version::Http10);
         let answer = Answer::new(Reason::UnknownHost, None);
-        let (bytes, body) = answer.into_http1(&facts, b"", true);
+        let (bytes, body) = answer.into_http1(&facts, None, true);
         let head = String::from_utf8(bytes).unwrap();
         assert!(head.ends_with("\r\n\r\n") && head.contains("Connection: keep-alive\r\n"), "{head}");
         assert_eq!(body, 0);

@@ -26,8 +26,7 @@ pub struct Origin {
 impl Origin {
     /// What endpoints are told that want to know.
     pub fn addresses(&self) -> Addresses {
-        let destination =
-            self.destination.or_else(|| self.listener.authority.parse().ok()).unwrap_or(self.peer);
+        let destination = self.destination.unwrap_or(self.listener.address);
         Addresses { source: self.peer, destination }
     }
 

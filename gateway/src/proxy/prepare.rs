@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::Client;
+use super::client::{Client, Origin};
 use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
 use super::hops;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
@@ -76,28 +76,43 @@ fn route<W>(
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
     };
-    if wants_https(&client.origin, &app, parsed, head) && !path.starts_with(ACME_CHALLENGES) {
-        // Without a host there is no place to send the client to.
-        let Some(location) = https_location(&host, client.origin.listener.https.port, parsed, head) else {
-            return refuse(facts, Reason::UnknownHost, Some(app));
-        };
-        let (reason, location) = (Reason::HttpsRequired, Some(location));
+    if let Err((reason, location)) = admit(&client.origin, &app, parsed, head, (&host, &path)) {
         return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
-    }
-    if app.spec.requires_client_certificate && client.origin.identity.is_none() {
-        return refuse(facts, Reason::ClientCertificateRequired, Some(app));
-    }
-    if matches!(app.upstream, Upstream::Unknown) {
-        return refuse(facts, Reason::UpstreamTlsUnknown, Some(app));
-    }
-    if app.http.is_empty() {
-        return refuse(facts, Reason::NoEndpoint, Some(app));
-    }
-    if parsed.upgrade.is_some_and(|protocol| !is_allowed(&app, protocol.within(head))) {
-        return refuse(facts, Reason::UpgradeNotAllowed, Some(app));
     }
     let heads = heads(client, &app, parsed, head, &facts, hops);
     Ok(Request { table, app, heads, facts })
+}
+
+/// Why, and where to go instead: a whole URI.
+type Denied = (Reason, Option<Box<[u8]>>);
+
+/// Whether the app takes the request that was routed to it by `host` and `path`.
+fn admit(
+    origin: &Origin,
+    app: &CompiledApp,
+    parsed: &RequestHead,
+    head: &[u8],
+    (host, path): (&str, &[u8]),
+) -> Result<(), Denied> {
+    if wants_https(origin, app, parsed, head) && !path.starts_with(ACME_CHALLENGES) {
+        // Without a host there is no place to send the client to.
+        return Err(match https_location(host, origin.listener.https.port, parsed, head) {
+            Some(location) => (Reason::HttpsRequired, Some(location)),
+            None => (Reason::UnknownHost, None),
+        });
+    }
+    let reason = if app.spec.requires_client_certificate && origin.identity.is_none() {
+        Reason::ClientCertificateRequired
+    } else if matches!(app.upstream, Upstream::Unknown) {
+        Reason::UpstreamTlsUnknown
+    } else if app.http.is_empty() {
+        Reason::NoEndpoint
+    } else if parsed.upgrade.is_some_and(|protocol| !is_allowed(app, protocol.within(head))) {
+        Reason::UpgradeNotAllowed
+    } else {
+        return Ok(());
+    };
+    Err((reason, None))
 }
 
 fn facts<W>(

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::FramesOut;
 use super::outgoing::Outgoing;
-use super::wire::{Sink, Source};
+use super::wire::{Sink, Source, Upward};
 use crate::listener::Stream;
 use crate::message::chunked::{self, ChunkedDecoder};
 use crate::message::encode::Delimiting;
@@ -101,6 +101,18 @@ impl Relay {
     pub fn to_frames(decoder: Decoder) -> Self {
         let out = Out::Frames(FramesOut::new(matches!(decoder, Decoder::Done)));
         Self { decoder, out, full_reads: 0, payload: 0 }
+    }
+
+    /// A request's body on its way to an endpoint.
+    pub fn upward(decoder: Decoder, framing: Framing, to: Upward) -> Self {
+        match to {
+            Upward::Http2 => Self::to_frames(decoder),
+            Upward::Http1 { head } => {
+                let is_chunked = framing == Framing::Chunked;
+                let delimiting = if is_chunked { Delimiting::Chunked } else { Delimiting::Plain };
+                Self::to_bytes(decoder, delimiting, head)
+            }
+        }
     }
 
     /// Whether the whole body has been received and sent.

@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::client::Client;
 use super::facts::{After, Facts};
 use super::http2::Account;
-use super::relay::Relay;
+use super::relay::{Decoder, Relay};
 use crate::listener::{HttpListener, Stream};
 use crate::message::{Framing, ResponseHead};
 use crate::reason::Reason;
@@ -122,6 +122,13 @@ pub struct Reply<'a> {
     pub arrived: usize,
     /// Whether its body comes in frames.
     pub is_framed: bool,
+}
+
+impl Reply<'_> {
+    /// Finds the end of what follows the head and is delimited as `framing` says.
+    pub fn decoder(&self, framing: Framing) -> Decoder {
+        if self.is_framed { Decoder::frames(framing) } else { Decoder::of(framing) }
+    }
 }
 
 /// What an endpoint is sent a request as.

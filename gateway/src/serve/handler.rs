@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::listener::proxy_protocol::{self, Mode};
 use crate::listener::tls::ClientIdentity;
-use crate::listener::{HttpListener, HttpSettings, Speaks, Stream, TcpListenerContext, UdpListenerContext};
+use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext, UdpListenerContext};
 use crate::metrics::ListenerCells;
 use crate::proxy::http1::connection;
 use crate::proxy::{Client, Http1, Origin, http2, tcp, timeouts};
@@ -27,10 +27,7 @@ pub enum Handler {
 impl Handler {
     pub fn new(speaks: Speaks, ending: Rc<Ending>) -> Self {
         match speaks {
-            Speaks::Http(HttpSettings { name, tls, http2, authority, https, proxy_protocol }) => {
-                let listener = HttpListener { name, tls, http2, authority, https, proxy_protocol, ending };
-                Self::Http(Rc::new(listener))
-            }
+            Speaks::Http(settings) => Self::Http(Rc::new(HttpListener { settings, ending })),
             Speaks::Tcp { name, settings, proxy_protocol } => {
                 Self::Tcp(Rc::new(TcpListenerContext { name, settings, proxy_protocol, ending }))
             }

@@ -75,6 +75,15 @@ impl Endpoint {
         Self::start_as(Builder::new(), serve).await
     }
 
+    /// Holds every request and its body, answers nothing and opens no window.
+    pub async fn silent() -> Self {
+        Self::start(|exchange| async move {
+            std::future::pending::<()>().await;
+            drop(exchange);
+        })
+        .await
+    }
+
     pub async fn start_as<F>(builder: Builder, serve: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,

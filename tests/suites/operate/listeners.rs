@@ -119,13 +119,7 @@ fn listeners_come_and_go_without_disturbing_another() {
 #[test]
 fn a_removed_listener_finishes_what_is_under_way_and_keeps_nothing_alive() {
     let gate = Gate::default();
-    let closed = gate.clone();
-    let endpoint = Endpoint::behaving("c1", move |request| {
-        if request.target == "/slow" {
-            closed.pass();
-        }
-        Reply::ok("finished")
-    });
+    let endpoint = Endpoint::gated("c1", &gate);
     let base = Config::in_front_of(endpoint.address());
     let mut gateway = Gateway::start(&base.clone().listener("more", HTTP));
     let address = gateway.listener("more");

@@ -1,7 +1,7 @@
 //! Saved, broken and removed files, while requests go on.
 
 use rustix::process::Signal;
-use tests::{App, Config, DEADLINE, Endpoint, Gate, Gateway, Load, Reply, eventually};
+use tests::{App, Config, DEADLINE, Endpoint, Gate, Gateway, Load, eventually};
 
 use crate::{answers, refusal, unknown_host};
 
@@ -116,13 +116,7 @@ fn continuous_changes_fail_no_request_and_close_no_connection() {
 #[test]
 fn a_request_under_way_survives_the_removal_of_its_app() {
     let gate = Gate::default();
-    let closed = gate.clone();
-    let endpoint = Endpoint::behaving("c1", move |request| {
-        if request.target == "/slow" {
-            closed.pass();
-        }
-        Reply::ok("finished")
-    });
+    let endpoint = Endpoint::gated("c1", &gate);
     let gateway = Gateway::start(&Config::new().app(&shop(&endpoint)));
     let mut client = gateway.connect();
     client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n");

@@ -42,15 +42,7 @@ impl Wire for Http1 {
     }
 
     fn upload(&self, framing: Framing, to: Upward) -> Relay {
-        let decoder = Decoder::of(framing);
-        match to {
-            Upward::Http2 => Relay::to_frames(decoder),
-            Upward::Http1 { head } => {
-                let is_chunked = framing == Framing::Chunked;
-                let delimiting = if is_chunked { Delimiting::Chunked } else { Delimiting::Plain };
-                Relay::to_bytes(decoder, delimiting, head)
-            }
-        }
+        Relay::upward(Decoder::of(framing), framing, to)
     }
 
     /// A FIN is no end: it may be half a close.
@@ -65,14 +57,12 @@ impl Wire for Http1 {
         facts: &Facts,
         listener: &HttpListener,
     ) -> Result<Relay, Gone> {
-        let hsts = listener.https.hsts.as_deref();
+        let hsts = listener.https.hsts.as_ref().map(|hsts| &*hsts.line);
         let downstream = Downstream { version: facts.version, keep_alive, hsts };
         let room = reply.bytes.len() + ADDED_BYTES + reply.arrived.min(MERGE_BYTES);
         let mut out = Vec::with_capacity(room);
         let delimiting = encode::response(reply.head, reply.bytes, downstream, &mut out);
-        let framing = reply.head.framing;
-        let decoder = if reply.is_framed { Decoder::frames(framing) } else { Decoder::of(framing) };
-        Ok(Relay::to_bytes(decoder, delimiting, out))
+        Ok(Relay::to_bytes(reply.decoder(reply.head.framing), delimiting, out))
     }
 
     fn switch(&mut self, reply: Option<&Reply<'_>>, facts: &Facts) -> Result<Relay, Gone> {
@@ -82,8 +72,7 @@ impl Wire for Http1 {
             // RFC 9110 section 9.3.6: no framing fields.
             None => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n"),
         }
-        let is_framed = reply.is_some_and(|reply| reply.is_framed);
-        let decoder = if is_framed { Decoder::Frames { unreleased: 0 } } else { Decoder::UntilClose };
+        let decoder = reply.map_or(Decoder::UntilClose, |reply| reply.decoder(Framing::UntilClose));
         Ok(Relay::to_bytes(decoder, Delimiting::Plain, out))
     }
 
@@ -104,7 +93,7 @@ impl Wire for Http1 {
         keep_alive: bool,
     ) -> Result<Sent, Gone> {
         let hsts = client.origin.listener.https.hsts.clone();
-        let (bytes, body) = answer.into_http1(facts, hsts.as_deref().unwrap_or_default(), keep_alive);
+        let (bytes, body) = answer.into_http1(facts, hsts.as_deref(), keep_alive);
         let bytes = client.send(bytes).await.map_err(|_| Gone)?;
         Ok(Sent { bytes, body })
     }

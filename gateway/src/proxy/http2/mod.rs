@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::{HeaderValue, header};
+use http::header;
 
 use super::answer::{Answer, grpc_status};
 use super::client::Client;
@@ -17,7 +17,6 @@ use super::facts::{After, Facts};
 use super::relay::{Decoder, FRAMED_READ, Relay};
 use super::wire::{Gone, Reply, Sent, Sink, Source, Upward, Wire};
 use crate::listener::HttpListener;
-use crate::message::encode::Delimiting;
 use crate::message::{Framing, http2};
 use crate::reason::Reason;
 
@@ -41,13 +40,6 @@ impl Http2 {
     }
 }
 
-/// The value of the listener's Strict-Transport-Security.
-fn hsts(listener: &HttpListener) -> Option<HeaderValue> {
-    let line = listener.https.hsts.as_deref()?;
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()
-}
-
 impl Wire for Http2 {
     const READ: usize = FRAMED_READ;
 
@@ -61,16 +53,7 @@ impl Wire for Http2 {
     }
 
     fn upload(&self, framing: Framing, to: Upward) -> Relay {
-        // What was announced as nothing is not waited for.
-        let decoder = if framing == Framing::Length(0) { Decoder::Done } else { Decoder::frames(framing) };
-        match to {
-            Upward::Http2 => Relay::to_frames(decoder),
-            Upward::Http1 { head } => {
-                let is_chunked = framing == Framing::Chunked;
-                let delimiting = if is_chunked { Delimiting::Chunked } else { Delimiting::Plain };
-                Relay::to_bytes(decoder, delimiting, head)
-            }
-        }
+        Relay::upward(Decoder::frames(framing), framing, to)
     }
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<bool> {
@@ -88,11 +71,10 @@ impl Wire for Http2 {
         _facts: &Facts,
         listener: &HttpListener,
     ) -> Result<Relay, Gone> {
-        let framing = reply.head.framing;
-        let decoder = if reply.is_framed { Decoder::frames(framing) } else { Decoder::of(framing) };
+        let decoder = reply.decoder(reply.head.framing);
         let mut head = http2::write_response(reply.head, reply.bytes).map_err(|_| Gone)?;
-        if let Some(hsts) = hsts(listener) {
-            head.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
+        if let Some(hsts) = &listener.https.hsts {
+            head.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.value.clone());
         }
         self.begin(head, matches!(decoder, Decoder::Done))?;
         Ok(Relay::to_frames(decoder))
@@ -104,8 +86,8 @@ impl Wire for Http2 {
             None => http::Response::new(()),
         };
         self.begin(head, false)?;
-        let is_framed = reply.is_some_and(|reply| reply.is_framed);
-        Ok(Relay::to_frames(if is_framed { Decoder::Frames { unreleased: 0 } } else { Decoder::UntilClose }))
+        let decoder = reply.map_or(Decoder::UntilClose, |reply| reply.decoder(Framing::UntilClose));
+        Ok(Relay::to_frames(decoder))
     }
 
     async fn interim(client: &mut Client<Self>, reply: &Reply<'_>, _facts: &Facts) -> Result<Sent, Gone> {
@@ -120,7 +102,7 @@ impl Wire for Http2 {
         facts: &Facts,
         _keep_alive: bool,
     ) -> Result<Sent, Gone> {
-        let (head, body) = answer.into_http2(facts, hsts(&client.origin.listener));
+        let (head, body) = answer.into_http2(facts, client.origin.listener.https.hsts.as_deref());
         let length = body.len() as u64;
         client.wire.begin(head, body.is_empty())?;
         if let Some(send) = client.wire.send.as_mut().filter(|_| !body.is_empty()) {
