@@ -89,8 +89,9 @@ impl<'a, W: Wire> Attempt<'a, W> {
 
     /// The request's heads, for another attempt, and the outcome.
     pub fn into_parts(mut self) -> (Heads, Outcome) {
-        let buffers = &self.client.worker.buffers;
-        self.upload.release(buffers);
+        let worker = &self.client.worker;
+        self.upload.release(worker);
+        let buffers = &worker.buffers;
         self.received.take().into_iter().for_each(|buffer| buffers.put(buffer));
         self.outcome.received_bytes += self.facts.head_bytes as u64 + self.upload.payload;
         let http1 = self.upload.into_head();
@@ -242,7 +243,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         }
         let before = self.upload.payload + self.upload.sent();
         let Client { wire, worker, .. } = &mut *self.client;
-        let polled = self.upload.poll(context, wire.source(), upstream.sink(), &worker.buffers);
+        let polled = self.upload.poll(context, wire.source(), upstream.sink(), worker);
         self.upload_failure = match polled {
             Poll::Ready(Err(RelayError::Source)) => Some(Reason::ClientAbort),
             Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(malformed.into()),
@@ -302,7 +303,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         self.outcome.sent_bytes += download.sent();
         self.outcome.body_bytes = download.payload;
         self.outcome.failure = failure;
-        download.release(&self.client.worker.buffers);
+        download.release(&self.client.worker);
         if let Some(reason) = failure {
             self.client.wire.abort(self.facts, reason);
             return After::Abort;
@@ -327,6 +328,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
     async fn pass_body(&mut self, upstream: &mut Upstream, download: &mut Relay) -> Result<(), Reason> {
         let patience = self.facts.patience.body;
         self.client.deadline.set(patience);
+        download.may_gather = true;
         let mut progress = 0;
         poll_fn(|context| {
             let uploaded = self.poll_upload(context, upstream);
@@ -335,12 +337,16 @@ impl<'a, W: Wire> Attempt<'a, W> {
             }
             let Client { wire, worker, origin, deadline } = &mut *self.client;
             let source = upstream.source(&mut self.received);
-            let polled = download.poll(context, source, wire.sink(), &worker.buffers);
+            let polled = download.poll(context, source, wire.sink(), worker);
             let now = download.payload + download.sent();
             // What a client uploads does not excuse it from taking what it is sent.
             if now != progress || uploaded && !download.is_sending() {
                 progress = now;
-                deadline.set(if download.is_sending() { timeouts::BODY } else { patience });
+                deadline.set(match () {
+                    () if download.is_sending() => timeouts::BODY,
+                    () if download.is_gathering() => timeouts::GATHERING,
+                    () => patience,
+                });
             }
             match polled {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -349,6 +355,10 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Pending if origin.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
+                Poll::Pending if download.stop_gathering(&upstream.source(&mut self.received)) => {
+                    deadline.set(patience);
+                    Poll::Pending
+                }
                 Poll::Pending => Poll::Ready(Err(Reason::UpstreamTruncated)),
             }
         })

@@ -29,6 +29,7 @@ mod record;
 mod refuse;
 mod relay;
 mod secure;
+mod splice;
 pub mod tcp;
 pub mod timeouts;
 mod tunnel;

@@ -13,12 +13,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::FramesOut;
 use super::outgoing::Outgoing;
+use super::splice::{Broken, Splicing, Stretch};
 use super::wire::{Sink, Source, Upward};
 use crate::listener::Stream;
 use crate::message::chunked::{self, ChunkedDecoder};
 use crate::message::encode::Delimiting;
 use crate::message::{Framing, Malformed, http2};
-use crate::worker::{Buffer, Buffers};
+use crate::worker::{Buffer, Buffers, Pipes, Worker};
 
 /// Room before what is read, for a chunk's size line: 16 digits, CR LF.
 pub const PREFIX_ROOM: usize = 18;
@@ -26,7 +27,7 @@ pub const PREFIX_ROOM: usize = 18;
 /// large ones.
 const FULL_READS: u8 = 2;
 
-/// Of which as much is left gets large buffers at once: two usual ones full.
+/// Of which as much is left is spliced, or gets large buffers at once: two usual ones full.
 const LONG_BYTES: u64 = 128 << 10;
 
 /// What is read at once for an HTTP/2 stream: two frames of the usual size. It is held until the client
@@ -86,6 +87,10 @@ pub struct Relay {
     decoder: Decoder,
     out: Out,
     full_reads: u8,
+    /// Of a long body between plain sockets; boxed, since few bodies are long.
+    splicing: Option<Box<Splicing>>,
+    /// See [`Relay::is_gathering`].
+    pub may_gather: bool,
     /// Payload bytes so far.
     pub payload: u64,
 }
@@ -94,13 +99,13 @@ impl Relay {
     /// To a connection that is sent `head` first.
     pub fn to_bytes(decoder: Decoder, delimiting: Delimiting, head: Vec<u8>) -> Self {
         let out = Out::Bytes { outgoing: Outgoing::starting_with(head), delimiting };
-        Self { decoder, out, full_reads: 0, payload: 0 }
+        Self { decoder, out, full_reads: 0, splicing: None, may_gather: false, payload: 0 }
     }
 
     /// To an HTTP/2 stream whose head has been sent; with the stream's end, where there is no body.
     pub fn to_frames(decoder: Decoder) -> Self {
         let out = Out::Frames(FramesOut::new(matches!(decoder, Decoder::Done)));
-        Self { decoder, out, full_reads: 0, payload: 0 }
+        Self { decoder, out, full_reads: 0, splicing: None, may_gather: false, payload: 0 }
     }
 
     /// A request's body on its way to an endpoint.
@@ -123,7 +128,9 @@ impl Relay {
     /// Whether it waits for the receiver rather than for the sender.
     pub fn is_sending(&self) -> bool {
         match &self.out {
-            Out::Bytes { outgoing, .. } => !outgoing.is_empty(),
+            Out::Bytes { outgoing, .. } => {
+                !outgoing.is_empty() || self.spliced().is_some_and(Splicing::is_sending)
+            }
             Out::Frames(frames) => !frames.is_empty(),
         }
     }
@@ -131,9 +138,30 @@ impl Relay {
     /// Bytes that the receiver took, heads and framing of HTTP/1.1 included.
     pub fn sent(&self) -> u64 {
         match &self.out {
-            Out::Bytes { outgoing, .. } => outgoing.sent,
+            Out::Bytes { outgoing, .. } => outgoing.sent + self.spliced().map_or(0, |spliced| spliced.sent),
             Out::Frames(frames) => frames.sent,
         }
+    }
+
+    /// Whether less than a long piece may lie with the source that nobody is woken for. Only where
+    /// `may_gather` was set: by a caller who asks [`Self::stop_gathering`] after a moment of silence.
+    pub fn is_gathering(&self) -> bool {
+        self.spliced().is_some_and(Splicing::is_gathering)
+    }
+
+    /// Has the source heard at every byte again; whether it was not.
+    pub fn stop_gathering(&mut self, source: &Source<'_>) -> bool {
+        let was_gathering = self.is_gathering();
+        if let (Some(splicing), Source::Stream { stream: Stream::Plain(source), .. }) =
+            (&mut self.splicing, source)
+        {
+            splicing.stop_gathering(source);
+        }
+        was_gathering
+    }
+
+    fn spliced(&self) -> Option<&Splicing> {
+        self.splicing.as_deref()
     }
 
     /// What was given to [`Self::to_bytes`], where no body was merged into it.
@@ -150,8 +178,9 @@ impl Relay {
         context: &mut Context<'_>,
         mut source: Source<'_>,
         mut sink: Sink<'_>,
-        buffers: &Buffers,
+        worker: &Worker,
     ) -> Poll<Result<(), RelayError>> {
+        let buffers = &worker.buffers;
         loop {
             if let Source::Stream { carried, .. } = &mut source
                 && !matches!(self.decoder, Decoder::Done)
@@ -162,6 +191,9 @@ impl Relay {
             }
             if ready!(self.poll_send(context, &mut sink, buffers))? {
                 return Poll::Ready(Ok(()));
+            }
+            if ready!(self.poll_splice(context, &source, &sink, &worker.pipes))? {
+                continue;
             }
             match &mut source {
                 Source::Stream { stream, carried } if carried.is_none() => {
@@ -179,6 +211,43 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// Lets the kernel carry what is left of a long body between plain sockets. Ready with false where it
+    /// cannot, or not now.
+    fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &Source<'_>,
+        sink: &Sink<'_>,
+        pipes: &Pipes,
+    ) -> Poll<Result<bool, RelayError>> {
+        let Decoder::Length(left) = &mut self.decoder else { return Poll::Ready(Ok(false)) };
+        if *left < LONG_BYTES && self.splicing.is_none() {
+            return Poll::Ready(Ok(false));
+        }
+        let (
+            Source::Stream { stream: Stream::Plain(source), carried: None },
+            Sink::Stream(Stream::Plain(sink)),
+            Out::Bytes { delimiting: Delimiting::Plain, .. },
+        ) = (source, sink, &self.out)
+        else {
+            return Poll::Ready(Ok(false));
+        };
+        let splicing = self.splicing.get_or_insert_default();
+        if !splicing.is_possible() {
+            return Poll::Ready(Ok(false));
+        }
+        let before = *left;
+        let polled = splicing.poll(context, (source, sink), left, self.may_gather, pipes);
+        self.payload += before - *left;
+        match ready!(polled) {
+            Ok(Stretch::Done) => self.decoder = Decoder::Done,
+            Ok(Stretch::Copy) => return Poll::Ready(Ok(false)),
+            Err(Broken::Source) => return Poll::Ready(Err(RelayError::Source)),
+            Err(Broken::Sink) => return Poll::Ready(Err(RelayError::Sink)),
+        }
+        Poll::Ready(Ok(true))
     }
 
     fn poll_source(
@@ -382,9 +451,12 @@ impl Relay {
     }
 
     /// Returns what is still held.
-    pub fn release(&mut self, buffers: &Buffers) {
+    pub fn release(&mut self, worker: &Worker) {
         if let Out::Bytes { outgoing, .. } = &mut self.out {
-            outgoing.release(buffers);
+            outgoing.release(&worker.buffers);
+        }
+        if let Some(splicing) = &mut self.splicing {
+            splicing.release(&worker.pipes);
         }
     }
 }
