@@ -229,7 +229,7 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
             .spec
             .slow_start()
             .map_or(slow_start::WHOLE, |ramp| slow_start::share(serving_for, ramp)),
-        serving_seconds: endpoint.live.is_available().then(|| serving_for.as_secs_f64()),
+        serving_seconds: endpoint.live.is_available().then_some(serving_for.as_secs_f64()),
         state: endpoint.live.state(),
         why,
         since: moment(since),

@@ -41,7 +41,7 @@ impl Streak {
         let Ok(before) = self.0.fetch_update(Relaxed, Relaxed, bump) else { return false };
         let count = ((before >> shift) & HALF) + 1;
         // The first report may have come when too many were out already.
-        most > 0 && count % u32::from(most) == 0
+        most > 0 && count.is_multiple_of(u32::from(most))
     }
 
     /// Of an endpoint that has just returned: the next fault ejects it again, the next success clears it.
