@@ -15,7 +15,7 @@ pub fn require(more: &[&'static str]) -> anyhow::Result<()> {
     let packages: Vec<_> = missing.iter().map(|program| package(program)).collect();
     anyhow::ensure!(
         missing.is_empty(),
-        "not installed: {}. On Debian: apt-get install {}",
+        "not on the path: {}. On Debian: apt-get install {}; its servers are in /usr/sbin",
         missing.join(", "),
         packages.join(" ")
     );
@@ -33,9 +33,7 @@ pub fn versions() -> BTreeMap<&'static str, String> {
 /// Some know no option that does nothing, so it is not run.
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Debian keeps servers where a user's path does not lead.
-    let folders = std::env::split_paths(&path);
-    folders.into_iter().any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 fn package(program: &str) -> &str {

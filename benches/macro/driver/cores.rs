@@ -9,8 +9,8 @@ pub const PROXY: usize = 0;
 /// The endpoint, the load generators and we.
 pub const LOAD: usize = 1;
 
-/// Two for each of 512 clients, and as many again, since HAProxy counts generously.
-const OPEN_FILES: u64 = 4096;
+/// What HAProxy asks for with the connections that it is allowed; the others open a tenth of it.
+const OPEN_FILES: u64 = 10_500;
 
 /// Leaves the proxy's core, with all that this thread starts from now on, and lets it open enough files.
 ///

@@ -6,8 +6,9 @@ use std::process::Command;
 use super::super::site::HOST;
 use super::{BACKLOG, NEVER, Setup, first_line};
 
-/// Clients; it counts the connections to the endpoint itself.
-const CONNECTIONS: u32 = 1500;
+/// Clients. Far more than come: it closes idle connections to the endpoint when a quarter of the files are open
+/// that it could need at most (tune.pool-high-fd-ratio), and 512 clients would have it do nothing else.
+const CONNECTIONS: u32 = 5000;
 
 pub fn command(setup: &Setup<'_>) -> anyhow::Result<Command> {
     let file = setup.folder.join("haproxy.cfg");

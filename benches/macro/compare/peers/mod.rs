@@ -143,8 +143,13 @@ pub fn build(contenders: &[Contender]) -> anyhow::Result<()> {
 
 /// Programs that the contenders need, whatever else is needed.
 pub fn programs(contenders: &[Contender]) -> Vec<&'static str> {
-    let haproxy = contenders.iter().any(|contender| contender.kind == Kind::Haproxy);
-    haproxy.then_some("haproxy").into_iter().collect()
+    let program = |contender: &Contender| match contender.kind {
+        Kind::Haproxy => Some("haproxy"),
+        // For a compression library that its crates bring along in C.
+        Kind::Pingora => Some("cmake"),
+        Kind::Nginx | Kind::Sluice => None,
+    };
+    contenders.iter().filter_map(program).collect()
 }
 
 /// Of all that Sluice is compared with.

@@ -1,4 +1,4 @@
-//! nginx: a keepalive pool to the endpoint, buffers that hold a 64 KiB body, bodies of requests passed on as they come.
+//! nginx: a keepalive pool to the endpoint, and buffers that hold a body of 64 KiB in either direction.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,10 +65,10 @@ fn configuration(setup: &Setup<'_>, module: Option<&Path>) -> String {
 http {{
   {log}
   server_tokens off; keepalive_requests 1000000000; keepalive_timeout {NEVER};
-  client_max_body_size 0; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  client_max_body_size 0; client_body_buffer_size 128k; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
-  proxy_buffers 16 32k; proxy_buffer_size 8k; proxy_max_temp_file_size 0; proxy_request_buffering off;
+  proxy_buffers 16 32k; proxy_buffer_size 8k; proxy_max_temp_file_size 0;
   ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:sessions:10m;
   upstream endpoint {{ server {endpoint}; keepalive {POOL}; keepalive_requests 1000000000; }}
   server {{ listen 127.0.0.1:{http} default_server backlog={BACKLOG}; return 404; }}
