@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch, VersionId,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
+    VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -54,6 +55,8 @@ pub struct AppSpec {
     pub https_only: bool,
     /// `None`: requests and responses pass as they are.
     pub filters: Option<Arc<Filters>>,
+    /// `None`: what its listeners ask for.
+    pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
     pub containment: Option<Arc<Containment>>,
 }
@@ -85,6 +88,7 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             filters: None,
+            limits: None,
             containment: None,
         }
     }

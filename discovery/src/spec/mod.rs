@@ -9,6 +9,7 @@ mod endpoint;
 pub mod filters;
 mod health;
 mod intern;
+mod limits;
 
 use std::path::Path;
 

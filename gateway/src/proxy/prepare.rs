@@ -3,19 +3,19 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
-use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request};
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::filter::{Changes, Step};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
-use crate::message::{FieldKind, Malformed, Method, NO_NAMES, RequestHead, http2, target};
+use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, Match, Upstream};
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
-    match RequestHead::parse(head) {
+    match RequestHead::parse_within(head, client.origin.listener.limits.head) {
         Ok(parsed) => route(client, &parsed, head, head.len(), started),
         Err(malformed) => Err(unread(client, malformed, head.len(), started)),
     }
@@ -28,7 +28,7 @@ pub fn prepare_http2<W>(
     has_body: bool,
     started: Instant,
 ) -> Result<Request, Box<Refusal>> {
-    match http2::read_request(head, has_body) {
+    match http2::read_request_within(head, has_body, client.origin.listener.limits.head) {
         Ok((bytes, parsed)) => route(client, &parsed, &bytes, bytes.len(), started),
         Err(malformed) => Err(unread(client, malformed, 0, started)),
     }
@@ -96,7 +96,10 @@ fn route<W>(
             return refuse(facts, reason, Some(app));
         }
     }
-    if let Some(reason) = lacks(&app, parsed, head) {
+    facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
+    let is_too_large = matches!(facts.framing, Framing::Length(length) if length > facts.body.max);
+    let too_large = is_too_large.then_some(Reason::BodyTooLarge);
+    if let Some(reason) = lacks(&app, parsed, head).or(too_large) {
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return refuse(facts, reason, Some(app));
     }
@@ -166,6 +169,7 @@ fn facts<W>(
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
         is_grpc,
         patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        body: BodyLimits::default(),
         head_bytes,
         id: worker.request_ids.next(),
         filtered: None,
