@@ -5,17 +5,22 @@
 //! request finds it.
 
 mod app;
+mod containment;
 mod endpoint;
+pub mod filters;
 mod health;
 mod host;
 mod id;
+mod limits;
 mod path;
 mod snapshot;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
+pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
+pub use limits::AppLimits;
 pub use path::{BadPath, PathMatch};
 pub use snapshot::{Rejection, Revision, Snapshot};

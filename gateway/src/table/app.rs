@@ -8,6 +8,7 @@ use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion,
 
 use super::live::{AppLive, EndpointLive};
 use crate::balance::SplitSchedule;
+use crate::filter::Filters;
 use crate::listener::tls::EndpointTls;
 use crate::metrics::ServiceMetrics;
 
@@ -36,6 +37,8 @@ pub struct CompiledApp {
     pub metrics: Arc<ServiceMetrics>,
     /// How endpoints are spoken to.
     pub upstream: Upstream,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
     /// Why the spec that its owner wrote is not in force on this gateway.
     pub rejection: Option<Arc<str>>,
 }
@@ -82,6 +85,11 @@ impl CompiledApp {
     /// Whether there can be a listener that both serve.
     pub fn shares_listener(&self, other: &Self) -> bool {
         self.spec.listeners.as_ref().is_none_or(|names| names.iter().any(|name| other.serves(name)))
+    }
+
+    pub fn endpoint(&self, key: &InstanceKey) -> Option<&Arc<PooledEndpoint>> {
+        let position = self.endpoints.binary_search_by(|endpoint| endpoint.key.cmp(key)).ok()?;
+        self.endpoints.get(position)
     }
 
     pub fn serves(&self, listener: &str) -> bool {
@@ -145,6 +153,11 @@ impl Spread {
 
     pub fn is_empty(&self) -> bool {
         self.pools.iter().all(|pool| pool.endpoints.is_empty())
+    }
+
+    /// The pool that holds an endpoint.
+    pub fn pool_of(&self, endpoint: u64) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.endpoints.iter().any(|other| other.live.id == endpoint))
     }
 }
 

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 use rustls::pki_types::ServerName;
-use topology::{App, AppId, Endpoint, HostPattern, InstanceKey, Protocol, Snapshot, VersionId};
+use topology::{App, AppId, Endpoint, HostPattern, Protocol, Snapshot, VersionId};
 
 use super::RoutingTable;
 use super::app::{CompiledApp, Manner, Pool, PooledEndpoint, Spread, Upstream};
 use super::hosts::HostRoutes;
 use super::live::{AppLive, fresh_id};
+use super::tally::Tally;
 use crate::balance::SplitSchedule;
+use crate::filter::{self, Compiling, Filters, Sources};
 use crate::listener::tls::{EndpointTls, UpstreamProfiles};
 use crate::metrics::ServiceMetrics;
 
@@ -25,6 +27,8 @@ pub struct Settings {
     pub shards: usize,
     /// What apps may name as their TLS.
     pub upstream_tls: Arc<UpstreamProfiles>,
+    /// What filters read.
+    pub sources: Arc<Sources>,
 }
 
 /// An app that differs, as it is now; `None`: gone.
@@ -85,6 +89,11 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
     let manner = Manner { tls: upstream.tls().cloned(), proxy_protocol: app.spec.proxy_protocol };
     let compile = |endpoint| compile_endpoint(&services, alike, &manner, endpoint);
     let endpoints: Vec<_> = app.endpoints.iter().map(compile).collect();
+    if app.spec.outliers().compares() {
+        for endpoint in &endpoints {
+            endpoint.live.tally.get_or_init(|| Tally::new(settings.shards));
+        }
+    }
     let is_udp = |endpoint: &&Arc<PooledEndpoint>| endpoint.protocol == Protocol::Udp;
     let datagrams: Vec<_> = endpoints.iter().filter(is_udp).cloned().collect();
     let former_udp = old.and_then(|old| old.udp.as_deref());
@@ -119,8 +128,21 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         ),
         services,
         upstream,
+        filters: filters(settings, old, app),
         rejection,
     }
+}
+
+/// Those of an app whose settings did not change go on as they are.
+fn filters(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Option<Arc<Filters>> {
+    let wanted = app.spec.filters.as_ref()?;
+    let former = old.and_then(|old| old.filters.as_ref());
+    if let Some(former) = former.filter(|former| former.are_of(wanted)) {
+        return Some(former.clone());
+    }
+    let former = former.map(|former| &**former);
+    let with = Compiling { app: &app.id, former, workers: settings.shards, sources: &settings.sources };
+    Some(Arc::new(filter::compile(wanted, with)))
 }
 
 /// The app as far as this gateway can serve it. One whose TLS it has no settings for keeps its last good
@@ -217,7 +239,7 @@ fn compile_endpoint(
     manner: &Manner,
     endpoint: &Endpoint,
 ) -> Arc<PooledEndpoint> {
-    let same = old.and_then(|old| find(old, &endpoint.key));
+    let same = old.and_then(|old| old.endpoint(&endpoint.key));
     let metrics = services
         .iter()
         .find(|service| service.version() == Some(&endpoint.key.version))
@@ -240,11 +262,6 @@ fn compile_endpoint(
         live: live.unwrap_or_default(),
         metrics: metrics.clone(),
     })
-}
-
-fn find<'a>(app: &'a CompiledApp, key: &InstanceKey) -> Option<&'a Arc<PooledEndpoint>> {
-    let position = app.endpoints.binary_search_by(|endpoint| endpoint.key.cmp(key)).ok()?;
-    app.endpoints.get(position)
 }
 
 fn spread(old: Option<&Spread>, app: &App, endpoints: Vec<Arc<PooledEndpoint>>) -> Spread {
