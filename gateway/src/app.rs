@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
 use vip::ServingSwitch;
 
-use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
+use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter, WorkerLog};
 use crate::admin::{self, AdminState};
-use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
+use crate::config::{Config, GatewayConfig, RegistryConfig};
 use crate::control::{Applied, Applier, on_transition};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
@@ -89,7 +89,7 @@ impl Gateway {
             Some(admin) => Some(admin::bind(admin.address).await?),
             None => None,
         };
-        let (log, format) = open_log(&config.gateway.access_log)?;
+        let log = open_log(&config.gateway)?;
         await_registry(registry.watch()).await;
         let registry_watch = registry.watch();
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
@@ -107,7 +107,7 @@ impl Gateway {
 
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
         listeners.commit(plan, config.gateway.drain_timeout).await?;
-        let workers = start_workers(&shared, &metrics, log.as_ref(), format, commands, max_connections)?;
+        let workers = start_workers(&shared, &metrics, log.as_ref(), commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
         let sources = Sources {
             shared: shared.clone(),
@@ -119,6 +119,7 @@ impl Gateway {
             probes,
             serving: serving.watch(),
             tls: tls.clone(),
+            access_log: log.as_ref().map(LogWriter::watch),
         };
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
@@ -166,13 +167,11 @@ fn start_workers(
     shared: &Arc<Shared>,
     metrics: &[Arc<WorkerMetrics>],
     log: Option<&LogWriter>,
-    format: Format,
     commands: Vec<UnboundedReceiver<Command>>,
     max_connections: usize,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let start = |(index, (commands, metrics)): (usize, (UnboundedReceiver<Command>, &Arc<WorkerMetrics>))| {
-        let log =
-            log.map_or_else(WorkerLog::off, |log| WorkerLog::new(format, log.sender(), metrics.clone()));
+        let log = log.map_or_else(WorkerLog::off, |log| log.worker(metrics.clone()));
         let seed = WorkerSeed {
             index,
             shared: shared.clone(),
@@ -220,19 +219,17 @@ async fn await_registry(mut state: watch::Receiver<State>) {
     }
 }
 
-fn open_log(config: &AccessLogConfig) -> anyhow::Result<(Option<LogWriter>, Format)> {
-    let format = match config.format {
-        AccessLogFormat::Json => Format::Json,
-        AccessLogFormat::Combined => Format::Combined,
+fn open_log(config: &GatewayConfig) -> anyhow::Result<Option<LogWriter>> {
+    let log = &config.access_log;
+    let Some(target) = log.target.clone() else { return Ok(None) };
+    let is_syslog = matches!(target, LogTarget::Syslog(_));
+    let plan = LogPlan {
+        target: target.clone(),
+        format: log.format,
+        backlog: log.buffer,
+        envelope: is_syslog.then(|| Envelope::new(log.facility, &config.id)),
     };
-    let target = match &config.target {
-        AccessLogTarget::Off => return Ok((None, format)),
-        AccessLogTarget::Stdout => LogTarget::Stdout,
-        AccessLogTarget::File(path) => LogTarget::File(path.clone()),
-    };
-    let log =
-        LogWriter::start(target.clone()).with_context(|| format!("cannot open the access log {target:?}"))?;
-    Ok((Some(log), format))
+    LogWriter::start(plan).map(Some).with_context(|| format!("cannot open the access log {target}"))
 }
 
 /// Lifts the soft limit of open files to the hard one; returns how many client connections fit, each

@@ -13,9 +13,7 @@ impl Gateway {
     pub async fn reload(&mut self, path: &Path) {
         self.files.reload();
         self.tls.reload();
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
+        self.reopen_log();
         let applied = match config::load(path) {
             Ok(wanted) => self.reconfigure(wanted).await,
             Err(mistakes) => Err(mistakes.into()),
@@ -23,6 +21,13 @@ impl Gateway {
         if let Err(error) = applied {
             tracing::error!("{} changes nothing:\n{error:#}", path.display());
             self.reloads.record_rejected();
+        }
+    }
+
+    /// SIGUSR1, and part of SIGHUP: who has moved the access log's file away wants another one.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
         }
     }
 

@@ -9,7 +9,9 @@ mod endpoint;
 mod health;
 mod host;
 mod id;
+mod log;
 mod path;
+mod sample;
 mod snapshot;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
@@ -17,5 +19,7 @@ pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
+pub use log::LogSettings;
 pub use path::{BadPath, PathMatch};
+pub use sample::Sample;
 pub use snapshot::{Rejection, Revision, Snapshot};

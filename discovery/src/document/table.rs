@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::mistake::Log;
 use super::nearest::suggestion;
 use super::node::{self, Field, Node, Value};
-use super::{parse_duration, show_duration};
+use super::{parse_duration, parse_size, show_duration, show_size};
 
 /// A table of a [`super::Document`]. Every getter returns `None` for an absent key and for one that it
 /// reported as a mistake, and remembers that the key is known; [`Table::finish`] reports the others.
@@ -82,6 +82,15 @@ impl<'d> Table<'d> {
         })
     }
 
+    /// A share of a whole: a number from 0 to 1.
+    pub fn fraction(&self, key: &'d str) -> Option<f64> {
+        self.typed(key, "a number from 0 to 1", |value| match value {
+            Value::Integer(whole @ (0 | 1)) => Some(*whole as f64),
+            Value::Number(number) if (0.0..=1.0).contains(number) => Some(*number),
+            _ => None,
+        })
+    }
+
     /// A duration such as `"5s"` within `range`.
     pub fn duration(&self, key: &'d str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let text = self.typed(key, "a duration such as \"300ms\" or \"5s\"", as_text)?;
@@ -89,6 +98,17 @@ impl<'d> Table<'d> {
             let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
             let out = || format!("{text:?} is out of range; write {least} to {most}");
             range.contains(&duration).then_some(duration).ok_or_else(out)
+        });
+        checked.map_err(|message| self.mistake(key, message)).ok()
+    }
+
+    /// A size such as `"100MiB"` within `range`.
+    pub fn size(&self, key: &'d str, range: RangeInclusive<u64>) -> Option<u64> {
+        let text = self.typed(key, "a size such as \"64KiB\" or \"100MiB\"", as_text)?;
+        let checked = parse_size(text).and_then(|size| {
+            let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+            let out = || format!("{text:?} is out of range; write {least} to {most}");
+            range.contains(&size).then_some(size).ok_or_else(out)
         });
         checked.map_err(|message| self.mistake(key, message)).ok()
     }

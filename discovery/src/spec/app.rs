@@ -7,6 +7,7 @@ use std::sync::Arc;
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
 use super::health::read_health;
+use super::log::read_log;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
@@ -39,6 +40,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
+    let log = read_log(table);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -53,6 +55,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         tls,
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
+        log,
     })
 }
 

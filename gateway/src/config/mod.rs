@@ -4,6 +4,7 @@
 //! line and key. Apps, routes and certificates change while the gateway runs and are no part of it; of
 //! what is, [`Config::take_up`] takes a part while it runs.
 
+mod access_log;
 mod changes;
 mod check;
 mod file;
@@ -22,6 +23,7 @@ use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
 
+use crate::access_log::{Format, LogTarget};
 use crate::listener::Transport;
 use crate::listener::proxy_protocol::Mode;
 
@@ -191,27 +193,16 @@ pub struct UpstreamTlsConfig {
 /// The line that every request leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLogConfig {
-    /// Default: [`AccessLogTarget::Stdout`]. Who runs a gateway for the first time wants to see what it
+    /// `None`: there is no log. Default: [`LogTarget::Stdout`]. Who runs a gateway for the first time wants to see what it
     /// does, containers collect standard output, and a log that nobody had asked to be off is missed
     /// only when it is too late.
-    pub target: AccessLogTarget,
-    /// Default: [`AccessLogFormat::Json`].
-    pub format: AccessLogFormat,
-}
-
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    Off,
-    Stdout,
-    File(PathBuf),
-}
-
-/// How lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    Json,
-    Combined,
+    pub target: Option<LogTarget>,
+    /// Default: [`Format::Json`].
+    pub format: Format,
+    /// Bytes that may wait for the target. Default: 16 MiB.
+    pub buffer: usize,
+    /// Of syslog (RFC 5424 section 6.2.1). Default: local0.
+    pub facility: u8,
 }
 
 /// The listener for operators.

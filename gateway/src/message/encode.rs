@@ -317,19 +317,8 @@ pub fn push_length(out: &mut Vec<u8>, length: u64) {
 }
 
 /// `write!` costs a formatter per number; heads have several.
-pub fn push_decimal(mut number: u64, out: &mut Vec<u8>) {
-    const MAX_DIGITS: usize = 20;
-    let mut digits = [0; MAX_DIGITS];
-    let mut at = MAX_DIGITS;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub fn push_decimal(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 pub fn push_ip(address: IpAddr, out: &mut Vec<u8>) {

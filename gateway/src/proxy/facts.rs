@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::timeouts;
+use crate::access_log::{Logging, is_plain};
 use crate::message::fields::list_items;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version};
 use crate::reason::Reason;
@@ -55,7 +56,9 @@ pub struct Facts {
     pub patience: Patience,
     pub head_bytes: usize,
     pub id: RequestId,
-    /// Only where there is an access log.
+    /// Whether it leaves a line in the access log.
+    pub logging: Logging,
+    /// Only where somebody will want to see it.
     pub log: Option<Box<LogFacts>>,
 }
 
@@ -76,6 +79,7 @@ impl Facts {
             patience: Patience::default(),
             head_bytes,
             id,
+            logging: Logging::Always,
             log: None,
         }
     }
@@ -180,6 +184,8 @@ pub enum After {
 #[derive(Debug)]
 pub struct LogFacts {
     text: Vec<u8>,
+    /// Whether no byte of it needs an escape.
+    pub is_plain: bool,
     method: usize,
     host: usize,
     target: usize,
@@ -207,7 +213,8 @@ impl LogFacts {
             push(value(FieldKind::XRequestId));
         }
         let client = trusts.and_then(|trusts| forwarded_client(request, head, trusts));
-        Self { text, method, host, target, agent, referer, client }
+        let is_plain = is_plain(&text);
+        Self { text, is_plain, method, host, target, agent, referer, client }
     }
 
     pub fn method(&self) -> &[u8] {

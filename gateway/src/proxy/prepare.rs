@@ -6,6 +6,7 @@ use super::client::{Client, Origin};
 use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
 use super::hops;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
+use crate::access_log::Logging;
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
 use crate::message::{FieldKind, Malformed, Method, RequestHead, http2, target};
@@ -50,15 +51,19 @@ fn route<W>(
     let path = path.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
     let hops = hops::left(parsed, head);
     let hops = hops.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
-    let facts = facts(client, parsed, head, head_bytes, started);
+    let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
+    let table = worker.table();
+    let found = table.find(&client.origin.listener.name, &host, &path);
+    let mut facts = facts(client, parsed, head, head_bytes, started);
+    facts.logging = worker.log.choose(found.app().and_then(|app| app.spec.log.as_deref()));
+    if facts.logging != Logging::Never {
+        facts.log = Some(log_facts(client, parsed, head));
+    }
     let refuse =
         |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
-    let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
     if is_misdirected(&client.origin, &host) {
         return refuse(facts, Reason::MisdirectedRequest, None);
     }
-    let table = worker.table();
-    let found = table.find(&client.origin.listener.name, &host, &path);
     if parsed.method == Method::Connect && !matches!(found, Match::App(app) if app.spec.connect) {
         // What follows may be meant for the tunnel.
         return refuse(Facts { keep_alive: false, ..facts }, Reason::MethodNotSupported, None);
@@ -123,7 +128,6 @@ fn facts<W>(
     started: Instant,
 ) -> Facts {
     let worker = &client.worker;
-    let trusts = |address| worker.shared.is_trusted(address);
     let is_grpc = is_grpc(parsed, head);
     Facts {
         started,
@@ -139,11 +143,15 @@ fn facts<W>(
         patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
         head_bytes,
         id: worker.request_ids.next(),
-        log: worker
-            .log
-            .is_on()
-            .then(|| Box::new(LogFacts::of(parsed, head, client.origin.is_trusted.then_some(&trusts)))),
+        logging: Logging::Never,
+        log: None,
     }
+}
+
+/// What would be gone with the head.
+fn log_facts<W>(client: &Client<W>, parsed: &RequestHead, head: &[u8]) -> Box<LogFacts> {
+    let trusts = |address| client.worker.shared.is_trusted(address);
+    Box::new(LogFacts::of(parsed, head, client.origin.is_trusted.then_some(&trusts)))
 }
 
 /// What endpoints are sent, in the versions that the app's endpoints speak.

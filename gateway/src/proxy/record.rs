@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::client::Client;
 use super::facts::{Facts, Outcome};
 use super::wire::Sent;
-use crate::access_log::Entry;
+use crate::access_log::{Ending, Entry};
 use crate::metrics::ServiceMetrics;
 use crate::reason::Reason;
 
@@ -26,20 +26,26 @@ pub fn refusal<W>(
     cells.request_seconds.record(ended - facts.started);
     cells.received_bytes.add(facts.head_bytes as u64);
     cells.sent_bytes.add(sent.bytes);
+    if !facts.logging.includes(Ending::is_failure(reason.status(), Some(reason))) {
+        return;
+    }
     worker.log.write(|| Entry {
         facts,
-        peer: client.origin.peer.ip(),
-        listener: &client.origin.listener.name,
-        status: reason.status(),
-        reason: Some(reason),
-        received_bytes: facts.head_bytes as u64,
-        sent_bytes: sent.bytes,
         body_bytes: sent.body,
-        seconds: (ended - facts.started).as_secs_f64(),
-        upstream_seconds: None,
-        app: app.map(|metrics| metrics.app().as_str()),
-        endpoint: None,
-        retries: 0,
+        ending: Ending {
+            at: ended,
+            client: client.origin.peer.ip(),
+            listener: &client.origin.listener.name,
+            status: reason.status(),
+            reason: Some(reason),
+            app: app.map(|metrics| metrics.app().as_str()),
+            endpoint: None,
+            received_bytes: facts.head_bytes as u64,
+            sent_bytes: sent.bytes,
+            took: ended - facts.started,
+            awaited: None,
+            retries: 0,
+        },
     });
 }
 
@@ -63,20 +69,27 @@ pub fn exchange<W>(client: &Client<W>, facts: &Facts, outcome: &Outcome) {
     }
     cells.received_bytes.add(outcome.received_bytes);
     cells.sent_bytes.add(outcome.sent_bytes);
+    // What the client saw, if it saw a status at all.
+    let status = if outcome.status > 0 { outcome.status } else { outcome.failure.map_or(0, Reason::status) };
+    if !facts.logging.includes(Ending::is_failure(status, outcome.failure)) {
+        return;
+    }
     worker.log.write(|| Entry {
         facts,
-        peer: client.origin.peer.ip(),
-        listener: &client.origin.listener.name,
-        // What the client saw, if it saw a status at all.
-        status: if outcome.status > 0 { outcome.status } else { outcome.failure.map_or(0, Reason::status) },
-        reason: outcome.failure,
-        received_bytes: outcome.received_bytes,
-        sent_bytes: outcome.sent_bytes,
         body_bytes: outcome.body_bytes,
-        seconds: (ended - facts.started).as_secs_f64(),
-        upstream_seconds: outcome.responded.map(|responded| (responded - outcome.attempted).as_secs_f64()),
-        app: Some(outcome.endpoint.metrics.app().as_str()),
-        endpoint: Some(&outcome.endpoint),
-        retries: outcome.retries,
+        ending: Ending {
+            at: ended,
+            client: client.origin.peer.ip(),
+            listener: &client.origin.listener.name,
+            status,
+            reason: outcome.failure,
+            app: Some(outcome.endpoint.metrics.app().as_str()),
+            endpoint: Some(&outcome.endpoint),
+            received_bytes: outcome.received_bytes,
+            sent_bytes: outcome.sent_bytes,
+            took: ended - facts.started,
+            awaited: outcome.responded.map(|responded| responded - outcome.attempted),
+            retries: outcome.retries,
+        },
     });
 }

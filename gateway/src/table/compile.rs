@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use imbl::ordmap::DiffItem;
 use rustls::pki_types::ServerName;
@@ -239,6 +239,7 @@ fn compile_endpoint(
         manner: manner.clone(),
         live: live.unwrap_or_default(),
         metrics: metrics.clone(),
+        log_fields: OnceLock::new(),
     })
 }
 

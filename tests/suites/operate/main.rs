@@ -5,6 +5,7 @@ mod admin;
 mod check;
 mod demo;
 mod listeners;
+mod log_targets;
 mod reload;
 mod shutdown;
 
