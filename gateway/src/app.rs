@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
 use vip::ServingSwitch;
 
-use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter, WorkerLog};
+use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
 use crate::admin::{self, AdminState};
 use crate::config::{Config, GatewayConfig, RegistryConfig};
 use crate::control::{Applied, Applier, Judge, on_transition};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
 use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
+use crate::observing::Observing;
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
@@ -100,7 +101,12 @@ impl Gateway {
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
-        let settings = Settings { base_domain, shards: workers, upstream_tls };
+        let settings = Settings {
+            base_domain,
+            shards: workers,
+            upstream_tls,
+            statistics: config.gateway.statistics.enabled,
+        };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
@@ -111,9 +117,10 @@ impl Gateway {
             tokio::spawn(judge.run(control.clone())),
         ];
 
+        let (observing, watched) = Observing::start(&config.gateway, log.as_ref(), &control, &mut tasks);
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
         listeners.commit(plan, config.gateway.drain_timeout).await?;
-        let workers = start_workers(&shared, &metrics, log.as_ref(), commands, max_connections)?;
+        let workers = start_workers(&shared, &metrics, &observing, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
         let sources = Sources {
             shared: shared.clone(),
@@ -126,6 +133,8 @@ impl Gateway {
             serving: serving.watch(),
             tls: tls.clone(),
             access_log: log.as_ref().map(LogWriter::watch),
+            statistics: watched.statistics,
+            tracing: watched.tracing,
         };
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
@@ -172,17 +181,16 @@ impl Gateway {
 fn start_workers(
     shared: &Arc<Shared>,
     metrics: &[Arc<WorkerMetrics>],
-    log: Option<&LogWriter>,
+    observing: &Observing<'_>,
     commands: Vec<UnboundedReceiver<Command>>,
     max_connections: usize,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let start = |(index, (commands, metrics)): (usize, (UnboundedReceiver<Command>, &Arc<WorkerMetrics>))| {
-        let log = log.map_or_else(WorkerLog::off, |log| log.worker(metrics.clone()));
         let seed = WorkerSeed {
             index,
             shared: shared.clone(),
             metrics: metrics.clone(),
-            log,
+            observers: observing.of_worker(metrics),
             commands,
             max_connections,
         };

@@ -54,6 +54,8 @@ pub struct AppSpec {
     pub https_only: bool,
     /// `None`: everything leaves a line in the access log.
     pub log: Option<Arc<LogSettings>>,
+    /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
+    pub statistics: Option<bool>,
     /// `None`: the defaults, which set no limits.
     pub containment: Option<Arc<Containment>>,
 }
@@ -85,6 +87,7 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             log: None,
+            statistics: None,
             containment: None,
         }
     }

@@ -9,6 +9,7 @@ mod endpoint;
 mod health;
 mod intern;
 mod log;
+mod statistics;
 
 use topology::{App, AppId, AppSpec, Endpoint, Protocol};
 

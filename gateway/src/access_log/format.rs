@@ -6,6 +6,7 @@ use super::entry::{Ending, Entry, StreamEntry};
 use super::stamp::Stamp;
 use super::text::{escape, push_seconds, push_text};
 use crate::message::encode::{push_decimal, push_ip};
+use crate::message::trace_context::write_hex;
 use crate::proxy::LogFacts;
 use crate::reason::Reason;
 
@@ -45,6 +46,11 @@ impl Entry<'_> {
         line.extend_from_slice(b",\"request_id\":\"");
         let given = text(LogFacts::given_id);
         push_text(if given.is_empty() { &facts.id } else { given }, is_plain, line);
+        if let Some(trace) = &facts.trace {
+            let mut digits = [0; 32];
+            write_hex(&trace.id, &mut digits);
+            push_all(line, b"\",\"trace\":\"", &digits);
+        }
         line.extend_from_slice(b"\",\"user_agent\":\"");
         push_text(text(LogFacts::agent), is_plain, line);
         line.extend_from_slice(b"\",\"referer\":\"");

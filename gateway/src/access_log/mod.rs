@@ -15,6 +15,7 @@ mod writer;
 pub use entry::{Ending, Entry, Logging, StreamEntry};
 pub use format::Format;
 pub use handover::Backlog;
+pub use stamp::Clock;
 pub use status::Status;
 pub use syslog::{DEFAULT_FACILITY, Envelope, FACILITIES};
 pub use target::{LogTarget, Rotation, StreamAddress, SyslogAddress};

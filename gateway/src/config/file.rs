@@ -11,6 +11,7 @@ use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
 use super::listener::read_listeners;
+use super::observing::{read_statistics, read_tracing};
 use super::registry::read_registry;
 use super::tls::read_upstream_tls;
 use super::values::{MAX_PATTERNS, socket_address};
@@ -52,6 +53,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let listeners = read_listeners(&table, base);
     let upstream_tls = read_upstream_tls(&table, base);
     let access_log = read_access_log(&table, base);
+    let statistics = read_statistics(&table);
+    let tracing = read_tracing(&table);
     let drain_delay = table.duration("drain_delay", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     let drain_timeout = table.duration("drain_timeout", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     table.finish();
@@ -63,6 +66,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         listeners,
         upstream_tls,
         access_log,
+        statistics,
+        tracing,
         drain_delay: drain_delay.unwrap_or_default(),
         drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
     })

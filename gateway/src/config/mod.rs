@@ -9,6 +9,7 @@ mod changes;
 mod check;
 mod file;
 mod listener;
+mod observing;
 mod registry;
 mod stream;
 mod tls;
@@ -22,10 +23,12 @@ use std::time::Duration;
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
+use topology::Sample;
 
 use crate::access_log::{Format, LogTarget};
 use crate::listener::Transport;
 use crate::listener::proxy_protocol::Mode;
+use crate::trace::Target;
 
 pub use check::check;
 pub use stream::{TcpConfig, UdpConfig};
@@ -72,6 +75,9 @@ pub struct GatewayConfig {
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
     pub access_log: AccessLogConfig,
+    pub statistics: StatisticsConfig,
+    /// `None`: what clients say of traces passes through.
+    pub tracing: Option<TracingConfig>,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.
     pub drain_delay: Duration,
@@ -203,6 +209,25 @@ pub struct AccessLogConfig {
     pub buffer: usize,
     /// Of syslog (RFC 5424 section 6.2.1). Default: local0.
     pub facility: u8,
+}
+
+/// Traffic by path and client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatisticsConfig {
+    /// Of apps that do not say. Default: no.
+    pub enabled: bool,
+    /// Bytes, of all apps together. Default: 64 MiB.
+    pub memory: usize,
+}
+
+/// Spans of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracingConfig {
+    pub target: Target,
+    /// Of the requests that no trusted caller has decided about. Default: 1 %.
+    pub sample: Sample,
+    /// Default: `sluice`.
+    pub service_name: String,
 }
 
 /// The listener for operators.

@@ -17,6 +17,7 @@ pub mod request;
 pub mod response;
 pub mod scan;
 pub mod target;
+pub mod trace_context;
 
 pub use fields::{Field, FieldKind, Fields, Span};
 pub use framing::{Framing, Version};

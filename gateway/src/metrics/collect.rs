@@ -22,7 +22,9 @@ use crate::access_log::LogWatch;
 use crate::control::Applied;
 use crate::listener::tls::TlsRegistry;
 use crate::reason::Reason;
+use crate::statistics::Store;
 use crate::table::RoutingTable;
+use crate::trace::ExportStatus;
 use crate::worker::Shared;
 
 /// Where the numbers come from.
@@ -39,6 +41,9 @@ pub struct Sources {
     pub tls: Arc<TlsRegistry>,
     /// `None`: there is no log.
     pub access_log: Option<LogWatch>,
+    pub statistics: Arc<Store>,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Arc<ExportStatus>>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,6 +71,10 @@ impl Exporter {
         super::tls::certificates(&self.0.tls, &mut families);
         if let Some(log) = &self.0.access_log {
             super::access_log::log(log, &self.0.workers, &mut families);
+        }
+        super::observers::statistics(&self.0.statistics, &self.0.workers, &mut families);
+        if let Some(status) = &self.0.tracing {
+            super::observers::tracing(status, &self.0.workers, &mut families);
         }
         services(&self.0.shared.unrouted, &table, &mut families);
         endpoints(&table, &mut families);

@@ -7,6 +7,7 @@ mod cells;
 mod collect;
 mod datagrams;
 mod families;
+mod observers;
 mod reloads;
 mod service;
 mod tls;

@@ -10,9 +10,11 @@ use smallvec::SmallVec;
 use super::timeouts;
 use crate::access_log::{Logging, is_plain};
 use crate::message::fields::list_items;
+use crate::message::trace_context::TRACEPARENT_BYTES;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
+use crate::trace::Trace;
 use crate::worker::TableHandle;
 use crate::worker::request_ids::RequestId;
 
@@ -33,6 +35,21 @@ pub struct Heads {
     pub http1: Vec<u8>,
     /// For endpoints that speak HTTP/2; absent where the app has none.
     pub http2: Option<Box<http::Request<()>>>,
+}
+
+impl Heads {
+    /// Names another span as the caller's. There is one such field, ours: what the client sent is not passed
+    /// on where requests are traced.
+    pub fn retrace(&mut self, traceparent: &[u8; TRACEPARENT_BYTES]) {
+        const START: &[u8] = b"\r\ntraceparent: ";
+        let field = memchr::memmem::find(&self.http1, START).map(|at| at + START.len());
+        if let Some(value) = field.and_then(|at| self.http1.get_mut(at..at + TRACEPARENT_BYTES)) {
+            value.copy_from_slice(traceparent);
+        }
+        if let (Some(head), Ok(value)) = (&mut self.http2, http::HeaderValue::from_bytes(traceparent)) {
+            head.headers_mut().insert("traceparent", value);
+        }
+    }
 }
 
 /// What is known of a request, whatever becomes of it.
@@ -58,6 +75,10 @@ pub struct Facts {
     pub id: RequestId,
     /// Whether it leaves a line in the access log.
     pub logging: Logging,
+    /// Whether the app's traffic is counted by path and client.
+    pub is_counted: bool,
+    /// Only where requests are traced.
+    pub trace: Option<Box<Trace>>,
     /// Only where somebody will want to see it.
     pub log: Option<Box<LogFacts>>,
 }
@@ -80,8 +101,15 @@ impl Facts {
             head_bytes,
             id,
             logging: Logging::Always,
+            is_counted: false,
+            trace: None,
             log: None,
         }
+    }
+
+    /// Whether anybody is told of it, beside the counters.
+    pub fn is_told(&self) -> bool {
+        self.logging != Logging::Never || self.is_counted || self.trace.is_some()
     }
 
     /// Whether bytes follow the head that somebody has to read.
@@ -267,4 +295,30 @@ fn forwarded_client(request: &RequestHead, head: &[u8], trusts: &dyn Fn(IpAddr) 
 fn parse_hop(item: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(item).ok()?;
     text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|hop| hop.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_attempt_names_another_span_in_both_versions() {
+        let (old, new) = ([b'1'; TRACEPARENT_BYTES], [b'2'; TRACEPARENT_BYTES]);
+        let head = [&b"GET / HTTP/1.1\r\na: traceparent: x\r\ntraceparent: "[..], &old, b"\r\nb: c\r\n\r\n"]
+            .concat();
+        let wanted =
+            [&b"GET / HTTP/1.1\r\na: traceparent: x\r\ntraceparent: "[..], &new, b"\r\nb: c\r\n\r\n"]
+                .concat();
+        let http2 = http::Request::builder().header("traceparent", "old").body(()).unwrap();
+        let mut heads = Heads { http1: head, http2: Some(Box::new(http2)) };
+        heads.retrace(&new);
+        assert_eq!(heads.http1, wanted);
+        assert_eq!(heads.http2.unwrap().headers()["traceparent"].as_bytes(), new);
+        // Nothing is there, or not all of it.
+        for head in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"x\r\ntraceparent: 1"] {
+            let mut heads = Heads { http1: head.to_vec(), http2: None };
+            heads.retrace(&new);
+            assert_eq!(heads.http1, head);
+        }
+    }
 }

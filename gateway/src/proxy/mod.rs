@@ -31,6 +31,7 @@ mod record;
 mod refuse;
 mod relay;
 mod secure;
+mod spans;
 pub mod tcp;
 pub mod timeouts;
 mod tunnel;

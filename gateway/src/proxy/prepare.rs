@@ -8,7 +8,7 @@ use super::hops;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use crate::access_log::Logging;
 use crate::listener::tls::ClientIdentity;
-use crate::message::encode::{self, Hop};
+use crate::message::encode::{self, Hop, TraceHop};
 use crate::message::{FieldKind, Malformed, Method, RequestHead, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, Match, Upstream};
@@ -55,10 +55,7 @@ fn route<W>(
     let table = worker.table();
     let found = table.find(&client.origin.listener.name, &host, &path);
     let mut facts = facts(client, parsed, head, head_bytes, started);
-    facts.logging = worker.log.choose(found.app().and_then(|app| app.spec.log.as_deref()));
-    if facts.logging != Logging::Never {
-        facts.log = Some(log_facts(client, parsed, head));
-    }
+    tell(client, parsed, head, found.app().map(|app| &**app), &mut facts);
     let refuse =
         |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
     if is_misdirected(&client.origin, &host) {
@@ -144,11 +141,32 @@ fn facts<W>(
         head_bytes,
         id: worker.request_ids.next(),
         logging: Logging::Never,
+        is_counted: false,
+        trace: None,
         log: None,
     }
 }
 
-/// What would be gone with the head.
+/// Who will be told of the request, and what would be gone with the head by then.
+fn tell<W>(
+    client: &Client<W>,
+    parsed: &RequestHead,
+    head: &[u8],
+    app: Option<&CompiledApp>,
+    facts: &mut Facts,
+) {
+    let worker = &client.worker;
+    facts.logging = worker.log.choose(app.and_then(|app| app.spec.log.as_deref()));
+    facts.is_counted = app.is_some_and(|app| app.is_counted);
+    if let Some(tracing) = &worker.tracing {
+        facts.trace = Some(tracing.begin(parsed, head, client.origin.is_trusted));
+    }
+    let is_traced = facts.trace.as_ref().is_some_and(|trace| trace.is_sampled);
+    if facts.logging != Logging::Never || facts.is_counted || is_traced {
+        facts.log = Some(log_facts(client, parsed, head));
+    }
+}
+
 fn log_facts<W>(client: &Client<W>, parsed: &RequestHead, head: &[u8]) -> Box<LogFacts> {
     let trusts = |address| client.worker.shared.is_trusted(address);
     Box::new(LogFacts::of(parsed, head, client.origin.is_trusted.then_some(&trusts)))
@@ -171,6 +189,10 @@ fn heads<W>(
         pseudonym: &client.worker.shared.pseudonym,
         request_id: std::str::from_utf8(&facts.id).expect("hexadecimal digits"),
         identity: client.origin.identity.as_ref().map(ClientIdentity::lines),
+        trace: facts
+            .trace
+            .as_deref()
+            .map(|trace| TraceHop { traceparent: trace.traceparent(), keeps_state: trace.keeps_state }),
     };
     let mut heads = Heads::default();
     if app.speaks_http1 {

@@ -34,6 +34,8 @@ pub struct CompiledApp {
     pub services: Vec<Arc<ServiceMetrics>>,
     /// Of requests that never came to a version.
     pub metrics: Arc<ServiceMetrics>,
+    /// Whether its traffic is counted by path and client.
+    pub is_counted: bool,
     /// How endpoints are spoken to.
     pub upstream: Upstream,
     /// Why the spec that its owner wrote is not in force on this gateway.

@@ -26,6 +26,8 @@ pub struct Settings {
     pub shards: usize,
     /// What apps may name as their TLS.
     pub upstream_tls: Arc<UpstreamProfiles>,
+    /// Whether the traffic of apps that do not say is counted by path and client.
+    pub statistics: bool,
 }
 
 /// An app that differs, as it is now; `None`: gone.
@@ -124,6 +126,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
             |old| old.metrics.clone(),
         ),
         services,
+        is_counted: app.spec.statistics.unwrap_or(settings.statistics),
         upstream,
         rejection,
     }

@@ -8,6 +8,8 @@ mod listeners;
 mod log_targets;
 mod reload;
 mod shutdown;
+mod tracing;
+mod traffic;
 
 use std::path::Path;
 
