@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings, Outliers, PathMatch,
-    VersionId,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings, Outliers,
+    PathMatch, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -54,6 +54,8 @@ pub struct AppSpec {
     pub https_only: bool,
     /// `None`: everything leaves a line in the access log.
     pub log: Option<Arc<LogSettings>>,
+    /// `None`: what its listeners ask for.
+    pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
     pub containment: Option<Arc<Containment>>,
 }
@@ -85,6 +87,7 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             log: None,
+            limits: None,
             containment: None,
         }
     }
