@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings, Outliers, PathMatch,
-    VersionId,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings, Outliers,
+    PathMatch, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -56,6 +56,8 @@ pub struct AppSpec {
     pub log: Option<Arc<LogSettings>>,
     /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
     pub statistics: Option<bool>,
+    /// `None`: what its listeners ask for.
+    pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
     pub containment: Option<Arc<Containment>>,
 }
@@ -88,6 +90,7 @@ impl AppSpec {
             https_only: false,
             log: None,
             statistics: None,
+            limits: None,
             containment: None,
         }
     }

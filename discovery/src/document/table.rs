@@ -115,13 +115,13 @@ impl<'d> Table<'d> {
         checked.map_err(|message| self.mistake(key, message)).ok()
     }
 
-    /// A size such as `"100MiB"` within `range`.
+    /// A size such as `"10MiB"`, in bytes, within `range`.
     pub fn size(&self, key: &'d str, range: RangeInclusive<u64>) -> Option<u64> {
-        let text = self.typed(key, "a size such as \"64KiB\" or \"100MiB\"", as_text)?;
-        let checked = parse_size(text).and_then(|size| {
+        let text = self.typed(key, "a size such as \"64KiB\" or \"10MiB\"", as_text)?;
+        let checked = parse_size(text).and_then(|bytes| {
             let (least, most) = (show_size(*range.start()), show_size(*range.end()));
             let out = || format!("{text:?} is out of range; write {least} to {most}");
-            range.contains(&size).then_some(size).ok_or_else(out)
+            range.contains(&bytes).then_some(bytes).ok_or_else(out)
         });
         checked.map_err(|message| self.mistake(key, message)).ok()
     }

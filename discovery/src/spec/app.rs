@@ -8,6 +8,7 @@ use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, S
 
 use super::containment::read_containment;
 use super::health::read_health;
+use super::limits::read_limits;
 use super::log::read_log;
 use super::statistics::read_statistics;
 use crate::document::Table;
@@ -44,6 +45,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let https_only = table.boolean("https_only");
     let log = read_log(table);
     let statistics = read_statistics(table);
+    let limits = read_limits(table);
     let containment = read_containment(table);
     Some(AppSpec {
         hosts,
@@ -61,6 +63,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         https_only: https_only.unwrap_or_default(),
         log,
         statistics,
+        limits,
         containment,
     })
 }

@@ -8,6 +8,7 @@ mod containment;
 mod endpoint;
 mod health;
 mod intern;
+mod limits;
 mod log;
 mod statistics;
 

@@ -8,6 +8,7 @@ mod access_log;
 mod changes;
 mod check;
 mod file;
+mod limits;
 mod listener;
 mod observing;
 mod registry;
@@ -26,8 +27,8 @@ use rustls::pki_types::ServerName;
 use topology::Sample;
 
 use crate::access_log::{Format, LogTarget};
-use crate::listener::Transport;
 use crate::listener::proxy_protocol::Mode;
+use crate::listener::{Limits, Transport};
 use crate::trace::Target;
 
 pub use check::check;
@@ -93,6 +94,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// Default: off.
     pub proxy_protocol: Mode,
+    /// What `[gateway.limits]` says, where the listener says nothing of its own.
+    pub limits: Arc<Limits>,
     pub protocol: ListenerProtocol,
 }
 

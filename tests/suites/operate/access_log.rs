@@ -160,7 +160,6 @@ fn an_app_says_what_it_logs_and_changes_its_mind_while_it_runs() {
         ("log = { sample = 0 }", "failures", [false, true]),
         ("log = { sample = 0.0, errors = false }", "none", [false, false]),
         ("log = { sample = 1 }", "all", [true, true]),
-        ("log = { enabled = true }", "default", [true, true]),
     ] {
         let before = revision();
         gateway.put_app(&quiet(log));
