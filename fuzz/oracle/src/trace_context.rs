@@ -35,7 +35,8 @@ type Read = ([u8; 16], [u8; 8], bool);
 
 /// Section 3.2 of the Recommendation, field by field.
 fn again(value: &[u8]) -> Option<Read> {
-    let text = std::str::from_utf8(value).ok()?;
+    // What follows a later version's flags may be any bytes.
+    let text = String::from_utf8_lossy(value);
     let parts: Vec<&str> = text.splitn(5, '-').collect();
     let [version, trace, span, flags, more @ ..] = &parts[..] else { return None };
     let is_hex = |part: &str, length: usize| {
@@ -57,13 +58,14 @@ fn again(value: &[u8]) -> Option<Read> {
 }
 
 fn states(lines: &[&[u8]]) {
-    let fields: Vec<u8> = lines.iter().flat_map(|line| [b"tracestate: ", *line, b"\r\n"].concat()).collect();
-    let head = [b"GET / HTTP/1.1\r\nHost: a\r\n", &fields[..], b"\r\n"].concat();
+    let fields: Vec<u8> =
+        lines.iter().flat_map(|line| [&b"tracestate: "[..], line, b"\r\n"].concat()).collect();
+    let head = [&b"GET / HTTP/1.1\r\nHost: a\r\n"[..], &fields, b"\r\n"].concat();
     let Ok(parsed) = RequestHead::parse(&head) else { return };
     if !has_valid_state(&parsed, &head) {
         return;
     }
-    let all = lines.join(&b','.to_owned());
+    let all = lines.join(&b',');
     let members: Vec<&[u8]> =
         all.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).collect();
     assert!(members.len() <= 32, "{}", shown(&all));

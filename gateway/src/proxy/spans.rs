@@ -19,7 +19,7 @@ pub fn finish<W>(client: &Client<W>, facts: &Facts, ending: &Ending<'_>) {
     let trace = facts.trace.as_deref().filter(|trace| trace.is_sampled);
     let (Some(tracing), Some(trace)) = (&client.worker.tracing, trace) else { return };
     let log = facts.log.as_deref();
-    let text = |part: fn(&LogFacts) -> &[u8]| log.map_or(&[][..], part).into();
+    let text = |part: fn(&LogFacts) -> &[u8]| -> Box<[u8]> { log.map_or(&[][..], part).into() };
     let since = |instant: std::time::Instant| instant.saturating_duration_since(facts.started);
     let attempts = trace.attempts.take().into_iter().map(|attempt| {
         let (after, took) = (since(attempt.began), attempt.ended - attempt.began);
