@@ -21,7 +21,7 @@ impl Sample {
 
     /// Whether what has drawn `number`, evenly spread over all values of its type, is among those taken.
     pub fn takes(self, number: u64) -> bool {
-        (number >> 32) * u64::from(Self::WHOLE) >> 32 < u64::from(self.0)
+        ((number >> 32) * u64::from(Self::WHOLE)) >> 32 < u64::from(self.0)
     }
 }
 
