@@ -20,6 +20,7 @@ const HOP: Hop<'static> = Hop {
     request_id: "0123456789abcdef0123456789abcdef",
     identity: None,
     trace: None,
+    edits: None,
 };
 
 pub fn measure(criterion: &mut Criterion) {

@@ -13,6 +13,7 @@ impl Gateway {
     pub async fn reload(&mut self, path: &Path) {
         self.files.reload();
         self.tls.reload();
+        self.filter_sources.refresh();
         self.reopen_log();
         let applied = match config::load(path) {
             Ok(wanted) => self.reconfigure(wanted).await,

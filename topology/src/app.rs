@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::filters::Filters;
 use crate::{
     AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings, Outliers,
     PathMatch, VersionId,
@@ -56,6 +57,8 @@ pub struct AppSpec {
     pub log: Option<Arc<LogSettings>>,
     /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
     pub statistics: Option<bool>,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
     /// `None`: what its listeners ask for.
     pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
@@ -90,6 +93,7 @@ impl AppSpec {
             https_only: false,
             log: None,
             statistics: None,
+            filters: None,
             limits: None,
             containment: None,
         }

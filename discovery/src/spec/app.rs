@@ -7,6 +7,7 @@ use std::sync::Arc;
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
 use super::containment::read_containment;
+use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::limits::read_limits;
 use super::log::read_log;
@@ -28,7 +29,7 @@ const MAX_UPGRADES: usize = 16;
 const MAX_PROFILE_NAME_BYTES: usize = 64;
 
 /// `None` when a mistake was reported that leaves no spec to return.
-pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
+pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> {
     let hosts = table.list("hosts", MAX_HOSTS, HostPattern::parse).map(distinct).unwrap_or_default();
     let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
@@ -45,6 +46,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let https_only = table.boolean("https_only");
     let log = read_log(table);
     let statistics = read_statistics(table);
+    let filters = read_filters(table, place);
     let limits = read_limits(table);
     let containment = read_containment(table);
     Some(AppSpec {
@@ -63,6 +65,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         https_only: https_only.unwrap_or_default(),
         log,
         statistics,
+        filters,
         limits,
         containment,
     })

@@ -33,6 +33,7 @@ pub fn request(request: &Request, is_trusted: bool) {
         request_id: "0123456789abcdef",
         identity: None,
         trace: None,
+        edits: None,
     };
     let mut bytes = Vec::new();
     encode::request(parsed, head, &hop, &mut bytes);
@@ -158,11 +159,11 @@ pub fn response(response: &Response, method: Method) {
         let delimiting = encode::response(
             &response.parsed,
             &response.head,
-            Downstream { version, keep_alive, hsts: None },
+            Downstream { version, keep_alive, hsts: None, edits: None },
             &mut bytes,
         );
         push_body(&response.body, delimiting == Delimiting::Chunked, &mut bytes);
-        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None });
+        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None, edits: None });
     }
 }
 

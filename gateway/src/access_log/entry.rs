@@ -48,10 +48,12 @@ pub struct Ending<'a> {
 impl Ending<'_> {
     /// From here on a status says that something is wrong that is not the client's doing.
     const FAILURES: u16 = 500;
+    /// From here on the reason for an answer of our own is one why something was not done.
+    const REFUSALS: u16 = 400;
 
     /// Whether somebody will want to know: the gateway had to give up, or the endpoint had.
     pub fn is_failure(status: u16, reason: Option<Reason>) -> bool {
-        status >= Self::FAILURES || reason.is_some_and(|reason| reason != Reason::HttpsRequired)
+        status >= Self::FAILURES || reason.is_some_and(|reason| reason.status() >= Self::REFUSALS)
     }
 }
 

@@ -19,6 +19,7 @@ impl Config {
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
+            rate_limits,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -29,6 +30,7 @@ impl Config {
             ("gateway.statistics", *statistics != wanted.gateway.statistics),
             ("gateway.tracing", *tracing != wanted.gateway.tracing),
             ("gateway.upstream_tls", *upstream_tls != wanted.gateway.upstream_tls),
+            ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use discovery::document::Table;
 use discovery::file::FilePattern;
+use discovery::spec::filters::read_rate_limits;
 use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
@@ -56,6 +57,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         table.table("limits").map_or_else(Limits::default, |table| read_limits(table, &Limits::default()));
     let listeners = read_listeners(&table, base, &limits);
     let upstream_tls = read_upstream_tls(&table, base);
+    let rate_limits = read_rate_limits(&table, "rate_limits", true);
     let access_log = read_access_log(&table, base);
     let statistics = read_statistics(&table);
     let tracing = read_tracing(&table);
@@ -69,6 +71,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         trusted_proxies,
         listeners,
         upstream_tls,
+        rate_limits,
         access_log,
         statistics,
         tracing,

@@ -25,6 +25,7 @@ use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
 use topology::Sample;
+use topology::filters::RateLimit;
 
 use crate::access_log::{Format, LogTarget};
 use crate::listener::proxy_protocol::Mode;
@@ -75,6 +76,8 @@ pub struct GatewayConfig {
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
+    /// Of all requests together. Default: none.
+    pub rate_limits: Vec<RateLimit>,
     pub access_log: AccessLogConfig,
     pub statistics: StatisticsConfig,
     /// `None`: what clients say of traces passes through.

@@ -8,6 +8,7 @@ mod collect;
 mod connections;
 mod datagrams;
 mod families;
+mod filters;
 mod observers;
 mod reloads;
 mod service;

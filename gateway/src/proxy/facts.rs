@@ -1,19 +1,18 @@
 //! What is known of a request at each stage of its way.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
 use topology::AppLimits;
 
 use super::timeouts;
 use crate::access_log::{Logging, is_plain};
+use crate::filter::Filtered;
 use crate::listener::Limits;
-use crate::message::fields::list_items;
 use crate::message::trace_context::TRACEPARENT_BYTES;
-use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version};
+use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version, forwarded};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
 use crate::trace::Trace;
@@ -76,6 +75,8 @@ pub struct Facts {
     pub body: BodyLimits,
     pub head_bytes: usize,
     pub id: RequestId,
+    /// What filters change in its response; only where there are any.
+    pub filtered: Option<Box<Filtered>>,
     /// Whether it leaves a line in the access log.
     pub logging: Logging,
     /// Whether the app's traffic is counted by path and client.
@@ -107,6 +108,7 @@ impl Facts {
             logging: Logging::Always,
             is_counted: false,
             trace: None,
+            filtered: None,
             log: None,
         }
     }
@@ -114,6 +116,11 @@ impl Facts {
     /// Whether anybody is told of it, beside the counters.
     pub fn is_told(&self) -> bool {
         self.logging != Logging::Never || self.is_counted || self.trace.is_some()
+    }
+
+    /// The status of an answer of our own.
+    pub fn status_of(&self, reason: Reason) -> u16 {
+        self.filtered.as_ref().and_then(|filtered| filtered.status()).unwrap_or(reason.status())
     }
 
     /// Whether bytes follow the head that somebody has to read.
@@ -272,7 +279,7 @@ impl LogFacts {
         if trusts.is_some() {
             push(value(FieldKind::XRequestId));
         }
-        let client = trusts.and_then(|trusts| forwarded_client(request, head, trusts));
+        let client = trusts.and_then(|trusts| forwarded::client(request, head, trusts));
         let is_plain = is_plain(&text);
         Self { text, is_plain, method, host, target, agent, referer, client }
     }
@@ -305,29 +312,6 @@ impl LogFacts {
 
 /// Method, host, a usual path and a browser's user agent.
 const LOG_BYTES: usize = 256;
-
-/// X-Forwarded-For from the end: the first address that is no trusted proxy's.
-fn forwarded_client(request: &RequestHead, head: &[u8], trusts: &dyn Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let fields: SmallVec<[_; 2]> = request.fields.all(FieldKind::XForwardedFor).collect();
-    let mut furthest = None;
-    for field in fields.iter().rev() {
-        let items: SmallVec<[&[u8]; 8]> = list_items(field.value.within(head)).collect();
-        for item in items.iter().rev() {
-            let Some(address) = parse_hop(item) else { return furthest };
-            furthest = Some(address);
-            if !trusts(address) {
-                return furthest;
-            }
-        }
-    }
-    furthest
-}
-
-/// An address, with or without a port.
-fn parse_hop(item: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(item).ok()?;
-    text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|hop| hop.ip()))
-}
 
 #[cfg(test)]
 mod tests {

@@ -35,7 +35,7 @@ pub fn refusal<W>(
         at: ended,
         client: client.origin.peer.ip(),
         listener: &client.origin.listener.name,
-        status: reason.status(),
+        status: facts.status_of(reason),
         reason: Some(reason),
         app: app.map(|metrics| metrics.app().as_str()),
         endpoint: None,
