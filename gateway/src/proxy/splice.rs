@@ -337,7 +337,7 @@ mod tests {
         let (mut sender, source) = pair().await;
         let (sink, receiver) = pair().await;
         // Unread bytes make the close a reset.
-        (&sink).try_write(b"unread").unwrap();
+        sink.try_write(b"unread").unwrap();
         receiver.readable().await.unwrap();
         drop(receiver);
         let sending = tokio::spawn(async move { sender.write_all(&pattern(LENGTH)).await });
