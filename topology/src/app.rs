@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{AppId, Endpoint, HealthSettings, HostPattern, InstanceKey, PathMatch, VersionId};
+use crate::{
+    AppId, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, PathMatch, Retries, Timeouts, VersionId,
+};
 
 /// How requests are spread over the endpoints of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +50,11 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    pub timeouts: Option<Arc<Timeouts>>,
+    /// `None`: [`Retries::DEFAULT`].
+    pub retries: Option<Arc<Retries>>,
+    /// `None`: every request goes to one endpoint at a time.
+    pub hedge: Option<Arc<Hedge>>,
 }
 
 /// How endpoints are spoken to.
@@ -76,7 +83,14 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            timeouts: None,
+            retries: None,
+            hedge: None,
         }
+    }
+
+    pub fn retries(&self) -> &Retries {
+        self.retries.as_deref().unwrap_or(&Retries::DEFAULT)
     }
 }
 

@@ -7,15 +7,21 @@
 mod app;
 mod endpoint;
 mod health;
+mod hedge;
 mod host;
 mod id;
 mod path;
+mod retries;
 mod snapshot;
+mod timeouts;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
+pub use hedge::Hedge;
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
 pub use path::{BadPath, PathMatch};
+pub use retries::{Backoff, Retries, RetryAllowance, RetryCause, RetryCauses};
 pub use snapshot::{Rejection, Revision, Snapshot};
+pub use timeouts::Timeouts;

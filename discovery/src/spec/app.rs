@@ -7,6 +7,8 @@ use std::sync::Arc;
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
 use super::health::read_health;
+use super::retries::{read_hedge, read_retries};
+use super::timeouts::read_timeouts;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
@@ -39,6 +41,9 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
+    let timeouts = read_timeouts(table);
+    let retries = read_retries(table);
+    let hedge = read_hedge(table);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -53,6 +58,9 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         tls,
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
+        timeouts: timeouts.map(Arc::new),
+        retries: retries.map(Arc::new),
+        hedge: hedge.map(Arc::new),
     })
 }
 

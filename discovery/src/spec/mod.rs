@@ -7,6 +7,8 @@ mod app;
 mod endpoint;
 mod health;
 mod intern;
+mod retries;
+mod timeouts;
 
 use topology::{App, AppId, AppSpec, Endpoint, Protocol};
 

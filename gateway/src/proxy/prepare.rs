@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
-use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::facts::{Facts, Heads, LogFacts, Refusal, Request};
 use super::hops;
+use super::patience::Patience;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
@@ -50,7 +51,7 @@ fn route<W>(
     let path = path.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
     let hops = hops::left(parsed, head);
     let hops = hops.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
-    let facts = facts(client, parsed, head, head_bytes, started);
+    let mut facts = facts(client, parsed, head, head_bytes, started);
     let refuse =
         |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
     let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
@@ -79,6 +80,10 @@ fn route<W>(
     if let Err((reason, location)) = admit(&client.origin, &app, parsed, head, (&host, &path)) {
         return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
     }
+    facts.patience = match app.spec.timeouts.as_deref() {
+        said if facts.is_grpc => Patience::of_grpc(said, grpc_deadline(parsed, head)),
+        said => Patience::of(said),
+    };
     let heads = heads(client, &app, parsed, head, &facts, hops);
     Ok(Request { table, app, heads, facts })
 }
@@ -124,7 +129,6 @@ fn facts<W>(
 ) -> Facts {
     let worker = &client.worker;
     let trusts = |address| worker.shared.is_trusted(address);
-    let is_grpc = is_grpc(parsed, head);
     Facts {
         started,
         method: parsed.method,
@@ -135,8 +139,8 @@ fn facts<W>(
         expects_continue: parsed.expects_continue,
         upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
-        is_grpc,
-        patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        is_grpc: is_grpc(parsed, head),
+        patience: Patience::DEFAULT,
         head_bytes,
         id: worker.request_ids.next(),
         log: worker

@@ -95,6 +95,7 @@ fn maintain(worker: &Worker, now: u32) {
     drop(worker.table());
     if is_sweep {
         worker.upstreams.sweep();
+        worker.http2_upstreams.sweep();
         worker.rotations.sweep();
         worker.pipes.sweep();
     }

@@ -18,13 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
-pub use deadlines::{Deadline, Deadlines, TICK};
+pub use deadlines::{Deadline, Deadlines, Limit, TICK, Ticks};
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
+pub use retries::RetryBudget;
+pub use rotations::NoOther;
 use rotations::Rotations;
 use tokio_util::sync::CancellationToken;
 use upstreams::UpstreamPool;
