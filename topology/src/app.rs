@@ -1,9 +1,11 @@
 //! An app: what its owner asked for, and the endpoints that run it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{
-    AppId, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, PathMatch, Retries, Timeouts, VersionId,
+    AppId, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, Outliers, PathMatch,
+    Retries, Timeouts, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -55,6 +57,8 @@ pub struct AppSpec {
     pub retries: Option<Arc<Retries>>,
     /// `None`: every request goes to one endpoint at a time.
     pub hedge: Option<Arc<Hedge>>,
+    /// `None`: the defaults, which set no limits.
+    pub containment: Option<Arc<Containment>>,
 }
 
 /// How endpoints are spoken to.
@@ -86,11 +90,22 @@ impl AppSpec {
             timeouts: None,
             retries: None,
             hedge: None,
+            containment: None,
         }
     }
 
     pub fn retries(&self) -> &Retries {
         self.retries.as_deref().unwrap_or(&Retries::DEFAULT)
+    }
+
+    /// How outliers are found.
+    pub fn outliers(&self) -> Outliers {
+        self.containment.as_ref().map_or_else(Outliers::default, |containment| containment.outliers)
+    }
+
+    /// See [`Containment::slow_start`].
+    pub fn slow_start(&self) -> Option<Duration> {
+        self.containment.as_ref()?.slow_start
     }
 }
 

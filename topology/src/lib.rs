@@ -5,6 +5,7 @@
 //! request finds it.
 
 mod app;
+mod containment;
 mod endpoint;
 mod health;
 mod hedge;
@@ -16,6 +17,7 @@ mod snapshot;
 mod timeouts;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
+pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use hedge::Hedge;

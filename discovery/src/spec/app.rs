@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
+use super::containment::read_containment;
 use super::health::read_health;
 use super::retries::{read_hedge, read_retries};
 use super::timeouts::read_timeouts;
@@ -44,6 +45,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let timeouts = read_timeouts(table);
     let retries = read_retries(table);
     let hedge = read_hedge(table);
+    let containment = read_containment(table);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -61,6 +63,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         timeouts: timeouts.map(Arc::new),
         retries: retries.map(Arc::new),
         hedge: hedge.map(Arc::new),
+        containment,
     })
 }
 

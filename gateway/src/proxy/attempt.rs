@@ -174,7 +174,6 @@ impl<'a, W: Wire> Attempt<'a, W> {
     /// Lets a response go, since another endpoint is asked for a better one. Its connection is kept where
     /// nothing of it is left to be read.
     pub fn discard(&mut self, answered: Answered) {
-        self.outcome.status = 0;
         let Some((head, length)) = answered.head else { return };
         let buffer = self.received.take();
         let arrived = buffer.as_ref().map_or(0, |buffer| (buffer.filled().len() - length) as u64);

@@ -53,6 +53,7 @@ async fn serve<W: Wire>(
             Ok(answered) if next.is_none() => {
                 let after = attempt.answer(answered).await;
                 let outcome = attempt.into_outcome();
+                route.observe(&outcome);
                 record::exchange(client, facts, &outcome);
                 return after;
             }
@@ -64,12 +65,8 @@ async fn serve<W: Wire>(
         };
         let (unsent, mut outcome) = attempt.into_parts();
         heads = unsent;
-        if let Some(failure) = &failure {
-            outcome.failure = Some(failure.reason);
-            if matches!(failure.reason, Reason::ConnectFailed | Reason::ConnectTimeout) {
-                client.worker.rotations.suspect(outcome.endpoint.live.id);
-            }
-        }
+        outcome.failure = failure.as_ref().map(|failure| failure.reason);
+        route.observe(&outcome);
         let Some(next) = next else {
             if failure.is_some_and(|failure| failure.is_untouched) && client.wire.decline() {
                 record::exchange(client, facts, &outcome);
@@ -80,7 +77,7 @@ async fn serve<W: Wire>(
         if let Some(time) = route.backoff()
             && let Err(reason) = Box::pin(pause(client, time)).await
         {
-            outcome.failure = Some(reason);
+            (outcome.failure, outcome.status) = (Some(reason), 0);
             return fail(client, facts, outcome).await;
         }
         endpoint = next;

@@ -32,11 +32,24 @@ pub struct Hedging {
     heads: Heads,
 }
 
-/// Who answered, or how both failed.
-enum First {
-    /// The first endpoint's attempt has ended; the second one's had failed, or is still under way.
-    Own(Result<Answered, Failure>, HedgeResult),
+/// How a race ended.
+struct Raced {
+    winner: Winner,
+    loser: Loser,
+}
+
+enum Winner {
+    /// The first endpoint's attempt; where both have failed, too.
+    Own(Result<Answered, Failure>),
     Other(Answered),
+}
+
+/// What became of the one that does not count.
+enum Loser {
+    /// It was still under way.
+    Cancelled,
+    /// `None`: its endpoint said so itself.
+    Failed(Option<Reason>),
 }
 
 impl Hedging {
@@ -61,7 +74,7 @@ impl Hedging {
         attempt.heard = Some(heard.clone());
         let mut stand_in;
         let mut other;
-        let first = {
+        let raced = {
             let mut own = pin!(attempt.ask());
             let mut delay = pin!(tokio::time::sleep(self.after));
             let early = poll_fn(|context| match own.as_mut().poll(context) {
@@ -81,14 +94,19 @@ impl Hedging {
             race(own, other.ask(), &heard).await
         };
         attempt.heard = None;
-        let (asked, result) = match first {
-            First::Own(asked, result) => (asked, result),
-            First::Other(answered) => {
+        let (asked, result) = match (raced.winner, &raced.loser) {
+            (Winner::Own(asked), Loser::Cancelled) => (asked, HedgeResult::Lost),
+            (Winner::Own(asked), Loser::Failed(_)) => (asked, HedgeResult::Failed),
+            (Winner::Other(answered), _) => {
                 attempt.take_over(&mut other);
                 (Ok(answered), HedgeResult::Won)
             }
         };
-        other.into_parts();
+        let mut lost = other.into_outcome();
+        if let Loser::Failed(failure) = raced.loser {
+            lost.failure = failure;
+            route.observe(&lost);
+        }
         endpoint.metrics.cells(worker.index).hedges[result as usize].increment();
         asked
     }
@@ -99,31 +117,41 @@ async fn race(
     mut own: Pin<&mut impl Future<Output = Result<Answered, Failure>>>,
     other: impl Future<Output = Result<Answered, Failure>>,
     heard: &Cell<bool>,
-) -> First {
+) -> Raced {
     let mut other = pin!(other);
-    let (mut own_failure, mut has_other_failed) = (None, false);
+    let (mut own_failure, mut other_failure) = (None, None);
     poll_fn(|context| {
         if own_failure.is_none()
             && let Poll::Ready(asked) = own.as_mut().poll(context)
         {
             match asked {
                 // What another endpoint may mend, the other one is doing already.
-                Err(failure) if failure.cause.is_some() && !has_other_failed => own_failure = Some(failure),
+                Err(failure) if failure.cause.is_some() && other_failure.is_none() => {
+                    own_failure = Some(failure);
+                }
                 asked => {
-                    let result = if has_other_failed { HedgeResult::Failed } else { HedgeResult::Lost };
-                    return Poll::Ready(First::Own(asked, result));
+                    let loser = other_failure.take().map_or(Loser::Cancelled, Loser::Failed);
+                    return Poll::Ready(Raced { winner: Winner::Own(asked), loser });
                 }
             }
         }
         // A client that is being told of an interim response must not be interrupted.
-        let is_open = !has_other_failed && !(heard.get() && own_failure.is_none());
-        if is_open && let Poll::Ready(asked) = other.as_mut().poll(context) {
+        let is_waited_for = own_failure.is_some() || !heard.get();
+        if other_failure.is_none()
+            && is_waited_for
+            && let Poll::Ready(asked) = other.as_mut().poll(context)
+        {
             match asked {
-                Ok(answered) if answered.is_usable() => return Poll::Ready(First::Other(answered)),
-                _ => has_other_failed = true,
+                Ok(answered) if answered.is_usable() => {
+                    let failed = own_failure.take().map(|failure: Failure| Some(failure.reason));
+                    let loser = failed.map_or(Loser::Cancelled, Loser::Failed);
+                    return Poll::Ready(Raced { winner: Winner::Other(answered), loser });
+                }
+                asked => other_failure = Some(asked.err().map(|failure| failure.reason)),
             }
             if let Some(failure) = own_failure.take() {
-                return Poll::Ready(First::Own(Err(failure), HedgeResult::Failed));
+                let loser = other_failure.take().map_or(Loser::Cancelled, Loser::Failed);
+                return Poll::Ready(Raced { winner: Winner::Own(Err(failure)), loser });
             }
         }
         Poll::Pending

@@ -7,7 +7,8 @@
 //!    [`retry`] knows which and whether, [`hedge`] does not wait for the first one to fail.
 //! 4. [`attempt`] sends the request and waits for the response's head, [`patience`] says how long; bodies flow
 //!    both ways through [`relay`], each only as fast as its receiver reads.
-//! 5. [`record`] counts and logs, once per request, whatever became of it.
+//! 5. [`feedback`] counts what an attempt says of its endpoint; [`record`] counts and logs, once per
+//!    request, whatever became of it.
 //!
 //! They work on two things: the [`client`] and the request's [`facts`]. [`refuse`] ends a request that
 //! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`], UDP listeners theirs
@@ -19,6 +20,7 @@ mod client;
 mod date;
 mod exchange;
 mod facts;
+mod feedback;
 mod frames;
 mod hedge;
 mod hops;

@@ -12,6 +12,8 @@ use smallvec::SmallVec;
 use topology::{Backoff, RetryCause};
 
 use super::client::Client;
+use super::facts::Outcome;
+use super::feedback;
 use super::wire::Wire;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Spread};
@@ -83,6 +85,14 @@ impl<'a> Route<'a> {
             last.metrics.cells(self.worker.index).retries_over_budget.increment();
         }
         other.ok()
+    }
+
+    /// Remembers what an attempt that is over says of its endpoint.
+    pub fn observe(&self, outcome: &Outcome) {
+        feedback::observe(self.worker, self.app, outcome);
+        if matches!(outcome.failure, Some(Reason::ConnectFailed | Reason::ConnectTimeout)) {
+            self.worker.rotations.suspect(outcome.endpoint.live.id);
+        }
     }
 
     /// How long to wait before the attempt that [`Self::next`] has found; `None`: not at all.

@@ -10,6 +10,7 @@ use super::Connection;
 use crate::listener::Stream;
 use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::Alpn;
+use crate::proxy::feedback;
 use crate::proxy::retry::Route;
 use crate::proxy::upstream::dial::{DialError, dial};
 use crate::reason::Reason;
@@ -44,23 +45,20 @@ impl Connection<'_> {
             let error = match dial(&endpoint, client, self.deadline, Alpn::None, within).await {
                 Ok(stream) => {
                     cells.connects.increment();
+                    feedback::observe_dial(worker, app, &endpoint, None);
                     return Ok(Dialled { stream, endpoint, retries: route.retries() });
                 }
                 Err(error) => error,
             };
             cells.connect_failures.increment();
             worker.rotations.suspect(endpoint.live.id);
+            let reason = reason_of(error);
+            feedback::observe_dial(worker, app, &endpoint, Some(reason));
             let next = match self.listener.ending.is_aborting() {
                 true => None,
                 false => route.next(RetryCause::ConnectFailed, &endpoint, false),
             };
             let Some(next) = next else {
-                let reason = match error {
-                    DialError::TimedOut => Reason::ConnectTimeout,
-                    DialError::Tls => Reason::UpstreamTlsFailed,
-                    DialError::OutOfSockets => Reason::OutOfSockets,
-                    DialError::Failed => Reason::ConnectFailed,
-                };
                 return Err(NotDialled { reason, retries: route.retries() });
             };
             if let Some(time) = route.backoff() {
@@ -71,5 +69,14 @@ impl Connection<'_> {
             }
             endpoint = next;
         }
+    }
+}
+
+fn reason_of(error: DialError) -> Reason {
+    match error {
+        DialError::TimedOut => Reason::ConnectTimeout,
+        DialError::Tls => Reason::UpstreamTlsFailed,
+        DialError::OutOfSockets => Reason::OutOfSockets,
+        DialError::Failed => Reason::ConnectFailed,
     }
 }
