@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::filters::Filters;
 use crate::{
-    AppId, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, Outliers, PathMatch,
-    Retries, Timeouts, VersionId,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, Outliers,
+    PathMatch, Retries, Timeouts, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -57,6 +58,10 @@ pub struct AppSpec {
     pub retries: Option<Arc<Retries>>,
     /// `None`: every request goes to one endpoint at a time.
     pub hedge: Option<Arc<Hedge>>,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
+    /// `None`: what its listeners ask for.
+    pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
     pub containment: Option<Arc<Containment>>,
 }
@@ -90,6 +95,8 @@ impl AppSpec {
             timeouts: None,
             retries: None,
             hedge: None,
+            filters: None,
+            limits: None,
             containment: None,
         }
     }

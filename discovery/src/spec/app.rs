@@ -7,7 +7,9 @@ use std::sync::Arc;
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
 use super::containment::read_containment;
+use super::filters::{Place, read_filters};
 use super::health::read_health;
+use super::limits::read_limits;
 use super::retries::{read_hedge, read_retries};
 use super::timeouts::read_timeouts;
 use crate::document::Table;
@@ -27,7 +29,7 @@ const MAX_UPGRADES: usize = 16;
 const MAX_PROFILE_NAME_BYTES: usize = 64;
 
 /// `None` when a mistake was reported that leaves no spec to return.
-pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
+pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> {
     let hosts = table.list("hosts", MAX_HOSTS, HostPattern::parse).map(distinct).unwrap_or_default();
     let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
@@ -45,6 +47,8 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let timeouts = read_timeouts(table);
     let retries = read_retries(table);
     let hedge = read_hedge(table);
+    let filters = read_filters(table, place);
+    let limits = read_limits(table);
     let containment = read_containment(table);
     Some(AppSpec {
         hosts,
@@ -63,6 +67,8 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         timeouts: timeouts.map(Arc::new),
         retries: retries.map(Arc::new),
         hedge: hedge.map(Arc::new),
+        filters,
+        limits,
         containment,
     })
 }

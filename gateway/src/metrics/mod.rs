@@ -4,8 +4,10 @@
 mod by_reason;
 mod cells;
 mod collect;
+mod connections;
 mod datagrams;
 mod families;
+mod filters;
 mod reloads;
 mod service;
 mod tls;
@@ -17,4 +19,4 @@ pub use collect::{Exporter, Sources};
 pub use datagrams::DatagramCells;
 pub use reloads::Reloads;
 pub use service::{HedgeResult, ServiceCells, ServiceMetrics};
-pub use worker::{ListenerCells, ListenerMetrics, WorkerMetrics};
+pub use worker::{ListenerCells, ListenerMetrics, ListenerShare, WorkerMetrics};

@@ -11,6 +11,7 @@ use topology::{Protocol, RetryCause};
 
 use super::client::Client;
 use super::facts::{After, Facts, Heads, Outcome};
+use super::pace::{DOWNLOAD_WINDOW, Pace, UPLOAD_WINDOW};
 use super::patience::Patience;
 use super::relay::{Relay, RelayError};
 use super::timeouts;
@@ -79,6 +80,8 @@ pub struct Attempt<'a, W> {
     interims: u32,
     /// Told when the endpoint has sent an interim response, where somebody wants to know.
     pub heard: Option<Rc<Cell<bool>>>,
+    /// Of the request's body.
+    pace: Pace,
     /// Whether it would be noticed that the client goes while nothing is read from it.
     watches_client: bool,
     outcome: Outcome,
@@ -97,8 +100,13 @@ impl<'a, W: Wire> Attempt<'a, W> {
         } else {
             Upward::Http1 { head: std::mem::take(&mut heads.http1) }
         };
+        // Whether there is a body decides: a head alone is sent by us.
+        let rate = if facts.has_body() { facts.body.min_rate } else { 0 };
+        let upload = client.wire.upload(facts.framing, upward).limited_to(facts.body.max);
+        let strips = facts.filtered.as_ref().is_some_and(|filtered| filtered.strips_requests());
         Self {
-            upload: client.wire.upload(facts.framing, upward),
+            upload: if strips { upload.without_trailers() } else { upload },
+            pace: Pace::of(rate, UPLOAD_WINDOW, client.worker.deadlines.now()),
             client,
             facts,
             heads,
@@ -322,6 +330,13 @@ impl<'a, W: Wire> Attempt<'a, W> {
         if let Some(reason) = self.client_failure(context) {
             return Poll::Ready(Err(reason.into()));
         }
+        if self.pace.is_on() {
+            let now = self.client.worker.deadlines.now();
+            let waits = self.awaits_client();
+            if self.pace.lags(now, self.upload.payload, waits) {
+                return Poll::Ready(Err(Reason::BodyTooSlow.into()));
+            }
+        }
         let buffers = &self.client.worker.buffers;
         upstream.poll_head(context, scan, &mut self.received, self.facts.method, W::READ, buffers)
     }
@@ -338,6 +353,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         self.upload_failure = match polled {
             Poll::Ready(Err(RelayError::Source)) => Some(Reason::ClientAbort),
             Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(malformed.into()),
+            Poll::Ready(Err(RelayError::TooLarge)) => Some(Reason::BodyTooLarge),
             Poll::Ready(Err(RelayError::Sink)) => Some(Reason::UpstreamReset),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
@@ -354,13 +370,19 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Ready(false) => self.watches_client = false,
             }
         }
-        self.upload_failure.filter(|reason| matches!(reason, Reason::BadBody | Reason::ClientAbort))
+        let is_clients =
+            |reason: &Reason| matches!(reason, Reason::BadBody | Reason::BodyTooLarge | Reason::ClientAbort);
+        self.upload_failure.filter(is_clients)
     }
 
-    /// How long whoever is waited for, while no response has begun, may take.
+    /// How long whoever is waited for, while no response has begun, may take before something has to happen.
     fn patience(&self) -> Ticks {
         let Patience { upload, first_byte, .. } = self.facts.patience;
-        if self.awaits_client() { upload } else { first_byte }
+        match self.awaits_client() {
+            true if self.pace.is_on() => upload.min(const { Ticks::of(UPLOAD_WINDOW) }),
+            true => upload,
+            false => first_byte,
+        }
     }
 
     /// Whether it is the client's turn to say something.
@@ -374,7 +396,12 @@ impl<'a, W: Wire> Attempt<'a, W> {
         if self.client.is_aborting() {
             return Reason::Shutdown;
         }
-        self.overdue(if self.awaits_client() { Reason::BodyTimeout } else { Reason::UpstreamTimeout })
+        let reason = match self.awaits_client() {
+            true if self.pace.is_on() => Reason::BodyTooSlow,
+            true => Reason::BodyTimeout,
+            false => Reason::UpstreamTimeout,
+        };
+        self.overdue(reason)
     }
 
     /// Why a wait has ended: `reason`, unless the whole request has had its time.
@@ -397,7 +424,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
             && self.upload.is_done()
             && !encode::needs_close(response.framing, self.facts.version)
             && !self.client.is_draining();
-        let reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
+        let mut reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
+        reply.edits = self.facts.filtered.as_ref().map(|filtered| filtered.response_edits());
         let Client { wire, origin, .. } = &mut *self.client;
         let begun = wire.respond(&reply, keep_alive, self.facts, &origin.listener);
         self.consume_head(length);
@@ -434,6 +462,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
     async fn pass_body(&mut self, upstream: &mut Upstream, download: &mut Relay) -> Result<(), Reason> {
         let patience = self.facts.patience.between_bytes;
         self.client.deadline.set(patience);
+        let began = self.client.worker.deadlines.now();
+        let mut pace = Pace::of(self.facts.body.min_rate, DOWNLOAD_WINDOW, began);
         let mut progress = 0;
         poll_fn(|context| {
             let uploaded = self.poll_upload(context, upstream);
@@ -454,6 +484,11 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Ready(Err(RelayError::Sink)) => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamTruncated)),
                 Poll::Pending if origin.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
+                Poll::Pending
+                    if pace.lags(worker.deadlines.now(), download.sent(), download.is_sending()) =>
+                {
+                    Poll::Ready(Err(Reason::ClientAbort))
+                }
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
                 Poll::Pending if deadline.is_over() => Poll::Ready(Err(Reason::RequestTimeout)),
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
@@ -503,5 +538,5 @@ fn reply_of<'r>(
     is_framed: bool,
 ) -> Reply<'r> {
     let filled = received.map_or(&[][..], |buffer| buffer.filled());
-    Reply { head, bytes: &filled[..length], arrived: filled.len() - length, is_framed }
+    Reply { head, bytes: &filled[..length], arrived: filled.len() - length, is_framed, edits: None }
 }

@@ -8,6 +8,7 @@ mod grpc;
 mod heads;
 mod hedges;
 mod lifecycle;
+mod limits;
 mod once;
 mod raw;
 mod streams;
