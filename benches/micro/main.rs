@@ -7,6 +7,7 @@ mod find;
 mod heads;
 mod request;
 mod response;
+mod retries;
 mod rotation;
 mod split;
 mod tables;
@@ -25,6 +26,7 @@ criterion_group!(
     find::measure,
     compile::measure,
     rotation::measure,
+    retries::measure,
     split::measure,
     access_log::measure
 );
