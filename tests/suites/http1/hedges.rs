@@ -7,7 +7,7 @@ use tests::{App, Config, DEADLINE, Endpoint, Gate, Gateway, RawEndpoint, Reply, 
 
 /// Two endpoints, whichever is asked first; on one worker, so that they are asked in turn.
 fn gateway(lines: &str, addresses: [std::net::SocketAddr; 2]) -> Gateway {
-    let app = App::new("all").host("*").line(lines);
+    let app = App::new("all").host("*").line(lines).line("outliers = { enabled = false }");
     let app = app.endpoint("v1", "c1", addresses[0]).endpoint("v1", "c2", addresses[1]);
     Gateway::start(&Config::with_workers(1).app(&app))
 }

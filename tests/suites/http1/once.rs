@@ -107,7 +107,7 @@ fn is_whole(request: &[u8]) -> bool {
 fn gateway(addresses: &[SocketAddr]) -> Gateway {
     let eager = "retries = { attempts = 10, on = [\"connect_failed\", \"reset\", \"timeout\", \"502\", \"503\"], \
                  budget = { percent = 100, min_per_second = 1000 } }";
-    let app = App::new("all").host("*").line(eager);
+    let app = App::new("all").host("*").line(eager).line("outliers = { enabled = false }");
     let app = addresses
         .iter()
         .enumerate()

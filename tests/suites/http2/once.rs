@@ -157,7 +157,7 @@ fn everywhere(request: &str, check: impl Fn(Break, Option<u16>, [usize; 2])) {
     let endpoints = [backend.endpoint(0), backend.endpoint(1)];
     let eager = "retries = { attempts = 10, on = [\"connect_failed\", \"reset\", \"timeout\", \"502\", \"503\"], \
                  budget = { percent = 100, min_per_second = 1000 } }";
-    let app = App::new("all").host("*").line(eager);
+    let app = App::new("all").host("*").line(eager).line("outliers = { enabled = false }");
     let app = app.http2_endpoint("v1", "c1", endpoints[0].address());
     let app = app.http2_endpoint("v1", "c2", endpoints[1].address());
     let gateway = Gateway::start(&Config::with_workers(1).app(&app));
