@@ -33,7 +33,10 @@ enum Break {
 impl Break {
     /// Whether the endpoint says that it did nothing.
     fn disclaims(self) -> bool {
-        matches!(self, Self::Reset(REFUSED_STREAM) | Self::GoAway { is_seen: false, code: NO_ERROR })
+        matches!(
+            self,
+            Self::Reset(REFUSED_STREAM) | Self::GoAway { is_seen: false, code: NO_ERROR | REFUSED_STREAM }
+        )
     }
 }
 
