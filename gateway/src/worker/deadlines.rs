@@ -132,7 +132,7 @@ impl Deadline {
 
     /// Fires `after` from now, unless it is set again before; within the limit, where there is one.
     pub fn set(&self, after: impl Into<Ticks>) {
-        self.set_due((self.from_now(after.into())).min(self.limit.get()));
+        self.set_due((self.tick_after(after.into())).min(self.limit.get()));
     }
 
     /// Only a limit fires from now on.
@@ -143,7 +143,7 @@ impl Deadline {
 
     /// Whatever is set fires `after` from now at the latest, until [`Self::unlimit`].
     pub fn limit(&self, after: Ticks) {
-        self.limit.set(self.from_now(after));
+        self.limit.set(self.tick_after(after));
     }
 
     /// As far as `other`.
@@ -164,7 +164,7 @@ impl Deadline {
         self.limit.get() <= self.owner.now.get()
     }
 
-    fn from_now(&self, after: Ticks) -> u32 {
+    fn tick_after(&self, after: Ticks) -> u32 {
         self.owner.now.get() + after.0 + 1
     }
 
