@@ -5,6 +5,7 @@ mod chunked;
 mod compile;
 mod find;
 mod heads;
+mod observing;
 mod request;
 mod response;
 mod retries;
@@ -28,6 +29,7 @@ criterion_group!(
     rotation::measure,
     retries::measure,
     split::measure,
-    access_log::measure
+    access_log::measure,
+    observing::measure
 );
 criterion_main!(benches);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, Outliers,
-    PathMatch, Retries, Timeouts, VersionId,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, LogSettings,
+    Outliers, PathMatch, Retries, Timeouts, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -58,6 +58,10 @@ pub struct AppSpec {
     pub retries: Option<Arc<Retries>>,
     /// `None`: every request goes to one endpoint at a time.
     pub hedge: Option<Arc<Hedge>>,
+    /// `None`: everything leaves a line in the access log.
+    pub log: Option<Arc<LogSettings>>,
+    /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
+    pub statistics: Option<bool>,
     /// `None`: requests and responses pass as they are.
     pub filters: Option<Arc<Filters>>,
     /// `None`: what its listeners ask for.
@@ -95,6 +99,8 @@ impl AppSpec {
             timeouts: None,
             retries: None,
             hedge: None,
+            log: None,
+            statistics: None,
             filters: None,
             limits: None,
             containment: None,

@@ -10,7 +10,9 @@ use super::containment::read_containment;
 use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::limits::read_limits;
+use super::log::read_log;
 use super::retries::{read_hedge, read_retries};
+use super::statistics::read_statistics;
 use super::timeouts::read_timeouts;
 use crate::document::Table;
 
@@ -47,6 +49,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let timeouts = read_timeouts(table);
     let retries = read_retries(table);
     let hedge = read_hedge(table);
+    let log = read_log(table);
+    let statistics = read_statistics(table);
     let filters = read_filters(table, place);
     let limits = read_limits(table);
     let containment = read_containment(table);
@@ -67,6 +71,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         timeouts: timeouts.map(Arc::new),
         retries: retries.map(Arc::new),
         hedge: hedge.map(Arc::new),
+        log,
+        statistics,
         filters,
         limits,
         containment,

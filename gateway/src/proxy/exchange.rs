@@ -10,6 +10,7 @@ use super::hedge::Hedging;
 use super::record;
 use super::refuse::refuse;
 use super::retry::{Route, pause};
+use super::spans;
 use super::wire::Wire;
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
@@ -74,6 +75,7 @@ async fn serve<W: Wire>(
             }
             return fail(client, facts, outcome).await;
         };
+        spans::again(&client.worker, facts, &outcome, &mut heads);
         if let Some(time) = route.backoff()
             && let Err(reason) = Box::pin(pause(client, time)).await
         {

@@ -37,6 +37,7 @@ mod relay;
 mod retry;
 mod screen;
 mod secure;
+mod spans;
 pub mod tcp;
 pub mod timeouts;
 mod tunnel;

@@ -159,7 +159,8 @@ fn a_late_endpoint_is_left_for_another_one_where_the_app_says_so() {
     for _ in 0..2 {
         assert_eq!(gateway.get("a", "/").text(), "good");
     }
-    assert_eq!(gateway.metrics().count("sluice_retries_total", &[("reason", "timeout")]), 1);
+    assert!(late.requests() >= 1);
+    assert_eq!(gateway.metrics().count("sluice_retries_total", &[("reason", "timeout")]), late.requests());
     let reasons: Vec<_> = (0..2).map(|_| post(&gateway).status).collect();
     assert!(reasons.contains(&504), "a write was repeated: {reasons:?}");
 }
@@ -182,12 +183,13 @@ fn retries_end_where_the_budget_does() {
     let (bad, good) = (Endpoint::behaving("bad", |_| Reply::Close), Endpoint::start("good"));
     let budget = "budget = { percent = 10, min_per_second = 0, window = \"60s\" }";
     let gateway = retrying(&format!("retries = {{ {budget} }}"), &[bad.address(), good.address()]);
-    let answers = (0..40).filter(|_| gateway.get("a", "/").status == 200).count();
-    // Half of them go to the bad one first, and four may be repeated.
-    assert_eq!(answers, 24);
+    let failed = (0..40).filter(|_| gateway.get("a", "/").status != 200).count() as u64;
     let metrics = gateway.metrics();
-    assert_eq!(metrics.count("sluice_retries_total", &[("reason", "reset")]), 4);
-    assert_eq!(metrics.count("sluice_retry_budget_exhausted_total", &[("app", "all")]), 16);
+    let retries = metrics.count("sluice_retries_total", &[("reason", "reset")]);
+    // A tenth of those that have come so far; who is asked first may change by one.
+    assert!((3..=4).contains(&retries), "{retries} retries");
+    assert_eq!(metrics.count("sluice_retry_budget_exhausted_total", &[("app", "all")]), failed);
+    assert_eq!(bad.requests(), retries + failed);
 }
 
 /// A wait so long that only something else can end it in time. The random part of it may be short: such a
