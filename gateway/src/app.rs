@@ -2,7 +2,7 @@
 //! in order.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -26,10 +26,13 @@ use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
 use crate::admin::{self, AdminState};
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
 use crate::control::{Applied, Applier, on_transition};
+use crate::handover::give::HandoverSocket;
+use crate::handover::{Giver, Inheritance, Lineage};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
 use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
-use crate::serve::{Command, WorkerSeed, spawn};
+use crate::serve::{Command, WorkerSeed, confirm, spawn};
+use crate::supervise::{ServiceManager, watch_workers};
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
 use crate::worker::Shared;
@@ -37,6 +40,9 @@ use crate::worker::Shared;
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
 /// gateway that knows no route yet should rather not accept.
 const REGISTRY_WAIT: Duration = Duration::from_secs(5);
+/// How long a process that takes over waits for first probes: nobody waits for it, but a probe interval of
+/// minutes must not hold up an upgrade. Above the default interval and timeout together.
+const FIRST_PROBES: Duration = Duration::from_secs(10);
 /// Certificates are looked at this often; files change by hand or by a renewal every few weeks.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 /// The label of requests that no app can be named for. No valid app id begins with an underscore and
@@ -61,6 +67,26 @@ pub struct Gateway {
     pub(crate) reloads: Arc<Reloads>,
     registry: Arc<dyn Registry>,
     pub admin_address: Option<SocketAddr>,
+    pub(crate) admin_socket: Option<Arc<TcpListener>>,
+    /// Cancelled before `control` where another process answers operators.
+    pub(crate) admin_stop: CancellationToken,
+    pub(crate) manager: ServiceManager,
+    pub(crate) lineage: Arc<Lineage>,
+    pub(crate) handover: Option<Giver>,
+    /// Cancelled when this process no longer speaks for the service.
+    pub(crate) observing: CancellationToken,
+    /// Another process is taking over.
+    pub(crate) is_handing_over: bool,
+    /// Asked for while that goes on.
+    pub(crate) reload_waits: bool,
+}
+
+/// What is opened before there are workers, and used when all of them accept.
+struct Opened {
+    inheritance: Inheritance,
+    handover: Option<HandoverSocket>,
+    embedded: Option<Arc<Embedded>>,
+    sources: Sources,
 }
 
 impl Gateway {
@@ -70,10 +96,18 @@ impl Gateway {
     /// # Errors
     /// Whatever cannot be opened, bound or read, with its name. Nothing has been accepted by then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_with(config, Inheritance::default()).await
+    }
+
+    /// As [`Self::start`], with what other processes have opened. One of which that is taken over stops
+    /// accepting only when this process serves.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; a process that was to be taken over goes on.
+    pub async fn start_with(config: Config, mut inheritance: Inheritance) -> anyhow::Result<Self> {
         let max_connections = raise_open_files()? / config.gateway.workers;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
-        let registry = open_registry(&config.registry)?;
         let files =
             FileSource::start(config.apps.files.clone()).await.context("cannot watch the apps' files")?;
         let reloader = files.reloader();
@@ -83,14 +117,17 @@ impl Gateway {
         let upstream_tls =
             UpstreamProfiles::load(&config.gateway.upstream_tls).context("cannot set up TLS to endpoints")?;
         let tls = Arc::new(TlsRegistry::new(upstream_tls.clone()));
-        let mut listeners = Listeners::new(tellers, listener_metrics.clone(), tls.clone());
-        let plan = listeners.plan(&config.gateway.listeners)?;
-        let admin_socket = match &config.admin {
-            Some(admin) => Some(admin::bind(admin.address).await?),
-            None => None,
-        };
+        let keeps_sockets = config.gateway.handover.is_some();
+        let mut listeners = Listeners::new(tellers, listener_metrics.clone(), tls.clone(), keeps_sockets);
+        let passed = inheritance.claim(&config.gateway.listeners)?;
+        let plan = listeners.plan_with(&config.gateway.listeners, passed)?;
+        let admin_socket = open_admin(&config, &mut inheritance).await?;
+        let handover = config.gateway.handover.as_deref();
+        let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
         let (log, format) = open_log(&config.gateway.access_log)?;
-        await_registry(registry.watch()).await;
+        inheritance.release_registry(&config.registry).await?;
+        let (registry, embedded) = open_registry(&config.registry)?;
+        await_registry(registry.watch(), inheritance.is_takeover()).await?;
         let registry_watch = registry.watch();
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
 
@@ -103,12 +140,16 @@ impl Gateway {
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
-        let mut tasks = vec![discovery, tokio::spawn(applier.run(snapshots, control.clone()))];
+        if inheritance.is_takeover() {
+            applier.await_first_probes(FIRST_PROBES).await;
+        }
+        let tasks = vec![discovery, tokio::spawn(applier.run(snapshots, control.clone()))];
 
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
         listeners.commit(plan, config.gateway.drain_timeout).await?;
         let workers = start_workers(&shared, &metrics, log.as_ref(), format, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
+        let lineage = Arc::new(std::mem::take(&mut inheritance.lineage));
         let sources = Sources {
             shared: shared.clone(),
             workers: metrics,
@@ -119,12 +160,8 @@ impl Gateway {
             probes,
             serving: serving.watch(),
             tls: tls.clone(),
+            lineage: lineage.clone(),
         };
-        let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
-        if let Some(socket) = admin_socket {
-            let state = AdminState::new(config.gateway.id.clone(), sources.clone(), Exporter::new(sources));
-            tasks.push(admin::start(socket, state, control.clone()));
-        }
         let mut gateway = Self {
             serving,
             shared,
@@ -138,11 +175,63 @@ impl Gateway {
             listeners,
             reloads,
             registry,
-            admin_address,
+            admin_address: admin_socket.as_ref().and_then(|socket| socket.local_addr().ok()),
+            admin_socket: admin_socket.map(Arc::new),
+            admin_stop: CancellationToken::new(),
+            manager: ServiceManager::default(),
+            lineage,
+            handover: None,
+            observing: CancellationToken::new(),
+            is_handing_over: false,
+            reload_waits: false,
         };
-        gateway.tasks.push(gateway.watch_certificates());
-        gateway.serving.serve();
-        Ok(gateway)
+        match gateway.take_charge(Opened { inheritance, handover, embedded, sources }).await {
+            Ok(()) => Ok(gateway),
+            Err(error) => {
+                // What came to our workers meanwhile is answered before we go.
+                gateway.shut_down(std::future::pending()).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// From workers that accept to the one process that answers for the service.
+    async fn take_charge(&mut self, opened: Opened) -> anyhow::Result<()> {
+        let Opened { mut inheritance, handover, embedded, sources } = opened;
+        anyhow::ensure!(confirm(self.listeners.workers()).await, "a worker cannot accept");
+        inheritance.serving().await?;
+        // From here on there is no way back.
+        self.listeners.complete();
+        self.manager = std::mem::take(&mut inheritance.manager);
+        for drainer in inheritance.drainers() {
+            self.lineage.watch(drainer, self.observing.clone());
+        }
+        if let Some(socket) = &self.admin_socket {
+            let socket = socket.try_clone().and_then(tokio::net::TcpListener::from_std);
+            let state =
+                AdminState::new(self.config.gateway.id.clone(), sources.clone(), Exporter::new(sources));
+            let serving = socket.context("cannot serve the admin listener")?;
+            self.tasks.push(admin::start(serving, state, self.admin_stop.clone()));
+            // Unless it is handed over it ends with the control plane.
+            let (control, stop) = (self.control.clone(), self.admin_stop.clone());
+            tokio::spawn(async move { control.run_until_cancelled_owned(stop.cancelled_owned()).await });
+        }
+        if let Some(mut socket) = handover {
+            socket.own();
+            let (lineage, manager) = (self.lineage.clone(), self.manager.clone());
+            self.handover = Some(Giver::start(socket, lineage, manager, embedded)?);
+        }
+        let workers = self.listeners.workers().to_vec();
+        self.tasks.extend(watch_workers(self.manager.clone(), workers, self.observing.clone()));
+        self.tasks.push(self.watch_certificates());
+        self.serving.serve();
+        self.manager.ready(&self.status());
+        Ok(())
+    }
+
+    /// For people who ask the service manager.
+    pub(crate) fn status(&self) -> String {
+        format!("serving, generation {}", self.lineage.generation)
     }
 
     /// The registry that this gateway watches.
@@ -195,28 +284,53 @@ fn share(config: &Config) -> anyhow::Result<Shared> {
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),
+        handed_over: AtomicBool::new(false),
         abort: CancellationToken::new(),
     })
 }
 
-fn open_registry(config: &RegistryConfig) -> anyhow::Result<Arc<dyn Registry>> {
-    Ok(match config {
-        RegistryConfig::Embedded { path } => Embedded::open(path)
-            .with_context(|| format!("cannot open the embedded registry at {}", path.display()))?,
+/// The embedded one twice: it can be handed over.
+fn open_registry(config: &RegistryConfig) -> anyhow::Result<(Arc<dyn Registry>, Option<Arc<Embedded>>)> {
+    match config {
+        RegistryConfig::Embedded { path } => {
+            let embedded = Embedded::open(path)
+                .with_context(|| format!("cannot open the embedded registry at {}", path.display()))?;
+            Ok((embedded.clone(), Some(embedded)))
+        }
         RegistryConfig::ZooKeeper { servers, prefix, session_timeout } => {
-            ZooKeeper::connect(zookeeper::Settings {
+            let registry = ZooKeeper::connect(zookeeper::Settings {
                 servers: servers.clone(),
                 prefix: prefix.clone(),
                 session_timeout: *session_timeout,
-            })
+            });
+            Ok((registry, None))
         }
-    })
+    }
 }
 
-async fn await_registry(mut state: watch::Receiver<State>) {
+/// # Errors
+/// When it does not answer and another process serves a table that this one would not have.
+async fn await_registry(mut state: watch::Receiver<State>, is_takeover: bool) -> anyhow::Result<()> {
     let connected = state.wait_for(|state| state.link.is_connected());
     if tokio::time::timeout(REGISTRY_WAIT, connected).await.is_err() {
+        anyhow::ensure!(
+            !is_takeover,
+            "the registry does not answer, and the running process knows what it said last"
+        );
         tracing::warn!("the registry does not answer: serving what the files say until it does");
+    }
+    Ok(())
+}
+
+async fn open_admin(config: &Config, inheritance: &mut Inheritance) -> anyhow::Result<Option<TcpListener>> {
+    let passed = inheritance.claim_admin(config.admin.as_ref());
+    match (&config.admin, passed) {
+        (None, _) => Ok(None),
+        (Some(_), Some(passed)) => Ok(Some(passed)),
+        (Some(admin), None) => {
+            let socket = admin::bind(admin.address).await?;
+            Ok(Some(socket.into_std().context("cannot keep the admin listener")?))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the outside asks of the process.
 
 use anyhow::Context as _;
+use gateway::handover::Nudge;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +10,16 @@ pub enum Asked {
     Reload,
     /// SIGTERM or SIGINT.
     Stop,
+}
+
+/// What a process hears that only drains.
+impl From<Asked> for Nudge {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Reload => Self::ReopenLog,
+            Asked::Stop => Self::Hurry,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //! Loopback only (the configuration refuses anything else), read only, and never on a worker's thread.
 
 mod certificates;
+mod process;
 mod views;
 
 use std::net::SocketAddr;
@@ -54,6 +55,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/table", get(table))
         .route("/v1/certificates", get(certificates))
+        .route("/v1/process", get(process))
         .with_state(state);
     tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
@@ -124,6 +126,10 @@ async fn table(State(state): State<Arc<AdminState>>) -> Response {
 async fn certificates(State(state): State<Arc<AdminState>>) -> Response {
     let tls = state.sources.tls.clone();
     build(move || certificates::view(&tls)).await
+}
+
+async fn process(State(state): State<Arc<AdminState>>) -> Response {
+    axum::Json(process::view(&state.sources.lineage, state.sources.serving.now())).into_response()
 }
 
 /// Large views are built where they hold nobody up.

@@ -17,6 +17,8 @@ impl Config {
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
+            handover,
+            handover_drain_timeout: _,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -25,6 +27,7 @@ impl Config {
             ("gateway.base_domain", *base_domain != wanted.gateway.base_domain),
             ("gateway.access_log", *access_log != wanted.gateway.access_log),
             ("gateway.upstream_tls", *upstream_tls != wanted.gateway.upstream_tls),
+            ("gateway.handover", *handover != wanted.gateway.handover),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];
@@ -33,10 +36,18 @@ impl Config {
 
     /// Takes up what a running gateway can: all that [`Self::needing_restart`] does not name.
     pub fn take_up(&mut self, wanted: Self) {
-        let GatewayConfig { trusted_proxies, listeners, drain_delay, drain_timeout, .. } = wanted.gateway;
+        let GatewayConfig {
+            trusted_proxies,
+            listeners,
+            drain_delay,
+            drain_timeout,
+            handover_drain_timeout,
+            ..
+        } = wanted.gateway;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;
+        self.gateway.handover_drain_timeout = handover_drain_timeout;
     }
 }

@@ -7,6 +7,7 @@
 mod changes;
 mod check;
 mod file;
+mod handover;
 mod listener;
 mod registry;
 mod stream;
@@ -75,6 +76,10 @@ pub struct GatewayConfig {
     pub drain_delay: Duration,
     /// How long requests in flight may take once the process was told to stop. Default: 30 s.
     pub drain_timeout: Duration,
+    /// The private socket over which a successor takes the listening sockets. `None`: there is none.
+    pub handover: Option<PathBuf>,
+    /// How long what is under way may take once a successor serves. Default: 1 h.
+    pub handover_drain_timeout: Duration,
 }
 
 /// One socket to accept on.

@@ -19,6 +19,7 @@ use super::families::Family;
 use super::service::RequestTotals;
 use super::{DatagramCells, ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
 use crate::control::Applied;
+use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::reason::Reason;
 use crate::table::RoutingTable;
@@ -36,6 +37,7 @@ pub struct Sources {
     pub probes: Arc<ProbeStats>,
     pub serving: ServingWatch,
     pub tls: Arc<TlsRegistry>,
+    pub lineage: Arc<Lineage>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +61,7 @@ impl Exporter {
         self.process(&mut families);
         self.control(&table, &mut families);
         reloads(&self.0.reloads, &mut families);
+        super::lineage::lineage(&self.0.lineage, &mut families);
         self.listeners(&mut families);
         super::tls::certificates(&self.0.tls, &mut families);
         services(&self.0.shared.unrouted, &table, &mut families);
