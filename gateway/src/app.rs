@@ -16,26 +16,24 @@ use discovery::file::{FileReloader, FileSource};
 use discovery::registry::{Registry, State};
 use discovery::zookeeper::{self, ZooKeeper};
 use healthcheck::Checker;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{self, UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
 use vip::ServingSwitch;
 
 use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
-use crate::admin::{self, AdminState};
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
-use crate::control::{Applied, Applier, on_transition};
-use crate::handover::give::HandoverSocket;
-use crate::handover::{Giver, Inheritance, Lineage};
+use crate::control::{Applied, Applier, Judge, on_transition};
+use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
-use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
-use crate::serve::{Command, WorkerSeed, confirm, spawn};
-use crate::supervise::{ServiceManager, watch_workers};
+use crate::metrics::{ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
+use crate::serve::{Command, WorkerSeed, spawn};
+use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
-use crate::worker::Shared;
+use crate::worker::{Shared, Suspicion, suspicions};
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
 /// gateway that knows no route yet should rather not accept.
@@ -81,14 +79,6 @@ pub struct Gateway {
     pub(crate) reload_waits: bool,
 }
 
-/// What is opened before there are workers, and used when all of them accept.
-struct Opened {
-    inheritance: Inheritance,
-    handover: Option<HandoverSocket>,
-    embedded: Option<Arc<Embedded>>,
-    sources: Sources,
-}
-
 impl Gateway {
     /// Starts everything and returns once requests are served. Must be called within a tokio runtime,
     /// which then carries the control plane.
@@ -121,7 +111,7 @@ impl Gateway {
         let mut listeners = Listeners::new(tellers, listener_metrics.clone(), tls.clone(), keeps_sockets);
         let passed = inheritance.claim(&config.gateway.listeners)?;
         let plan = listeners.plan_with(&config.gateway.listeners, passed)?;
-        let admin_socket = open_admin(&config, &mut inheritance).await?;
+        let admin_socket = inheritance.open_admin(config.admin.as_ref()).await?;
         let handover = config.gateway.handover.as_deref();
         let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
         let (log, format) = open_log(&config.gateway.access_log)?;
@@ -131,7 +121,8 @@ impl Gateway {
         let registry_watch = registry.watch();
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
 
-        let shared = Arc::new(share(&config)?);
+        let (suspicions, reports) = suspicions();
+        let shared = Arc::new(share(&config, suspicions)?);
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
@@ -143,7 +134,12 @@ impl Gateway {
         if inheritance.is_takeover() {
             applier.await_first_probes(FIRST_PROBES).await;
         }
-        let tasks = vec![discovery, tokio::spawn(applier.run(snapshots, control.clone()))];
+        let judge = Judge::new(shared.clone(), reports);
+        let tasks = vec![
+            discovery,
+            tokio::spawn(applier.run(snapshots, control.clone())),
+            tokio::spawn(judge.run(control.clone())),
+        ];
 
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
         listeners.commit(plan, config.gateway.drain_timeout).await?;
@@ -163,6 +159,8 @@ impl Gateway {
             lineage: lineage.clone(),
         };
         let mut gateway = Self {
+            admin_stop: control.child_token(),
+            observing: control.child_token(),
             serving,
             shared,
             workers,
@@ -177,11 +175,9 @@ impl Gateway {
             registry,
             admin_address: admin_socket.as_ref().and_then(|socket| socket.local_addr().ok()),
             admin_socket: admin_socket.map(Arc::new),
-            admin_stop: CancellationToken::new(),
             manager: ServiceManager::default(),
             lineage,
             handover: None,
-            observing: CancellationToken::new(),
             is_handing_over: false,
             reload_waits: false,
         };
@@ -195,51 +191,12 @@ impl Gateway {
         }
     }
 
-    /// From workers that accept to the one process that answers for the service.
-    async fn take_charge(&mut self, opened: Opened) -> anyhow::Result<()> {
-        let Opened { mut inheritance, handover, embedded, sources } = opened;
-        anyhow::ensure!(confirm(self.listeners.workers()).await, "a worker cannot accept");
-        inheritance.serving().await?;
-        // From here on there is no way back.
-        self.listeners.complete();
-        self.manager = std::mem::take(&mut inheritance.manager);
-        for drainer in inheritance.drainers() {
-            self.lineage.watch(drainer, self.observing.clone());
-        }
-        if let Some(socket) = &self.admin_socket {
-            let socket = socket.try_clone().and_then(tokio::net::TcpListener::from_std);
-            let state =
-                AdminState::new(self.config.gateway.id.clone(), sources.clone(), Exporter::new(sources));
-            let serving = socket.context("cannot serve the admin listener")?;
-            self.tasks.push(admin::start(serving, state, self.admin_stop.clone()));
-            // Unless it is handed over it ends with the control plane.
-            let (control, stop) = (self.control.clone(), self.admin_stop.clone());
-            tokio::spawn(async move { control.run_until_cancelled_owned(stop.cancelled_owned()).await });
-        }
-        if let Some(mut socket) = handover {
-            socket.own();
-            let (lineage, manager) = (self.lineage.clone(), self.manager.clone());
-            self.handover = Some(Giver::start(socket, lineage, manager, embedded)?);
-        }
-        let workers = self.listeners.workers().to_vec();
-        self.tasks.extend(watch_workers(self.manager.clone(), workers, self.observing.clone()));
-        self.tasks.push(self.watch_certificates());
-        self.serving.serve();
-        self.manager.ready(&self.status());
-        Ok(())
-    }
-
-    /// For people who ask the service manager.
-    pub(crate) fn status(&self) -> String {
-        format!("serving, generation {}", self.lineage.generation)
-    }
-
     /// The registry that this gateway watches.
     pub fn registry(&self) -> Arc<dyn Registry> {
         self.registry.clone()
     }
 
-    fn watch_certificates(&self) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn watch_certificates(&self) -> tokio::task::JoinHandle<()> {
         let (tls, cancel) = (self.tls.clone(), self.control.clone());
         tokio::spawn(async move {
             // The first look warns of what expires soon.
@@ -275,7 +232,7 @@ fn start_workers(
     commands.into_iter().zip(metrics).enumerate().map(start).collect()
 }
 
-fn share(config: &Config) -> anyhow::Result<Shared> {
+fn share(config: &Config, suspicions: mpsc::Sender<Suspicion>) -> anyhow::Result<Shared> {
     let unrouted = AppId::parse(UNROUTED).context("the label of unrouted requests")?;
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
@@ -286,6 +243,7 @@ fn share(config: &Config) -> anyhow::Result<Shared> {
         draining: AtomicBool::new(false),
         handed_over: AtomicBool::new(false),
         abort: CancellationToken::new(),
+        suspicions,
     })
 }
 
@@ -320,18 +278,6 @@ async fn await_registry(mut state: watch::Receiver<State>, is_takeover: bool) ->
         tracing::warn!("the registry does not answer: serving what the files say until it does");
     }
     Ok(())
-}
-
-async fn open_admin(config: &Config, inheritance: &mut Inheritance) -> anyhow::Result<Option<TcpListener>> {
-    let passed = inheritance.claim_admin(config.admin.as_ref());
-    match (&config.admin, passed) {
-        (None, _) => Ok(None),
-        (Some(_), Some(passed)) => Ok(Some(passed)),
-        (Some(admin), None) => {
-            let socket = admin::bind(admin.address).await?;
-            Ok(Some(socket.into_std().context("cannot keep the admin listener")?))
-        }
-    }
 }
 
 fn open_log(config: &AccessLogConfig) -> anyhow::Result<(Option<LogWriter>, Format)> {

@@ -1,8 +1,11 @@
 //! An app: what its owner asked for, and the endpoints that run it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{AppId, Endpoint, HealthSettings, HostPattern, InstanceKey, PathMatch, VersionId};
+use crate::{
+    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch, VersionId,
+};
 
 /// How requests are spread over the endpoints of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +51,8 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    /// `None`: the defaults, which set no limits.
+    pub containment: Option<Arc<Containment>>,
 }
 
 /// How endpoints are spoken to.
@@ -76,7 +81,18 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            containment: None,
         }
+    }
+
+    /// How outliers are found.
+    pub fn outliers(&self) -> Outliers {
+        self.containment.as_ref().map_or_else(Outliers::default, |containment| containment.outliers)
+    }
+
+    /// See [`Containment::slow_start`].
+    pub fn slow_start(&self) -> Option<Duration> {
+        self.containment.as_ref()?.slow_start
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
+use super::containment::read_containment;
 use super::health::read_health;
 use crate::document::Table;
 
@@ -39,6 +40,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
+    let containment = read_containment(table);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -53,6 +55,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         tls,
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
+        containment,
     })
 }
 

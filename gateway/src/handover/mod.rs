@@ -18,10 +18,11 @@
 //! Until `yours` is sent nothing has changed: whatever happens to the newer process, the older one opens its
 //! registry again and goes on. If the older one dies instead, the newer one has all it needs and goes on alone.
 //!
-//! [`give`] is the older process's part, [`take`] the newer one's, [`drain`] what is left of the older one,
-//! and [`lineage`] what a process knows of those before it.
+//! [`give`] is the older process's part, [`take`] and [`charge`] are the newer one's, [`drain`] is what is left of
+//! the older one, and [`lineage`] what a process knows of those before it.
 
 mod channel;
+mod charge;
 mod drain;
 pub mod give;
 pub mod lineage;
@@ -32,6 +33,7 @@ pub mod upgrade;
 
 use std::time::Duration;
 
+pub use charge::Opened;
 pub use drain::Nudge;
 pub use give::{Giver, Successor, Taken};
 pub use lineage::Lineage;
