@@ -178,3 +178,17 @@ fn a_listener_that_is_not_continued_is_closed_and_a_new_one_is_opened() {
     assert_echoes(&mut open);
     assert_eq!(RawClient::connect(gateway.listener("more")).get("a", "/").status, 200);
 }
+
+#[test]
+fn a_process_that_drains_holds_no_listening_socket() {
+    let (endpoint, echo) = (Endpoint::start("c1"), echo());
+    let mut gateway = Gateway::start(&config(&endpoint, &echo));
+    let mut tunnel = tunnel(&gateway);
+    let _former = gateway.hand_over();
+    gateway.kill();
+    // Whoever connects is refused, and does not wait for a process that never looks.
+    for address in [gateway.web(), gateway.listener("db"), gateway.admin()] {
+        eventually(DEADLINE, "nobody listens", || std::net::TcpStream::connect(address).is_err());
+    }
+    assert_echoes(&mut tunnel);
+}
