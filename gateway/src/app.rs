@@ -116,7 +116,7 @@ impl Gateway {
         let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
         let (log, format) = open_log(&config.gateway.access_log)?;
         inheritance.release_registry(&config.registry).await?;
-        let (registry, embedded) = open_registry(&config.registry)?;
+        let OpenRegistry { registry, embedded } = OpenRegistry::open(&config.registry)?;
         await_registry(registry.watch(), inheritance.is_takeover()).await?;
         let registry_watch = registry.watch();
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
@@ -247,21 +247,28 @@ fn share(config: &Config, suspicions: mpsc::Sender<Suspicion>) -> anyhow::Result
     })
 }
 
-/// The embedded one twice: it can be handed over.
-fn open_registry(config: &RegistryConfig) -> anyhow::Result<(Arc<dyn Registry>, Option<Arc<Embedded>>)> {
-    match config {
-        RegistryConfig::Embedded { path } => {
-            let embedded = Embedded::open(path)
-                .with_context(|| format!("cannot open the embedded registry at {}", path.display()))?;
-            Ok((embedded.clone(), Some(embedded)))
-        }
-        RegistryConfig::ZooKeeper { servers, prefix, session_timeout } => {
-            let registry = ZooKeeper::connect(zookeeper::Settings {
-                servers: servers.clone(),
-                prefix: prefix.clone(),
-                session_timeout: *session_timeout,
-            });
-            Ok((registry, None))
+struct OpenRegistry {
+    registry: Arc<dyn Registry>,
+    /// The same one, if it is one that is handed over.
+    embedded: Option<Arc<Embedded>>,
+}
+
+impl OpenRegistry {
+    fn open(config: &RegistryConfig) -> anyhow::Result<Self> {
+        match config {
+            RegistryConfig::Embedded { path } => {
+                let embedded = Embedded::open(path)
+                    .with_context(|| format!("cannot open the embedded registry at {}", path.display()))?;
+                Ok(Self { registry: embedded.clone(), embedded: Some(embedded) })
+            }
+            RegistryConfig::ZooKeeper { servers, prefix, session_timeout } => {
+                let registry = ZooKeeper::connect(zookeeper::Settings {
+                    servers: servers.clone(),
+                    prefix: prefix.clone(),
+                    session_timeout: *session_timeout,
+                });
+                Ok(Self { registry, embedded: None })
+            }
         }
     }
 }

@@ -69,9 +69,8 @@ pub fn assign(
     wanted: &[ListenerConfig],
     mut passed: Vec<Inherited>,
 ) -> (Vec<Option<Inherited>>, Vec<Inherited>) {
-    let mut take = |fits: &dyn Fn(&Inherited) -> bool| {
-        passed.iter().position(|one| fits(one)).map(|at| passed.remove(at))
-    };
+    let mut take =
+        |fits: &dyn Fn(&Inherited) -> bool| passed.iter().position(fits).map(|at| passed.remove(at));
     let mut found: Vec<_> =
         wanted.iter().map(|config| take(&|one| *one.name == *config.name && one.is_at(config))).collect();
     for (config, found) in wanted.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
