@@ -25,6 +25,7 @@ use vip::ServingSwitch;
 use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
 use crate::control::{Applied, Applier, Judge, on_transition};
+use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
@@ -43,6 +44,8 @@ const REGISTRY_WAIT: Duration = Duration::from_secs(5);
 const FIRST_PROBES: Duration = Duration::from_secs(10);
 /// Certificates are looked at this often; files change by hand or by a renewal every few weeks.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+/// Filters' files are looked at this often: a list of addresses is changed while an attack is under way.
+const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The label of requests that no app can be named for. No valid app id begins with an underscore and
 /// ends with one.
 const UNROUTED: &str = "_unrouted_";
@@ -63,6 +66,8 @@ pub struct Gateway {
     pub(crate) listeners: Listeners,
     pub(crate) tls: Arc<TlsRegistry>,
     pub(crate) reloads: Arc<Reloads>,
+    /// What filters read.
+    pub(crate) filter_sources: Arc<filter::Sources>,
     registry: Arc<dyn Registry>,
     pub admin_address: Option<SocketAddr>,
     pub(crate) admin_socket: Option<Arc<TcpListener>>,
@@ -95,7 +100,8 @@ impl Gateway {
     /// # Errors
     /// As [`Self::start`]; a process that was to be taken over goes on.
     pub async fn start_with(config: Config, mut inheritance: Inheritance) -> anyhow::Result<Self> {
-        let max_connections = raise_open_files()? / config.gateway.workers;
+        let all_connections = raise_open_files()?;
+        let max_connections = all_connections / config.gateway.workers;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let files =
@@ -122,12 +128,14 @@ impl Gateway {
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
 
         let (suspicions, reports) = suspicions();
-        let shared = Arc::new(share(&config, suspicions)?);
+        let shared = Arc::new(share(&config, suspicions, all_connections)?);
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
-        let settings = Settings { base_domain, shards: workers, upstream_tls };
+        let filter_sources = Arc::new(filter::Sources::default());
+        let settings =
+            Settings { base_domain, shards: workers, upstream_tls, sources: filter_sources.clone() };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
@@ -172,6 +180,7 @@ impl Gateway {
             tls,
             listeners,
             reloads,
+            filter_sources,
             registry,
             admin_address: admin_socket.as_ref().and_then(|socket| socket.local_addr().ok()),
             admin_socket: admin_socket.map(Arc::new),
@@ -194,6 +203,15 @@ impl Gateway {
     /// The registry that this gateway watches.
     pub fn registry(&self) -> Arc<dyn Registry> {
         self.registry.clone()
+    }
+
+    pub(crate) fn watch_sources(&self) -> tokio::task::JoinHandle<()> {
+        let (sources, cancel) = (self.filter_sources.clone(), self.control.clone());
+        tokio::spawn(async move {
+            while cancel.run_until_cancelled(tokio::time::sleep(SOURCE_INTERVAL)).await.is_some() {
+                sources.refresh();
+            }
+        })
     }
 
     pub(crate) fn watch_certificates(&self) -> tokio::task::JoinHandle<()> {
@@ -232,13 +250,22 @@ fn start_workers(
     commands.into_iter().zip(metrics).enumerate().map(start).collect()
 }
 
-fn share(config: &Config, suspicions: mpsc::Sender<Suspicion>) -> anyhow::Result<Shared> {
+fn share(
+    config: &Config,
+    suspicions: mpsc::Sender<Suspicion>,
+    max_connections: usize,
+) -> anyhow::Result<Shared> {
     let unrouted = AppId::parse(UNROUTED).context("the label of unrouted requests")?;
+    let limits = &config.gateway.rate_limits;
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
+        rate_limits: (!limits.is_empty())
+            .then(|| filter::RateLimits::compile(limits, None, config.gateway.workers)),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
+        clients: Arc::default(),
+        max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),
         handed_over: AtomicBool::new(false),

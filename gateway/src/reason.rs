@@ -38,6 +38,18 @@ reasons! {
     ProxyHeaderMalformed, "proxy_header_malformed", 400;
     /// A listener that requires headers was asked by somebody who is not among `trusted_proxies`.
     ProxyHeaderUntrusted, "proxy_header_untrusted", 400;
+    /// The client's address is on a list, or on none that lets it in.
+    AddressDenied, "address_denied", 403;
+    /// The client has asked more often than it may.
+    RateLimited, "rate_limited", 429;
+    /// A browser asked whether it may ask, and was told.
+    CorsPreflight, "cors_preflight", 204;
+    /// A browser asked for an origin that may not ask.
+    CorsOriginDenied, "cors_origin_denied", 403;
+    /// The app sends its clients elsewhere.
+    Redirected, "redirected", 308;
+    /// What a filter needs to decide was never read, and nobody is let past it.
+    FilterUnavailable, "filter_unavailable", 503;
     /// No app claims the host.
     UnknownHost, "unknown_host", 404;
     /// The host is claimed, this path of it is not.
@@ -50,12 +62,20 @@ reasons! {
     IdleTimeout, "idle_timeout", 408;
     /// The app does not let clients leave HTTP for this protocol.
     UpgradeNotAllowed, "upgrade_not_allowed", 403;
+    /// The client sends its body more slowly than the listener or the app takes.
+    BodyTooSlow, "body_too_slow", 408;
+    /// The body is larger than the listener or the app takes.
+    BodyTooLarge, "body_too_large", 413;
     UriTooLong, "uri_too_long", 414;
     /// An expectation other than 100-continue.
     ExpectationFailed, "expectation_failed", 417;
     /// The host is not one that the client verified us as (RFC 9110 section 15.5.20).
     MisdirectedRequest, "misdirected_request", 421;
     HeadTooLarge, "head_too_large", 431;
+    /// A connection of an address that has as many as it may have.
+    ClientConnectionLimit, "client_connection_limit", 429;
+    /// A connection above what the listener or the process may have.
+    ConnectionLimit, "connection_limit", 503;
     /// The client went away or stopped reading before it had its response (nginx's number for it).
     ClientAbort, "client_abort", 499;
     /// CONNECT; TRACE and OPTIONS with Max-Forwards at 0.
@@ -111,14 +131,21 @@ impl From<Malformed> for Reason {
 /// The reason phrase of a status that the gateway itself answers with.
 pub fn phrase(status: u16) -> &'static str {
     match status {
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",

@@ -32,6 +32,7 @@ impl Gateway {
     async fn read_again(&mut self, path: &Path) {
         self.files.reload();
         self.tls.reload();
+        self.filter_sources.refresh();
         if let Some(log) = &self.log {
             log.reopen();
         }

@@ -19,6 +19,7 @@ impl Config {
             upstream_tls,
             handover,
             handover_drain_timeout: _,
+            rate_limits,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -28,6 +29,7 @@ impl Config {
             ("gateway.access_log", *access_log != wanted.gateway.access_log),
             ("gateway.upstream_tls", *upstream_tls != wanted.gateway.upstream_tls),
             ("gateway.handover", *handover != wanted.gateway.handover),
+            ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use discovery::document::Table;
 use discovery::file::FilePattern;
+use discovery::spec::filters::read_rate_limits;
 use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
+use super::limits::read_limits;
 use super::listener::read_listeners;
 use super::registry::read_registry;
 use super::tls::read_upstream_tls;
@@ -18,6 +20,7 @@ use super::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, AdminConfig, AppsConfig, Config, GatewayConfig,
     ListenerConfig,
 };
+use crate::listener::Limits;
 
 /// More workers than cores only take turns, and no machine that we know has more cores.
 const MAX_WORKERS: usize = 256;
@@ -52,8 +55,11 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let workers = table.integer("workers", 1..=MAX_WORKERS);
     let base_domain = table.parsed("base_domain", base_domain);
     let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
-    let listeners = read_listeners(&table, base);
+    let limits =
+        table.table("limits").map_or_else(Limits::default, |table| read_limits(table, &Limits::default()));
+    let listeners = read_listeners(&table, base, &limits);
     let upstream_tls = read_upstream_tls(&table, base);
+    let rate_limits = read_rate_limits(&table, "rate_limits", true);
     let access_log = read_access_log(&table, base);
     let drain_delay = table.duration("drain_delay", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     let drain_timeout = table.duration("drain_timeout", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
@@ -67,6 +73,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         trusted_proxies,
         listeners,
         upstream_tls,
+        rate_limits,
         access_log,
         drain_delay: drain_delay.unwrap_or_default(),
         drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),

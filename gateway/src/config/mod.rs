@@ -8,6 +8,7 @@ mod changes;
 mod check;
 mod file;
 mod handover;
+mod limits;
 mod listener;
 mod registry;
 mod stream;
@@ -22,9 +23,10 @@ use std::time::Duration;
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
+use topology::filters::RateLimit;
 
-use crate::listener::Transport;
 use crate::listener::proxy_protocol::Mode;
+use crate::listener::{Limits, Transport};
 
 pub use check::check;
 pub use stream::{TcpConfig, UdpConfig};
@@ -70,6 +72,8 @@ pub struct GatewayConfig {
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
+    /// Of all requests together. Default: none.
+    pub rate_limits: Vec<RateLimit>,
     pub access_log: AccessLogConfig,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.
@@ -90,6 +94,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// Default: off.
     pub proxy_protocol: Mode,
+    /// What `[gateway.limits]` says, where the listener says nothing of its own.
+    pub limits: Arc<Limits>,
     pub protocol: ListenerProtocol,
 }
 

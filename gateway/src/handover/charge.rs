@@ -50,6 +50,7 @@ impl Gateway {
         let workers = self.listeners.workers().to_vec();
         self.tasks.extend(watch_workers(self.manager.clone(), workers, self.observing.clone()));
         self.tasks.push(self.watch_certificates());
+        self.tasks.push(self.watch_sources());
         self.serving.serve();
         self.manager.ready(&self.status());
         Ok(())

@@ -107,7 +107,13 @@ mod tests {
     fn config(name: &str, address: &str) -> ListenerConfig {
         let protocol = ListenerProtocol::Http { tls: None, http2: true, https: HttpsConfig::default() };
         let proxy_protocol = Default::default();
-        ListenerConfig { name: name.into(), address: address.parse().unwrap(), proxy_protocol, protocol }
+        ListenerConfig {
+            name: name.into(),
+            address: address.parse().unwrap(),
+            proxy_protocol,
+            limits: Arc::default(),
+            protocol,
+        }
     }
 
     fn passed(name: &str, configured: &str, address: &str) -> Inherited {

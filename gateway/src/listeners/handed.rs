@@ -62,7 +62,7 @@ impl Listeners {
         for open in &mut self.open {
             let Some(Wanting { workers: wanting, speaks, held }) = open.wanting.take() else { continue };
             let transport = open.config.protocol.transport();
-            let cells = metrics.cells(&open.config.name);
+            let cells = metrics.shares(&open.config.name);
             for worker in wanting {
                 let socket = match join(open.address, transport).and_then(|socket| {
                     listen(&socket, transport)?;

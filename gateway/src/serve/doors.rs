@@ -2,7 +2,6 @@
 //! others.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -10,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::accept::{self, Door};
 use crate::listener::{Bound, ListenerId, Speaks};
-use crate::metrics::ListenerCells;
+use crate::metrics::ListenerShare;
 use crate::worker::Worker;
 
 /// What the control plane tells a worker.
@@ -19,7 +18,7 @@ pub enum Command {
     /// Accept on one more.
     Open(Bound),
     /// Serve connections to come in another way; those that are open go on as they began.
-    Change { id: ListenerId, speaks: Speaks, cells: Arc<ListenerCells> },
+    Change { id: ListenerId, speaks: Speaks, cells: ListenerShare },
     /// Accept no more. What is open finishes what it is doing, within `drain`.
     Close { id: ListenerId, drain: Duration },
     /// Say that all commands before this one were carried out, or that a socket could not be opened.

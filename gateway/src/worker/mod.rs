@@ -2,6 +2,7 @@
 //! another worker but what [`Shared`] names, and nothing of that is ever locked.
 
 mod buffers;
+mod clients;
 mod deadlines;
 mod ending;
 mod http2_upstreams;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
+pub use clients::{ClientKey, Clients, Counted, TooMany};
 pub use deadlines::{Deadline, Deadlines, TICK};
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
+use crate::filter::RateLimits;
 use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
 use crate::table::RoutingTable;
@@ -45,8 +48,14 @@ pub struct Shared {
     pub pseudonym: String,
     /// Whose word on the client's address is believed; asked when a connection begins.
     pub trusted_proxies: ArcSwap<Vec<IpNet>>,
+    /// Of the gateway as a whole.
+    pub rate_limits: Option<RateLimits>,
     /// Requests that no app can be named for.
     pub unrouted: Arc<ServiceMetrics>,
+    /// Connections by client address.
+    pub clients: Arc<Clients>,
+    /// What one address may have where nothing else is said.
+    pub max_connections_per_client: u32,
     /// Cancelled: accept no more.
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.
