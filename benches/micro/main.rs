@@ -5,6 +5,7 @@ mod chunked;
 mod compile;
 mod find;
 mod heads;
+mod observing;
 mod request;
 mod response;
 mod rotation;
@@ -26,6 +27,7 @@ criterion_group!(
     compile::measure,
     rotation::measure,
     split::measure,
-    access_log::measure
+    access_log::measure,
+    observing::measure
 );
 criterion_main!(benches);

@@ -22,14 +22,15 @@ use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
 use vip::ServingSwitch;
 
-use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
-use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
+use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
+use crate::config::{Config, GatewayConfig, RegistryConfig};
 use crate::control::{Applied, Applier, Judge, on_transition};
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
 use crate::metrics::{ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
+use crate::observing::Observing;
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
@@ -120,7 +121,7 @@ impl Gateway {
         let admin_socket = inheritance.open_admin(config.admin.as_ref()).await?;
         let handover = config.gateway.handover.as_deref();
         let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
-        let (log, format) = open_log(&config.gateway.access_log)?;
+        let log = open_log(&config.gateway)?;
         inheritance.release_registry(&config.registry).await?;
         let OpenRegistry { registry, embedded } = OpenRegistry::open(&config.registry)?;
         await_registry(registry.watch(), inheritance.is_takeover()).await?;
@@ -134,8 +135,13 @@ impl Gateway {
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
         let filter_sources = Arc::new(filter::Sources::default());
-        let settings =
-            Settings { base_domain, shards: workers, upstream_tls, sources: filter_sources.clone() };
+        let settings = Settings {
+            base_domain,
+            shards: workers,
+            upstream_tls,
+            statistics: config.gateway.statistics.enabled,
+            sources: filter_sources.clone(),
+        };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
@@ -143,15 +149,16 @@ impl Gateway {
             applier.await_first_probes(FIRST_PROBES).await;
         }
         let judge = Judge::new(shared.clone(), reports);
-        let tasks = vec![
+        let mut tasks = vec![
             discovery,
             tokio::spawn(applier.run(snapshots, control.clone())),
             tokio::spawn(judge.run(control.clone())),
         ];
 
+        let (observing, watched) = Observing::start(&config.gateway, log.as_ref(), &control, &mut tasks);
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
         listeners.commit(plan, config.gateway.drain_timeout).await?;
-        let workers = start_workers(&shared, &metrics, log.as_ref(), format, commands, max_connections)?;
+        let workers = start_workers(&shared, &metrics, &observing, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
         let lineage = Arc::new(std::mem::take(&mut inheritance.lineage));
         let sources = Sources {
@@ -165,6 +172,9 @@ impl Gateway {
             serving: serving.watch(),
             tls: tls.clone(),
             lineage: lineage.clone(),
+            access_log: log.as_ref().map(LogWriter::watch),
+            statistics: watched.statistics,
+            tracing: watched.tracing,
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),
@@ -229,19 +239,16 @@ impl Gateway {
 fn start_workers(
     shared: &Arc<Shared>,
     metrics: &[Arc<WorkerMetrics>],
-    log: Option<&LogWriter>,
-    format: Format,
+    observing: &Observing<'_>,
     commands: Vec<UnboundedReceiver<Command>>,
     max_connections: usize,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let start = |(index, (commands, metrics)): (usize, (UnboundedReceiver<Command>, &Arc<WorkerMetrics>))| {
-        let log =
-            log.map_or_else(WorkerLog::off, |log| WorkerLog::new(format, log.sender(), metrics.clone()));
         let seed = WorkerSeed {
             index,
             shared: shared.clone(),
             metrics: metrics.clone(),
-            log,
+            observers: observing.of_worker(metrics),
             commands,
             max_connections,
         };
@@ -314,19 +321,17 @@ async fn await_registry(mut state: watch::Receiver<State>, is_takeover: bool) ->
     Ok(())
 }
 
-fn open_log(config: &AccessLogConfig) -> anyhow::Result<(Option<LogWriter>, Format)> {
-    let format = match config.format {
-        AccessLogFormat::Json => Format::Json,
-        AccessLogFormat::Combined => Format::Combined,
+fn open_log(config: &GatewayConfig) -> anyhow::Result<Option<LogWriter>> {
+    let log = &config.access_log;
+    let Some(target) = log.target.clone() else { return Ok(None) };
+    let is_syslog = matches!(target, LogTarget::Syslog(_));
+    let plan = LogPlan {
+        target: target.clone(),
+        format: log.format,
+        backlog: log.buffer,
+        envelope: is_syslog.then(|| Envelope::new(log.facility, &config.id)),
     };
-    let target = match &config.target {
-        AccessLogTarget::Off => return Ok((None, format)),
-        AccessLogTarget::Stdout => LogTarget::Stdout,
-        AccessLogTarget::File(path) => LogTarget::File(path.clone()),
-    };
-    let log =
-        LogWriter::start(target.clone()).with_context(|| format!("cannot open the access log {target:?}"))?;
-    Ok((Some(log), format))
+    LogWriter::start(plan).map(Some).with_context(|| format!("cannot open the access log {target}"))
 }
 
 /// Lifts the soft limit of open files to the hard one; returns how many client connections fit, each

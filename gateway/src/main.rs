@@ -148,6 +148,7 @@ async fn serve(path: PathBuf, config: config::Config, takeover: bool) -> anyhow:
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Reload => gateway.reload(&path).await,
+                Asked::ReopenLog => gateway.reopen_log(),
                 Asked::Stop => break,
             },
             successor = gateway.next_successor() => match successor {

@@ -33,10 +33,7 @@ impl Gateway {
         self.files.reload();
         self.tls.reload();
         self.filter_sources.refresh();
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
-        self.lineage.reopen_logs();
+        self.reopen_log();
         let applied = match config::load(path) {
             Ok(wanted) => self.reconfigure(wanted).await,
             Err(mistakes) => Err(mistakes.into()),
@@ -45,6 +42,14 @@ impl Gateway {
             tracing::error!("{} changes nothing:\n{error:#}", path.display());
             self.reloads.record_rejected();
         }
+    }
+
+    /// SIGUSR1, and part of SIGHUP: who has moved the access log's file away wants another one.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+        self.lineage.reopen_logs();
     }
 
     async fn reconfigure(&mut self, wanted: Config) -> anyhow::Result<()> {

@@ -8,6 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum Asked {
     /// SIGHUP.
     Reload,
+    /// SIGUSR1.
+    ReopenLog,
     /// SIGTERM or SIGINT.
     Stop,
 }
@@ -16,7 +18,7 @@ pub enum Asked {
 impl From<Asked> for Nudge {
     fn from(asked: Asked) -> Self {
         match asked {
-            Asked::Reload => Self::ReopenLog,
+            Asked::Reload | Asked::ReopenLog => Self::ReopenLog,
             Asked::Stop => Self::Hurry,
         }
     }
@@ -25,6 +27,7 @@ impl From<Asked> for Nudge {
 #[derive(Debug)]
 pub struct Signals {
     reload: Signal,
+    reopen_log: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -36,6 +39,7 @@ impl Signals {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
             reload: listen(SignalKind::hangup())?,
+            reopen_log: listen(SignalKind::user_defined1())?,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
         })
@@ -44,6 +48,7 @@ impl Signals {
     pub async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.reload.recv() => Asked::Reload,
+            _ = self.reopen_log.recv() => Asked::ReopenLog,
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
         }
