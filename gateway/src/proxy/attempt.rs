@@ -31,6 +31,7 @@ const MAX_INTERIM: u32 = 16;
 
 /// For a client to take what it is sent.
 const TO_CLIENT: Ticks = Ticks::of(timeouts::BODY);
+const GATHERING: Ticks = Ticks::of(timeouts::GATHERING);
 
 /// Why an attempt ended before any of its response reached the client.
 #[derive(Debug)]
@@ -481,7 +482,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 progress = now;
                 deadline.set(match () {
                     () if download.is_sending() => TO_CLIENT,
-                    () if download.is_gathering() => timeouts::GATHERING,
+                    () if download.is_gathering() => GATHERING,
                     () => patience,
                 });
             }
