@@ -8,6 +8,7 @@ mod heads;
 mod observing;
 mod request;
 mod response;
+mod retries;
 mod rotation;
 mod split;
 mod tables;
@@ -26,6 +27,7 @@ criterion_group!(
     find::measure,
     compile::measure,
     rotation::measure,
+    retries::measure,
     split::measure,
     access_log::measure,
     observing::measure
