@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, R
 use crate::control::{Applied, Applier, Judge, on_transition};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
+use crate::memory;
 use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::table::RoutingTable;
@@ -39,6 +40,9 @@ use crate::worker::{Shared, Suspicion, suspicions};
 const REGISTRY_WAIT: Duration = Duration::from_secs(5);
 /// Certificates are looked at this often; files change by hand or by a renewal every few weeks.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+/// What buffers may take of the process's memory: a quarter. Tables, connections and HTTP/2's windows have
+/// the rest, and so has whoever shares the machine.
+const BUFFERS_SHARE: u64 = 4;
 /// The label of requests that no app can be named for. No valid app id begins with an underscore and
 /// ends with one.
 const UNROUTED: &str = "_unrouted_";
@@ -204,6 +208,7 @@ fn share(
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
+        buffer_budget: AtomicUsize::new(buffer_budget(config)),
         clients: Arc::default(),
         max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),
         stop_accepting: CancellationToken::new(),
@@ -211,6 +216,12 @@ fn share(
         abort: CancellationToken::new(),
         suspicions,
     })
+}
+
+/// Each worker's part of the buffers, in bytes.
+pub(crate) fn buffer_budget(config: &Config) -> usize {
+    let all = config.gateway.max_buffers.unwrap_or_else(|| memory::available() / BUFFERS_SHARE);
+    usize::try_from(all).unwrap_or(usize::MAX) / config.gateway.workers
 }
 
 fn open_registry(config: &RegistryConfig) -> anyhow::Result<Arc<dyn Registry>> {

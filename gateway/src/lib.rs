@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod listener;
 mod listeners;
+mod memory;
 pub mod message;
 pub mod metrics;
 pub mod proxy;

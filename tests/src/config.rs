@@ -14,6 +14,7 @@ pub struct Config {
     listeners: Vec<ListenerConfig>,
     sections: Vec<String>,
     access_log: (String, String),
+    pub(crate) open_files: Option<u64>,
     pub(crate) files: Vec<(String, String)>,
 }
 
@@ -56,6 +57,7 @@ impl Config {
             listeners: vec![web],
             sections: Vec::new(),
             access_log: ("off".to_owned(), "json".to_owned()),
+            open_files: None,
             files: Vec::new(),
         }
     }
@@ -81,6 +83,11 @@ impl Config {
             "kind = \"zookeeper\"\nservers = [\"{server}\"]\nprefix = \"/caas\"\nsession_timeout = \"6s\"\n"
         );
         self
+    }
+
+    /// The process may have this many files and sockets.
+    pub fn open_files(self, most: u64) -> Self {
+        Self { open_files: Some(most), ..self }
     }
 
     /// A line of `[gateway]`.

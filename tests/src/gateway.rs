@@ -79,7 +79,12 @@ impl Gateway {
         let file = folder.path().join("sluice.toml");
         write(&file, &config.render());
         let log = |name| File::create(folder.path().join(name)).expect("the temporary folder is ours");
-        let child = sluice()
+        let mut command = sluice();
+        if let Some(most) = config.open_files {
+            command = Command::new("prlimit");
+            command.arg(format!("--nofile={most}")).arg(binary());
+        }
+        let child = command
             .args(["run", "--config"])
             .arg(&file)
             .stdin(Stdio::null())

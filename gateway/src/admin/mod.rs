@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
 
-use crate::metrics::{Exporter, Sources};
+use crate::metrics::{Exporter, Sources, is_overloaded};
 
 /// Rows of one answer; more are asked for by app. Bounds what one request can make us build.
 const MAX_ROWS: usize = 10_000;
@@ -76,8 +76,11 @@ async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
     }
 }
 
-/// 200 while new connections are welcome, 503 before and after.
+/// 200 while new connections are welcome, 503 before, after, and while a worker has too much to do.
 async fn ready(State(state): State<Arc<AdminState>>) -> Response {
+    if state.sources.serving.is_serving() && is_overloaded(&state.sources.workers) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "overloaded\n").into_response();
+    }
     let serving = state.sources.serving.now();
     let status =
         if state.sources.serving.is_serving() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

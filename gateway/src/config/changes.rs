@@ -17,6 +17,7 @@ impl Config {
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
+            max_buffers: _,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -33,9 +34,11 @@ impl Config {
 
     /// Takes up what a running gateway can: all that [`Self::needing_restart`] does not name.
     pub fn take_up(&mut self, wanted: Self) {
-        let GatewayConfig { trusted_proxies, listeners, drain_delay, drain_timeout, .. } = wanted.gateway;
+        let GatewayConfig { trusted_proxies, listeners, max_buffers, drain_delay, drain_timeout, .. } =
+            wanted.gateway;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
+        self.gateway.max_buffers = max_buffers;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;
     }

@@ -70,6 +70,9 @@ pub struct GatewayConfig {
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
+    /// Bytes of buffers that the workers may lend together before they give things up. `None`: a quarter
+    /// of the memory that the process may have.
+    pub max_buffers: Option<u64>,
     pub access_log: AccessLogConfig,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.

@@ -59,6 +59,7 @@ impl Exporter {
         self.control(&table, &mut families);
         reloads(&self.0.reloads, &mut families);
         self.listeners(&mut families);
+        super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);
         services(&self.0.shared.unrouted, &table, &mut families);
         endpoints(&table, &mut families);

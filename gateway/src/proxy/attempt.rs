@@ -19,7 +19,7 @@ use crate::message::scan::HeadScan;
 use crate::message::{Framing, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::Buffer;
+use crate::worker::{Buffer, STALLED_TICKS, Step};
 
 /// Interim responses to one request. 103 and 102 come a few times; a flood of them is an attack.
 const MAX_INTERIM: u32 = 16;
@@ -359,7 +359,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         self.client.deadline.set(patience);
         let began = self.client.worker.deadlines.now();
         let mut pace = Pace::of(self.facts.body.min_rate, DOWNLOAD_WINDOW, began);
-        let mut progress = 0;
+        let (mut progress, mut moved) = (0, began);
         poll_fn(|context| {
             let uploaded = self.poll_upload(context, upstream);
             if let Some(reason) = self.client_failure(context) {
@@ -372,6 +372,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             // What a client uploads does not excuse it from taking what it is sent.
             if now != progress || uploaded && !download.is_sending() {
                 progress = now;
+                moved = worker.deadlines.now();
                 deadline.set(if download.is_sending() { timeouts::BODY } else { patience });
             }
             match polled {
@@ -379,6 +380,14 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Ready(Err(RelayError::Sink)) => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamTruncated)),
                 Poll::Pending if origin.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
+                Poll::Pending
+                    if download.is_sending()
+                        && worker.sheds(Step::Stalled)
+                        && worker.deadlines.now() - moved >= STALLED_TICKS
+                        && worker.gives_up(Step::Stalled) =>
+                {
+                    Poll::Ready(Err(Reason::Overload))
+                }
                 Poll::Pending
                     if pace.lags(worker.deadlines.now(), download.sent(), download.is_sending()) =>
                 {

@@ -11,6 +11,7 @@ use crate::message::encode::{self, Hop};
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, Match, Upstream};
+use crate::worker::Step;
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
@@ -53,6 +54,11 @@ fn route<W>(
     let mut facts = facts(client, parsed, head, head_bytes, started);
     let refuse =
         |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
+    if worker.gives_up(Step::Requests) {
+        // Behind a CONNECT what follows may be meant for the tunnel.
+        let keep_alive = facts.keep_alive && parsed.method != Method::Connect;
+        return refuse(Facts { keep_alive, ..facts }, Reason::Overload, None);
+    }
     let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
     if is_misdirected(&client.origin, &host) {
         return refuse(facts, Reason::MisdirectedRequest, None);
@@ -134,7 +140,7 @@ fn facts<W>(
         method: parsed.method,
         version: parsed.version,
         framing: parsed.framing,
-        keep_alive: parsed.keep_alive && !client.is_draining(),
+        keep_alive: parsed.keep_alive && !client.is_draining() && !worker.gives_up(Step::Keepalive),
         is_last: !parsed.keep_alive,
         expects_continue: parsed.expects_continue,
         upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),

@@ -3,6 +3,7 @@
 mod accept;
 mod doors;
 mod handler;
+mod meter;
 
 use std::io;
 use std::pin::pin;
@@ -16,10 +17,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use doors::Command;
 use doors::Doors;
+use meter::Meter;
 
 use crate::access_log::WorkerLog;
 use crate::metrics::WorkerMetrics;
-use crate::worker::{Shared, TICK, Worker};
+use crate::worker::{Shared, Step, TICK, Worker};
 
 /// Idle connections are looked through this often.
 const SWEEP_TICKS: u32 = 10;
@@ -62,6 +64,7 @@ async fn run(seed: WorkerSeed) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let began = Instant::now();
+    let mut meter = Meter::new(max_connections);
     let mut told = false;
     loop {
         tokio::select! {
@@ -70,7 +73,7 @@ async fn run(seed: WorkerSeed) {
                 doors.obey(command);
                 continue;
             }
-            _ = interval.tick() => {}
+            due = interval.tick() => meter.tick(&worker, due.elapsed()),
         }
         maintain(&worker, (began.elapsed().as_millis() / TICK.as_millis()) as u32);
         doors.sweep();
@@ -93,7 +96,13 @@ fn maintain(worker: &Worker, now: u32) {
     worker.log.flush();
     // Lets go of a table that no request has asked for.
     drop(worker.table());
+    worker.detention.sweep(now);
     if is_sweep {
+        worker.penalties.sweep(now);
+        if worker.sheds(Step::Stalled) || worker.sheds(Step::Idle) {
+            // Whoever has waited for too long sees it when it is woken.
+            worker.deadlines.wake_all();
+        }
         worker.upstreams.sweep();
         worker.rotations.sweep();
         worker.pipes.sweep();

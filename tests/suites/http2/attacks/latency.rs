@@ -1,6 +1,7 @@
 //! What an honest client waits while others attack. A measurement: it prints, and asserts only that the
 //! honest client is served.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use tests::{Endpoint as Http1Endpoint, Gateway};
 use super::{FLOODS, Flood};
 use crate::before_http1;
 
-const ATTACKERS: usize = 4;
+const ATTACKERS: u8 = 4;
 const MEASURED: Duration = Duration::from_secs(5);
 
 /// The 50th and the 99th percentile of requests one after the other.
@@ -30,13 +31,12 @@ fn percentiles(gateway: &Gateway) -> (Duration, Duration) {
 fn during(gateway: &Gateway, flood: &Flood) -> (Duration, Duration) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..ATTACKERS {
+        let is_over = &is_over;
+        for number in 0..ATTACKERS {
+            let attacker = IpAddr::from([127, 200, 0, number + 1]);
             // Whoever is cut off comes back at once.
-            scope.spawn(|| {
-                let mut goes_on = true;
-                while goes_on {
-                    goes_on = flood.run(gateway).is_ok() && !is_over.load(Ordering::Acquire);
-                }
+            scope.spawn(move || {
+                while flood.run_from(attacker, gateway).is_ok() && !is_over.load(Ordering::Acquire) {}
             });
         }
         let measured = percentiles(gateway);
