@@ -88,7 +88,7 @@ impl Gateway {
         let upstream_tls =
             UpstreamProfiles::load(&config.gateway.upstream_tls).context("cannot set up TLS to endpoints")?;
         let tls = Arc::new(TlsRegistry::new(upstream_tls.clone()));
-        let mut listeners = Listeners::new(tellers, listener_metrics.clone(), tls.clone());
+        let mut listeners = Listeners::new(tellers.clone(), listener_metrics.clone(), tls.clone());
         let plan = listeners.plan(&config.gateway.listeners)?;
         let admin_socket = match &config.admin {
             Some(admin) => Some(admin::bind(admin.address).await?),
@@ -133,7 +133,8 @@ impl Gateway {
         };
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
-            let state = AdminState::new(config.gateway.id.clone(), sources.clone(), Exporter::new(sources));
+            let state =
+                AdminState::new(config.gateway.id.clone(), sources.clone(), Exporter::new(sources), tellers);
             tasks.push(admin::start(socket, state, control.clone()));
         }
         let mut gateway = Self {

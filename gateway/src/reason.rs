@@ -102,6 +102,8 @@ reasons! {
     UpstreamTimeout, "upstream_timeout", 504;
     /// Neither side of a tunnel said anything for too long.
     TunnelTimeout, "tunnel_timeout", 504;
+    /// An operator closed the tunnel.
+    TunnelClosed, "tunnel_closed", 503;
     VersionNotSupported, "version_not_supported", 505;
 }
 

@@ -1,8 +1,10 @@
 //! The admin listener: metrics, probes of the gateway itself, and what it knows, as JSON.
 //!
-//! Loopback only (the configuration refuses anything else), read only, and never on a worker's thread.
+//! Loopback only (the configuration refuses anything else), and never on a worker's thread. Nothing can be
+//! changed but that tunnels can be closed.
 
 mod certificates;
+mod tunnels;
 mod views;
 
 use std::net::SocketAddr;
@@ -16,11 +18,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
 
 use crate::metrics::{Exporter, Sources, is_overloaded};
+use crate::serve::Command;
 
 /// Rows of one answer; more are asked for by app. Bounds what one request can make us build.
 const MAX_ROWS: usize = 10_000;
@@ -30,11 +34,18 @@ pub struct AdminState {
     gateway_id: String,
     sources: Sources,
     exporter: Exporter,
+    workers: Vec<UnboundedSender<Command>>,
 }
 
 impl AdminState {
-    pub fn new(gateway_id: String, sources: Sources, exporter: Exporter) -> Arc<Self> {
-        Arc::new(Self { gateway_id, sources, exporter })
+    /// `workers` are asked about what only they know.
+    pub fn new(
+        gateway_id: String,
+        sources: Sources,
+        exporter: Exporter,
+        workers: Vec<UnboundedSender<Command>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { gateway_id, sources, exporter, workers })
     }
 }
 
@@ -54,6 +65,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/table", get(table))
         .route("/v1/certificates", get(certificates))
+        .route("/v1/tunnels", get(tunnels::list).delete(tunnels::close))
         .with_state(state);
     tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());

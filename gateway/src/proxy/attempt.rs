@@ -19,6 +19,7 @@ use crate::message::scan::HeadScan;
 use crate::message::{Framing, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
+use crate::worker::tunnels::{Begun, Kind};
 use crate::worker::{Buffer, STALLED_TICKS, Step};
 
 /// Interim responses to one request. 103 and 102 come a few times; a flood of them is an attack.
@@ -424,7 +425,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let up = self.client.wire.upload(Framing::UntilClose, upward);
         let tunnel = Tunnel::new(up, down, upstream, self.received.take());
         let cells = self.outcome.endpoint.metrics.cells(self.client.worker.index);
-        let passed = tunnel.run(self.client, cells).await;
+        let open = self.client.worker.clone().tunnels.begin(self.begun()).await;
+        let passed = tunnel.run(self.client, cells, &open).await;
         self.outcome.received_bytes += passed.received;
         self.outcome.sent_bytes += passed.sent;
         self.outcome.body_bytes = passed.sent;
@@ -436,6 +438,20 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 After::Abort
             }
         })
+    }
+}
+
+impl<W> Attempt<'_, W> {
+    /// What there is to say of a tunnel.
+    fn begun(&self) -> Begun {
+        let protocol = self.facts.upgrade.as_deref().map(String::from_utf8_lossy);
+        let origin = &self.client.origin;
+        Begun {
+            kind: protocol.map_or(Kind::Connect, |protocol| Kind::Upgrade(protocol.into())),
+            listener: origin.listener.name.clone(),
+            client: origin.peer,
+            endpoint: self.outcome.endpoint.clone(),
+        }
     }
 }
 

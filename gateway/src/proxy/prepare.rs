@@ -8,7 +8,7 @@ use super::hops;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
-use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, http2, target};
+use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, Match, Upstream};
 use crate::worker::Step;
@@ -140,7 +140,10 @@ fn facts<W>(
         method: parsed.method,
         version: parsed.version,
         framing: parsed.framing,
-        keep_alive: parsed.keep_alive && !client.is_draining() && !worker.gives_up(Step::Keepalive),
+        // HTTP/2's connections are kept by what they do, not by what a message says.
+        keep_alive: parsed.keep_alive
+            && !client.is_draining()
+            && (parsed.version == Version::Http2 || !worker.gives_up(Step::Keepalive)),
         is_last: !parsed.keep_alive,
         expects_continue: parsed.expects_continue,
         upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),

@@ -10,6 +10,7 @@ use super::accept::{self, Door};
 use crate::listener::{Bound, ListenerId, Speaks};
 use crate::metrics::ListenerShare;
 use crate::worker::Worker;
+use crate::worker::tunnels::Order;
 
 /// What the control plane tells a worker.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub enum Command {
     Open(Bound),
     /// Serve connections to come in another way; those that are open go on as they began.
     Change { id: ListenerId, speaks: Speaks, cells: ListenerShare },
+    /// List tunnels, or close them.
+    Tunnels(Order),
     /// Accept no more. What is open finishes what it is doing, within `drain`.
     Close { id: ListenerId, drain: Duration },
 }
@@ -52,6 +55,7 @@ impl Doors {
                     entry.door.change(speaks, cells);
                 }
             }
+            Command::Tunnels(order) => self.worker.tunnels.obey(order),
             Command::Close { id, drain } => {
                 if let Some(entry) = self.find(id) {
                     entry.until = Some(Instant::now() + drain);

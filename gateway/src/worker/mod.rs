@@ -14,6 +14,7 @@ pub mod request_ids;
 mod retries;
 mod rotations;
 mod suspicion;
+pub mod tunnels;
 mod upstreams;
 
 use std::cell::{Cell, RefCell};
@@ -38,6 +39,7 @@ use rotations::Rotations;
 pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tunnels::Tunnels;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
@@ -112,6 +114,7 @@ pub struct Worker {
     pub request_ids: RequestIds,
     pub penalties: Penalties,
     pub detention: Detention,
+    pub tunnels: Tunnels,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
     /// The table last seen, behind a count that only this thread touches.
@@ -144,6 +147,7 @@ impl Worker {
             request_ids: RequestIds::default(),
             penalties: Penalties::default(),
             detention: Detention::default(),
+            tunnels: Tunnels::new(index),
             metrics,
             log,
             connections: Cell::new(0),

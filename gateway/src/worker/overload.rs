@@ -196,7 +196,9 @@ mod tests {
         #[test]
         fn whatever_happened_a_second_of_calm_ends_it(loads in loads()) {
             let mut overload = Overload::default();
-            loads.iter().for_each(|load| drop(overload.update(load)));
+            for load in &loads {
+                overload.update(load);
+            }
             let mut last = Shedding::default();
             (0..CALM_TICKS).for_each(|_| last = overload.update(&Load::default()));
             prop_assert!(last.is_none());
@@ -211,7 +213,9 @@ mod tests {
             assert!(overload.update(&late).is_none());
         }
         assert!(overload.update(&Load::default()).is_none());
-        (1..LATE_TICKS).for_each(|_| drop(overload.update(&late)));
+        for _ in 1..LATE_TICKS {
+            overload.update(&late);
+        }
         let shedding = overload.update(&late);
         assert_eq!(shedding.steps().collect::<Vec<_>>(), [Step::Connections, Step::Requests]);
     }

@@ -48,7 +48,9 @@ impl Penalties {
         }
         if before.is_none() && known.len() >= MAX_ADDRESSES {
             let oldest = known.iter().min_by_key(|(_, penalty)| penalty.until).map(|(key, _)| *key);
-            oldest.into_iter().for_each(|key| drop(known.remove(&key)));
+            if let Some(oldest) = oldest {
+                known.remove(&oldest);
+            }
         }
         let doublings = before.map_or(0, |penalty| {
             let forgiven = (now - penalty.until) / FORGIVE_TICKS;

@@ -32,7 +32,9 @@ fn responses_that_nobody_takes_give_their_memory_to_others() {
         gateway.metrics().count("sluice_shedding", &[("step", "stalled_responses")]) == 1
     });
     eventually(RECOVERY, "they are cut", || shed(&gateway, "stalled_responses") > 0);
-    eventually(RECOVERY, "nothing is given up any more", || gateway.metrics().count("sluice_shedding", &[]) == 0);
+    eventually(RECOVERY, "nothing is given up any more", || {
+        gateway.metrics().count("sluice_shedding", &[]) == 0
+    });
     assert_eq!(gateway.get("a", "/").status, 200);
     assert_eq!(gateway.admin_get("/ready").status, 200);
     assert!(gateway.output().contains("overloaded: giving up stalled_responses"), "{}", gateway.output());

@@ -7,6 +7,7 @@ mod demo;
 mod listeners;
 mod reload;
 mod shutdown;
+mod tunnels;
 
 use std::path::Path;
 
