@@ -90,20 +90,25 @@ impl Current {
         most != usize::MAX && self.cells.open_everywhere() >= most
     }
 
-    /// Counts a connection of `client`, unless it is a proxy that we trust: then it has many clients.
+    /// Counts a connection of the client at `address`, unless it is a proxy that we trust: then it has many clients.
     ///
     /// # Errors
     /// When the client has as many as it may have, or has to stay out for a while.
-    pub fn count_client(&self, worker: &Worker, client: IpAddr) -> Result<Option<Counted>, Reason> {
+    pub fn count_client(&self, worker: &Worker, address: IpAddr) -> Result<Option<Counted>, Reason> {
         let shared = &worker.shared;
-        if shared.is_trusted(client) {
+        if shared.is_trusted(address) {
             return Ok(None);
         }
-        let client = client.into();
+        let client = address.into();
         if worker.penalties.is_out(client, worker.deadlines.now()) {
             return Err(Reason::ClientPenalty);
         }
-        let most = self.limits.max_connections_per_client.unwrap_or(shared.max_connections_per_client);
+        let most = match self.limits.max_connections_per_client {
+            Some(most) => most,
+            // A proxy or a probe of this machine.
+            None if address.is_loopback() => return Ok(None),
+            None => shared.max_connections_per_client,
+        };
         shared.clients.admit(client, most).map_err(|TooMany| Reason::ClientConnectionLimit)
     }
 }

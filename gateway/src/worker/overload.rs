@@ -100,9 +100,9 @@ const LATE: u32 = 200;
 const TOO_LATE: u32 = 1_000;
 
 const RULES: [Rule; 8] = [
-    // A tenth of the sockets is what a busy second takes.
-    Rule { step: Step::Idle, of: |load| load.sockets, enter: 900, hold: 1 },
-    Rule { step: Step::Keepalive, of: |load| load.sockets, enter: 950, hold: 1 },
+    // A twentieth of the sockets is what a busy second takes; nginx begins at a sixteenth.
+    Rule { step: Step::Idle, of: |load| load.sockets, enter: 950, hold: 1 },
+    Rule { step: Step::Keepalive, of: |load| load.sockets, enter: 980, hold: 1 },
     Rule { step: Step::Stalled, of: |load| load.memory, enter: 700, hold: 1 },
     Rule { step: Step::Keepalive, of: |load| load.memory, enter: 800, hold: 1 },
     Rule { step: Step::Connections, of: |load| load.memory, enter: 900, hold: 1 },
@@ -176,7 +176,7 @@ mod tests {
             let mut overload = Overload::default();
             for load in loads {
                 let enough =
-                    Load { sockets: load.sockets % 900, memory: load.memory % 700, lag: load.lag % LATE };
+                    Load { sockets: load.sockets % 950, memory: load.memory % 700, lag: load.lag % LATE };
                 prop_assert!(overload.update(&enough).is_none());
             }
         }

@@ -126,7 +126,14 @@ impl Session {
                     self.start(request, respond);
                     self.count_request();
                 }
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Ready(Some(Err(error))) => {
+                    // h2 has limits of its own, and cuts off by itself.
+                    if error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && !error.is_remote() {
+                        self.strike();
+                    }
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
         }
@@ -165,17 +172,22 @@ impl Session {
 
     /// A client that only makes us work is told so, and is gone.
     fn cut_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let cells = &self.worker.metrics.http2_floods;
-        cells.increment();
-        if !self.origin.is_trusted {
-            // A proxy that we trust has other clients too.
-            self.worker.penalties.strike(self.origin.peer.ip().into(), self.worker.deadlines.now());
-        }
-        tracing::debug!(peer = %self.origin.peer, listener = %self.origin.listener.name, "HTTP/2 flood: cut off");
+        self.strike();
         self.connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
         // One try to write it; whoever floods us need not get it.
         let _ = self.connection.poll_closed(context);
         Poll::Ready(())
+    }
+
+    /// Counts a flood, and keeps its address out for a while.
+    fn strike(&self) {
+        self.worker.metrics.http2_floods.increment();
+        let Origin { peer, listener, is_trusted, .. } = &*self.origin;
+        if !is_trusted {
+            // A proxy that we trust has other clients too.
+            self.worker.penalties.strike(peer.ip().into(), self.worker.deadlines.now());
+        }
+        tracing::debug!(%peer, listener = %listener.name, "HTTP/2 flood: cut off");
     }
 
     /// A connection without streams may wait as long as one of HTTP/1.1.
