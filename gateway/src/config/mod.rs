@@ -22,6 +22,7 @@ use std::time::Duration;
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
+use topology::filters::RateLimit;
 
 use crate::listener::proxy_protocol::Mode;
 use crate::listener::{Limits, Transport};
@@ -73,6 +74,8 @@ pub struct GatewayConfig {
     /// Bytes of buffers that the workers may lend together before they give things up. `None`: a quarter
     /// of the memory that the process may have.
     pub max_buffers: Option<u64>,
+    /// Of all requests together. Default: none.
+    pub rate_limits: Vec<RateLimit>,
     pub access_log: AccessLogConfig,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.

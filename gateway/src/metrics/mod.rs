@@ -7,6 +7,7 @@ mod collect;
 mod connections;
 mod datagrams;
 mod families;
+mod filters;
 mod overload;
 mod reloads;
 mod retired;
