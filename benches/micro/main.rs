@@ -6,6 +6,7 @@ mod clients;
 mod compile;
 mod find;
 mod heads;
+mod observing;
 mod request;
 mod response;
 mod rotation;
@@ -28,6 +29,7 @@ criterion_group!(
     compile::measure,
     rotation::measure,
     split::measure,
-    access_log::measure
+    access_log::measure,
+    observing::measure
 );
 criterion_main!(benches);
