@@ -9,6 +9,7 @@ mod heads;
 mod observing;
 mod request;
 mod response;
+mod retries;
 mod rotation;
 mod split;
 mod tables;
@@ -28,6 +29,7 @@ criterion_group!(
     find::measure,
     compile::measure,
     rotation::measure,
+    retries::measure,
     split::measure,
     access_log::measure,
     observing::measure

@@ -11,7 +11,9 @@ mod health;
 mod intern;
 mod limits;
 mod log;
+mod retries;
 mod statistics;
+mod timeouts;
 
 use std::path::Path;
 

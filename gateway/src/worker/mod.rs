@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use clients::{ClientKey, Clients, Counted, TooMany};
-pub use deadlines::{Deadline, Deadlines, TICK};
+pub use deadlines::{Deadline, Deadlines, Limit, TICK, Ticks};
 use detention::Detention;
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
@@ -35,6 +35,8 @@ pub use overload::{IDLE_TICKS, Load, Overload, STALLED_TICKS, Shedding, Step};
 use penalties::Penalties;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
+pub use retries::RetryBudget;
+pub use rotations::NoOther;
 use rotations::Rotations;
 pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
@@ -72,6 +74,9 @@ pub struct Shared {
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.
     pub draining: AtomicBool,
+    /// Set before them where another process goes on with the listening sockets: what has begun may take
+    /// its time, and datagrams are read by the other.
+    pub handed_over: AtomicBool,
     /// Cancelled: close what is left.
     pub abort: CancellationToken,
     /// Endpoints that failed too often in a row.
@@ -241,5 +246,10 @@ impl Worker {
 
     pub fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// See [`Shared::handed_over`].
+    pub fn has_handed_over(&self) -> bool {
+        self.shared.handed_over.load(Ordering::Relaxed)
     }
 }
