@@ -2,6 +2,7 @@
 
 mod access_log;
 mod chunked;
+mod clients;
 mod compile;
 mod find;
 mod heads;
@@ -24,6 +25,7 @@ criterion_group!(
     request::measure,
     response::measure,
     chunked::measure,
+    clients::measure,
     find::measure,
     compile::measure,
     rotation::measure,
