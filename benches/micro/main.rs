@@ -3,6 +3,7 @@
 mod access_log;
 mod chunked;
 mod compile;
+mod containment;
 mod find;
 mod heads;
 mod request;
@@ -26,6 +27,7 @@ criterion_group!(
     compile::measure,
     rotation::measure,
     split::measure,
+    containment::measure,
     access_log::measure
 );
 criterion_main!(benches);

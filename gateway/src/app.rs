@@ -32,6 +32,7 @@ use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
+use crate::table::limits::Tenants;
 use crate::worker::{Shared, Suspicion, suspicions};
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
@@ -100,7 +101,8 @@ impl Gateway {
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
-        let settings = Settings { base_domain, shards: workers, upstream_tls };
+        let tenants = Arc::new(Tenants::new(config.gateway.tenants.iter().cloned()));
+        let settings = Settings { base_domain, shards: workers, upstream_tls, tenants: tenants.clone() };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
@@ -125,6 +127,7 @@ impl Gateway {
             probes,
             serving: serving.watch(),
             tls: tls.clone(),
+            tenants,
         };
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
@@ -196,6 +199,7 @@ fn share(config: &Config, suspicions: mpsc::Sender<Suspicion>) -> anyhow::Result
     let unrouted = AppId::parse(UNROUTED).context("the label of unrouted requests")?;
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
+        workers: config.gateway.workers,
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch, VersionId,
+    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Limits, Outliers, PathMatch,
+    VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -88,6 +89,16 @@ impl AppSpec {
     /// How outliers are found.
     pub fn outliers(&self) -> Outliers {
         self.containment.as_ref().map_or_else(Outliers::default, |containment| containment.outliers)
+    }
+
+    /// See [`Containment::limits`].
+    pub fn limits(&self) -> Option<&Limits> {
+        self.containment.as_ref()?.limits.as_ref()
+    }
+
+    /// See [`Containment::tenant`].
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        self.containment.as_ref()?.tenant.as_ref()
     }
 
     /// See [`Containment::slow_start`].

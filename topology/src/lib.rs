@@ -10,6 +10,7 @@ mod endpoint;
 mod health;
 mod host;
 mod id;
+mod limits;
 mod path;
 mod snapshot;
 
@@ -19,5 +20,6 @@ pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
+pub use limits::{Adaptive, Limits};
 pub use path::{BadPath, PathMatch};
 pub use snapshot::{Rejection, Revision, Snapshot};

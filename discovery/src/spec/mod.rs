@@ -8,6 +8,7 @@ mod containment;
 mod endpoint;
 mod health;
 mod intern;
+mod limits;
 
 use topology::{App, AppId, AppSpec, Endpoint, Protocol};
 

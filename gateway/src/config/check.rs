@@ -30,7 +30,12 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
     let settings = config.as_ref().and_then(|config| {
         check_certificates(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
-        Some(Settings { base_domain: config.gateway.base_domain.clone(), shards: 1, upstream_tls })
+        Some(Settings {
+            base_domain: config.gateway.base_domain.clone(),
+            shards: 1,
+            upstream_tls,
+            tenants: Arc::default(),
+        })
     });
     // Mistakes elsewhere in the file keep nobody from learning what is wrong with the apps.
     let (apps, _) = document.read_leniently(|table| file::read_apps(&table, &base));

@@ -11,6 +11,7 @@ use topology::{AppId, HostPattern};
 
 use super::listener::read_listeners;
 use super::registry::read_registry;
+use super::tenants::read_tenants;
 use super::tls::read_upstream_tls;
 use super::values::{MAX_PATTERNS, file_path, socket_address};
 use super::{
@@ -53,6 +54,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
     let listeners = read_listeners(&table, base);
     let upstream_tls = read_upstream_tls(&table, base);
+    let tenants = read_tenants(&table);
     let access_log = read_access_log(&table, base);
     let drain_delay = table.duration("drain_delay", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     let drain_timeout = table.duration("drain_timeout", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
@@ -64,6 +66,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         trusted_proxies,
         listeners,
         upstream_tls,
+        tenants,
         access_log,
         drain_delay: drain_delay.unwrap_or_default(),
         drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),

@@ -10,6 +10,7 @@ mod file;
 mod listener;
 mod registry;
 mod stream;
+mod tenants;
 mod tls;
 mod values;
 
@@ -24,6 +25,7 @@ use rustls::pki_types::ServerName;
 
 use crate::listener::Transport;
 use crate::listener::proxy_protocol::Mode;
+use crate::table::limits::TenantLimits;
 
 pub use check::check;
 pub use stream::{TcpConfig, UdpConfig};
@@ -69,6 +71,8 @@ pub struct GatewayConfig {
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
+    /// By name, each once; `"*"` stands for every tenant without limits of its own.
+    pub tenants: Vec<(Arc<str>, TenantLimits)>,
     pub access_log: AccessLogConfig,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.

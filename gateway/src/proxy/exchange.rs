@@ -1,9 +1,8 @@
 //! A request and its response: who is asked, and who is asked instead.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
+use super::admission::admit;
 use super::answer::Answer;
 use super::attempt::Attempt;
 use super::client::Client;
@@ -13,7 +12,7 @@ use super::record;
 use super::refuse::refuse;
 use super::wire::Wire;
 use crate::reason::Reason;
-use crate::table::{CompiledApp, PooledEndpoint};
+use crate::worker::{Admitted, Wanted};
 
 /// Different endpoints that one request may be sent to. A third failure is the app's, not an endpoint's.
 const MAX_ATTEMPTS: usize = 3;
@@ -22,12 +21,17 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
     let Request { table: _table, app, mut heads, facts } = request;
     let worker = client.worker.clone();
     let turn = app.http.next_turn(&app.live);
-    let Some(mut endpoint) = worker.rotations.pick(&app, &app.http, turn) else {
-        let reason = Reason::NoHealthyEndpoint;
-        return refuse(client, Refusal { facts, reason, detail: None, app: Some(app), location: None }).await;
+    let wanted = Wanted { app: &app, spread: &app.http, turn };
+    let mut admitted = match admit(client, wanted).await {
+        Ok(admitted) => admitted,
+        Err(reason) => {
+            let app = Some(app.clone());
+            return refuse(client, Refusal { facts, reason, detail: None, app, location: None }).await;
+        }
     };
     let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
     loop {
+        let endpoint = admitted.endpoint.clone();
         tried.push(endpoint.live.id);
         let retries = tried.len() as u32 - 1;
         let mut attempt = Attempt::new(client, &facts, endpoint, retries, heads);
@@ -48,33 +52,30 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
             worker.rotations.suspect(outcome.endpoint.live.id);
         }
         let is_repeatable = failure.is_repeatable && tried.len() < MAX_ATTEMPTS && !client.is_aborting();
-        let next = if is_repeatable { choose_again(client, &app, turn, &tried, &outcome) } else { None };
-        let Some(next) = next else {
+        let goes_on = is_repeatable && choose_again(client, wanted, &tried, &outcome, &mut admitted);
+        if !goes_on {
             if failure.is_untouched && client.wire.decline() {
                 record::exchange(client, &facts, &outcome);
                 return After::KeepAlive;
             }
             return fail(client, &facts, outcome).await;
-        };
+        }
         outcome.endpoint.metrics.cells(worker.index).retries.increment();
-        endpoint = next;
     }
 }
 
-/// The endpoint for the next attempt. A kept connection that its endpoint had just closed says nothing
+/// Whether there is an endpoint for the next attempt. A kept connection that its endpoint had just closed says nothing
 /// against the endpoint: where there is no other, a new connection to it gets the second attempt. That
 /// is RFC 9112 section 9.3.1's retry, not a second try of an endpoint that failed.
 fn choose_again<W>(
     client: &Client<W>,
-    app: &CompiledApp,
-    turn: usize,
+    wanted: Wanted<'_>,
     tried: &[u64],
     last: &Outcome,
-) -> Option<Arc<PooledEndpoint>> {
-    client.worker.rotations.pick_again(app, &app.http, turn, tried).or_else(|| {
-        let was_stale = last.is_reused && last.failure == Some(Reason::UpstreamReset) && tried.len() == 1;
-        was_stale.then(|| last.endpoint.clone())
-    })
+    admitted: &mut Admitted,
+) -> bool {
+    let was_stale = last.is_reused && last.failure == Some(Reason::UpstreamReset) && tried.len() == 1;
+    client.worker.move_on(wanted, tried, admitted) || was_stale
 }
 
 /// Nothing of a response has reached the client yet.

@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use h2::client::SendRequest;
 use tokio::sync::Notify;
 
+use super::admission::Slot;
 use super::deadlines::{Deadlines, TICK};
 
 /// As for HTTP/1.1 connections, see [`super::upstreams`].
@@ -28,6 +29,8 @@ struct Link {
     is_closing: Cell<bool>,
     /// Since when it carries nothing.
     idle_since: Cell<u32>,
+    /// Of the connections that the app may have, where that is limited.
+    slot: Option<Box<Slot>>,
 }
 
 impl Link {
@@ -89,6 +92,8 @@ pub enum Found {
     Wait(Rc<Notify>),
     /// Open a connection, and say what came of it through this.
     Connect(Opening),
+    /// All are full, and there may be no more of them.
+    Full,
 }
 
 #[derive(Debug)]
@@ -103,7 +108,8 @@ impl Http2Upstreams {
     }
 
     /// A place on the fullest connection to `endpoint` that has room, so that the others can end.
-    pub fn find(&self, endpoint: u64) -> Found {
+    /// `most`: connections that this worker may have, where that is limited.
+    pub fn find(&self, endpoint: u64, most: Option<usize>) -> Found {
         let mut all = self.links.borrow_mut();
         let links = all.entry(endpoint).or_default();
         links.open.retain(|link| !link.is_closing.get());
@@ -114,14 +120,22 @@ impl Http2Upstreams {
         if let Some(opening) = &links.opening {
             return Found::Wait(opening.clone());
         }
+        if most.is_some_and(|most| links.open.len() >= most) {
+            return Found::Full;
+        }
         let notify = Rc::new(Notify::new());
         links.opening = Some(notify.clone());
         Found::Connect(Opening { links: self.links.clone(), endpoint, notify })
     }
 
     /// Keeps a connection that `opening` led to; returns its first place, and what its driver holds.
-    pub fn add(&self, opening: Opening, sender: SendRequest<Bytes>) -> (Lease, Driven) {
-        let (lease, driven) = self.private(sender);
+    pub fn add(
+        &self,
+        opening: Opening,
+        sender: SendRequest<Bytes>,
+        slot: Option<Box<Slot>>,
+    ) -> (Lease, Driven) {
+        let (lease, driven) = self.private(sender, slot);
         let link = &driven.0;
         if let Some(links) = self.links.borrow_mut().get_mut(&opening.endpoint)
             && links.open.len() < MAX_CONNECTIONS_PER_ENDPOINT
@@ -133,12 +147,13 @@ impl Http2Upstreams {
     }
 
     /// A connection that only one request uses.
-    pub fn private(&self, sender: SendRequest<Bytes>) -> (Lease, Driven) {
+    pub fn private(&self, sender: SendRequest<Bytes>, slot: Option<Box<Slot>>) -> (Lease, Driven) {
         let link = Rc::new(Link {
             sender,
             streams: Cell::new(0),
             is_closing: Cell::new(false),
             idle_since: Cell::new(self.deadlines.now()),
+            slot,
         });
         (self.lease(&link, false), Driven(link))
     }
@@ -158,6 +173,14 @@ impl Http2Upstreams {
             });
             !links.open.is_empty() || links.opening.is_some()
         });
+    }
+
+    /// Lets go of idle connections that somebody waits for. Once per tick.
+    pub fn yield_wanted(&self) {
+        for links in self.links.borrow_mut().values_mut() {
+            let is_wanted = |link: &Link| link.slot.as_ref().is_some_and(|slot| slot.is_wanted());
+            links.open.retain(|link| link.streams.get() > 0 || !is_wanted(link));
+        }
     }
 
     /// Gives every idle connection up.

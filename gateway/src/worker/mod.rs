@@ -1,6 +1,7 @@
 //! A worker: one thread, one runtime, its own sockets, pools and counters. Nothing here is shared with
 //! another worker but what [`Shared`] names, and nothing of that is ever locked.
 
+mod admission;
 mod buffers;
 mod deadlines;
 mod ending;
@@ -17,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use admission::{Admitted, Entry, Full, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use deadlines::{Deadline, Deadlines, TICK};
@@ -30,6 +32,7 @@ use rotations::Rotations;
 pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+pub use upstreams::EndpointStream;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
@@ -41,6 +44,8 @@ use crate::table::RoutingTable;
 #[derive(Debug)]
 pub struct Shared {
     pub table: ArcSwap<RoutingTable>,
+    /// How many workers there are.
+    pub workers: usize,
     /// Our name in Via.
     pub pseudonym: String,
     /// Whose word on the client's address is believed; asked when a connection begins.
@@ -95,6 +100,8 @@ pub struct Worker {
     pub upstreams: UpstreamPool,
     pub http2_upstreams: Http2Upstreams,
     pub rotations: Rotations,
+    pub queues: Queues,
+    pub slots: SlotQueue,
     pub request_ids: RequestIds,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
@@ -119,6 +126,8 @@ impl Worker {
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
             upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone(), max_sockets),
             http2_upstreams: Http2Upstreams::new(deadlines.clone()),
+            queues: Queues::default(),
+            slots: SlotQueue::default(),
             rotations: Rotations::new(deadlines.clone(), request_ids::random() as usize % (1 << 16)),
             shared,
             deadlines,

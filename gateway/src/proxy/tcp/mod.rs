@@ -67,7 +67,7 @@ impl Connection<'_> {
         let worker = self.worker;
         let dialled = self.dial(&app, self.addresses(&client)).await;
         line.connected(&dialled);
-        let Dialled { stream, endpoint, .. } = match dialled {
+        let Dialled { stream, endpoint, admitted, .. } = match dialled {
             Ok(dialled) => dialled,
             Err(failed) => {
                 received.into_iter().for_each(|buffer| worker.buffers.put(buffer));
@@ -82,7 +82,8 @@ impl Connection<'_> {
         let idle = self.listener.settings.idle_timeout;
         let ending = &self.listener.ending;
         let course = Course { worker, ending, deadline: self.deadline, idle, cells };
-        let passed = pump(&mut client, &mut upstream, carried, &course).await;
+        let passed = pump(&mut client, &mut *upstream, carried, &course).await;
+        drop(admitted);
         line.ended(&passed, &endpoint);
     }
 
