@@ -6,7 +6,7 @@ use std::sync::Arc;
 use criterion::Criterion;
 use gateway::table::{CompiledApp, RoutingTable, compile};
 use healthcheck::outlier::{Fault, Streak};
-use topology::{AppSpec, Containment, Limits, Outliers, Snapshot};
+use topology::{AppSpec, Capacity, Containment, Outliers, Snapshot};
 
 use crate::tables;
 
@@ -37,8 +37,8 @@ pub fn measure(criterion: &mut Criterion) {
 
 fn limited() -> Arc<CompiledApp> {
     let mut app = tables::app(0, 2);
-    let limits = Limits { in_flight: Some(100), in_flight_per_endpoint: Some(50), ..Limits::none() };
-    let containment = Containment { limits: Some(limits), ..Containment::default() };
+    let limits = Capacity { in_flight: Some(100), in_flight_per_endpoint: Some(50), ..Capacity::none() };
+    let containment = Containment { capacity: Some(limits), ..Containment::default() };
     app.spec = Arc::new(AppSpec { containment: Some(Arc::new(containment)), ..(*app.spec).clone() });
     let id = app.id.clone();
     let snapshot =

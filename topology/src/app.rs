@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Limits, Outliers, PathMatch,
-    VersionId,
+    AppId, AppLimits, Capacity, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers,
+    PathMatch, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -52,6 +52,8 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    /// `None`: what its listeners ask for.
+    pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
     pub containment: Option<Arc<Containment>>,
 }
@@ -82,6 +84,7 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            limits: None,
             containment: None,
         }
     }
@@ -91,9 +94,9 @@ impl AppSpec {
         self.containment.as_ref().map_or_else(Outliers::default, |containment| containment.outliers)
     }
 
-    /// See [`Containment::limits`].
-    pub fn limits(&self) -> Option<&Limits> {
-        self.containment.as_ref()?.limits.as_ref()
+    /// See [`Containment::capacity`].
+    pub fn capacity(&self) -> Option<&Capacity> {
+        self.containment.as_ref()?.capacity.as_ref()
     }
 
     /// See [`Containment::tenant`].

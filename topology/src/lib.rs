@@ -5,6 +5,7 @@
 //! request finds it.
 
 mod app;
+mod capacity;
 mod containment;
 mod endpoint;
 mod health;
@@ -15,11 +16,12 @@ mod path;
 mod snapshot;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
+pub use capacity::{Adaptive, Capacity};
 pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
-pub use limits::{Adaptive, Limits};
+pub use limits::AppLimits;
 pub use path::{BadPath, PathMatch};
 pub use snapshot::{Rejection, Revision, Snapshot};

@@ -8,6 +8,7 @@ use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, S
 
 use super::containment::read_containment;
 use super::health::read_health;
+use super::limits::read_limits;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
@@ -40,7 +41,8 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
-    let containment = read_containment(table);
+    let (limits, capacity) = read_limits(table);
+    let containment = read_containment(table, capacity);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -55,6 +57,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         tls,
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
+        limits,
         containment,
     })
 }

@@ -278,6 +278,20 @@ fn datagram_endpoints_and_the_proxy_protocol_are_asked_for_by_name() {
     assert_eq!(app.endpoints[0].protocol, Protocol::Udp);
 }
 
+#[test]
+fn limits_are_a_pointer_that_is_there_when_one_is_set() {
+    let read =
+        |text: &str| parse_app_file("a.toml", &format!("id = \"a\"\n{text}")).unwrap().spec.limits.clone();
+    let limits = read("limits = { max_body = \"1MiB\", min_body_rate = 500 }").unwrap();
+    assert_eq!((limits.max_body, limits.min_body_rate), (Some(1 << 20), Some(500)));
+    assert_eq!((read(""), read("limits = {}")), (None, None));
+    assert_eq!(
+        mistakes_of("id = \"a\"\nlimits = { max_body = 5, min_body_rate = 0 }"),
+        "shop.toml:2: limits.max_body: must be a size such as \"64KiB\" or \"10MiB\", not the integer 5\n\
+         shop.toml:2: limits.min_body_rate: must be an integer from 1 to 240000, not the integer 0"
+    );
+}
+
 fn containment_of(lines: &str) -> topology::Containment {
     let app = parse_app_file("shop.toml", &format!("id = \"shop\"\n{lines}")).unwrap();
     app.spec.containment.as_deref().cloned().unwrap_or_default()
@@ -342,20 +356,21 @@ max_ejection = "5s"
 }
 
 #[test]
-fn limits_are_none_unless_the_app_says_so() {
-    use topology::{Adaptive, Limits};
+fn capacity_is_not_limited_unless_the_app_says_so() {
+    use topology::{Adaptive, Capacity};
     assert_eq!(containment_of("tenant = \"acme\"").tenant.as_deref(), Some("acme"));
-    let read = |lines: &str| containment_of(lines).limits;
+    let read = |lines: &str| containment_of(lines).capacity;
     assert_eq!(read(""), None);
-    let one = Limits { in_flight: Some(10), ..Limits::none() };
+    let one = Capacity { in_flight: Some(10), ..Capacity::none() };
     assert_eq!(read("limits = { in_flight = 10 }"), Some(one));
-    let adaptive = Limits { adaptive: Some(Adaptive { min: 2000, max: 2000 }), queue: 0, ..Limits::none() };
+    let adaptive =
+        Capacity { adaptive: Some(Adaptive { min: 2000, max: 2000 }), queue: 0, ..Capacity::none() };
     assert_eq!(read("limits = { adaptive = { min = 2000 }, queue = 0 }"), Some(adaptive));
     assert_eq!(read("limits = { adaptive = false }"), None);
 }
 
 #[test]
-fn mistakes_about_limits_name_key_line_and_fix() {
+fn mistakes_about_capacity_name_key_line_and_fix() {
     let lines = r#"id = "shop"
 tenant = "a/b"
 [limits]
@@ -365,7 +380,7 @@ queue_timeout = "10ms"
     let mistakes = mistakes_of(lines);
     for wanted in [
         "shop.toml:2: tenant: is no tenant's name; write 1 to 128",
-        "shop.toml:3: limits: limits nothing; write in_flight_per_endpoint = 100",
+        "shop.toml:4: limits.queue: is for requests that find no room; add a limit such as in_flight_per_endpoint",
         "shop.toml:5: limits.queue_timeout: \"10ms\" is out of range; write 100ms to",
     ] {
         assert!(mistakes.contains(wanted), "{wanted} is not in:\n{mistakes}");

@@ -69,7 +69,7 @@ impl Comparisons {
         }
         self.noticed = Some((now, revision));
         let compares = |app: &CompiledApp| {
-            let is_adaptive = app.spec.limits().is_some_and(|limits| limits.adaptive.is_some());
+            let is_adaptive = app.spec.capacity().is_some_and(|limits| limits.adaptive.is_some());
             is_adaptive || app.spec.outliers().compares()
         };
         self.apps.retain(|id, _| table.app(id).is_some_and(|app| compares(app)));

@@ -32,7 +32,7 @@ impl Concurrency {
 
     /// Sets the limits for the next window, if one has ended.
     pub fn look(&mut self, app: &CompiledApp, now: Instant) {
-        let Some(range) = app.spec.limits().and_then(|limits| limits.adaptive) else { return };
+        let Some(range) = app.spec.capacity().and_then(|limits| limits.adaptive) else { return };
         if now - self.at < WINDOW {
             return;
         }

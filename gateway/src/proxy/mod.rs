@@ -26,6 +26,7 @@ mod hops;
 pub mod http1;
 pub mod http2;
 mod outgoing;
+mod pace;
 mod prepare;
 pub mod pump;
 mod record;

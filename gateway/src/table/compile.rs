@@ -261,7 +261,7 @@ fn gate(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Option<Arc
 
 /// Gives endpoints the counters that the app's settings need and that outlive it.
 fn count_where_needed(settings: &Settings, app: &App, endpoints: &[Arc<PooledEndpoint>]) {
-    let limits = app.spec.limits();
+    let limits = app.spec.capacity();
     let adaptive = limits.and_then(|limits| limits.adaptive);
     for endpoint in endpoints {
         if limits.is_some() || endpoint.gate.as_ref().is_some_and(|gate| gate.limits_connections()) {

@@ -3,6 +3,7 @@
 
 mod admission;
 mod buffers;
+mod clients;
 mod deadlines;
 mod ending;
 mod http2_upstreams;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use admission::{Admitted, Entry, Full, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
+pub use clients::{ClientKey, Clients, Counted, TooMany};
 pub use deadlines::{Deadline, Deadlines, TICK};
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
@@ -52,6 +54,10 @@ pub struct Shared {
     pub trusted_proxies: ArcSwap<Vec<IpNet>>,
     /// Requests that no app can be named for.
     pub unrouted: Arc<ServiceMetrics>,
+    /// Connections by client address.
+    pub clients: Arc<Clients>,
+    /// What one address may have where nothing else is said.
+    pub max_connections_per_client: u32,
     /// Cancelled: accept no more.
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use futures::task::AtomicWaker;
-use topology::{AppSpec, Limits, Protocol};
+use topology::{AppSpec, Capacity, Protocol};
 
 use super::meter::Meter;
 use super::tenants::Tenant;
@@ -15,7 +15,7 @@ use crate::table::live::fresh_id;
 #[derive(Debug)]
 pub struct Gate {
     /// `None`: only its tenant is limited.
-    pub limits: Option<Limits>,
+    pub limits: Option<Capacity>,
     /// Requests under way that the app may have.
     pub most: u32,
     pub entrance: Arc<Entrance>,
@@ -71,7 +71,7 @@ impl Gate {
         workers: usize,
         former: Option<&Arc<Self>>,
     ) -> Option<Arc<Self>> {
-        let limits = spec.limits().copied();
+        let limits = spec.capacity().copied();
         if limits.is_none() && tenant.is_none() {
             return None;
         }
@@ -121,7 +121,7 @@ impl Gate {
 }
 
 /// Where every request has a connection to itself there can be no more of them than connections.
-fn most_in_flight(limits: &Limits, is_http2: bool) -> u32 {
+fn most_in_flight(limits: &Capacity, is_http2: bool) -> u32 {
     let most = limits.in_flight.unwrap_or(u32::MAX);
     if is_http2 { most } else { most.min(limits.connections.unwrap_or(u32::MAX)) }
 }
