@@ -64,9 +64,9 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
     }
 }
 
-/// Whether there is an endpoint for the next attempt. A kept connection that its endpoint had just closed says nothing
-/// against the endpoint: where there is no other, a new connection to it gets the second attempt. That
-/// is RFC 9112 section 9.3.1's retry, not a second try of an endpoint that failed.
+/// Whether there is an endpoint for the next attempt. A kept connection that its endpoint had just closed
+/// says nothing against the endpoint: where there is no other, a new connection to it gets the second
+/// attempt. That is RFC 9112 section 9.3.1's retry, not a second try of an endpoint that failed.
 fn choose_again<W>(
     client: &Client<W>,
     wanted: Wanted<'_>,

@@ -23,6 +23,12 @@ fn gauge(gateway: &Gateway, name: &str) -> u64 {
     gateway.metrics().count(name, &[("app", "shop")])
 }
 
+/// A client has its answer a moment before its place is given back.
+#[track_caller]
+fn has_in_flight(gateway: &Gateway, count: u64) {
+    eventually(DEADLINE, "so many are under way", || gauge(gateway, "sluice_in_flight") == count);
+}
+
 /// A request that `endpoint` keeps waiting, once it has arrived there.
 #[track_caller]
 fn ask_slowly(gateway: &Gateway, endpoint: &Endpoint) -> RawClient {
@@ -57,7 +63,8 @@ fn an_endpoint_never_has_more_requests_than_it_may_and_no_place_stays_empty() {
     eventually(DEADLINE, "a thousand answers", || load.ok() >= 1000);
     load.stop().assert_undisturbed();
     assert_eq!(most.load(Ordering::Acquire), 2);
-    assert_eq!((gauge(&gateway, "sluice_in_flight"), gauge(&gateway, "sluice_queued")), (0, 0));
+    has_in_flight(&gateway, 0);
+    assert_eq!(gauge(&gateway, "sluice_queued"), 0);
 }
 
 #[test]
@@ -163,13 +170,14 @@ fn a_tenant_that_hangs_takes_nothing_from_another_one() {
         .app(&app("calm", "calm.test", &good));
     let gateway = Gateway::start(&config);
     let load = Load::start(gateway.web(), "calm.test", 4);
+    let of = |name: &str| gateway.metrics().count("sluice_tenant_in_flight", &[("tenant", name)]);
     assert_eq!(gateway.get("blog.test", "/").status, 200);
+    eventually(DEADLINE, "its place was given back", || of("acme") == 0);
     let held: Vec<_> = (0..3).map(|_| ask_slowly(&gateway, &hanging)).collect();
     for host in [HOST, "blog.test"] {
         let refused = gateway.get(host, "/");
         assert_eq!((refused.status, refused.reason()), (503, Some("tenant_overloaded")), "{host}");
     }
-    let of = |name: &str| gateway.metrics().count("sluice_tenant_in_flight", &[("tenant", name)]);
     assert_eq!(of("acme"), 3);
     let before = load.ok();
     eventually(DEADLINE, "the other tenant is served", || load.ok() > before + 100);
@@ -205,13 +213,13 @@ fn a_place_is_given_back_however_a_request_ends() {
         .line("limits = { in_flight = 1, in_flight_per_endpoint = 1, queue = 0 }")
         .endpoint("v1", "c1", endpoint.address());
     let gateway = Gateway::start(&Config::new().app(&app));
-    let is_free = || eventually(DEADLINE, "the place is free", || gauge(&gateway, "sluice_in_flight") == 0);
+    let is_free = || has_in_flight(&gateway, 0);
     for target in ["/hang", "/switch"] {
         let mut client = gateway.connect();
         client.send(format!(
             "GET {target} HTTP/1.1\r\nHost: {HOST}\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
         ));
-        eventually(DEADLINE, "it is under way", || gauge(&gateway, "sluice_in_flight") == 1);
+        has_in_flight(&gateway, 1);
         if target == "/switch" {
             assert_eq!(client.receive_head().status, 101);
             assert_eq!(gauge(&gateway, "sluice_in_flight"), 1, "a tunnel holds its place");
@@ -230,6 +238,7 @@ fn a_place_is_given_back_however_a_request_ends() {
     }
     for _ in 0..10 {
         assert_eq!(gateway.get(HOST, "/").text(), "ok");
+        is_free();
     }
     assert_eq!(report(&gateway, endpoint.address())["in_flight"], 0);
 }
@@ -255,7 +264,7 @@ fn streams_of_http2_count_as_requests() {
         let slow = slow.join().expect("curl ends");
         assert!(slow.starts_with("HTTP/2 200"), "{slow}");
     });
-    eventually(DEADLINE, "the place is free", || gauge(&gateway, "sluice_in_flight") == 0);
+    has_in_flight(&gateway, 0);
 }
 
 #[test]
@@ -314,6 +323,7 @@ fn a_changed_limit_counts_what_is_under_way() {
     assert_eq!(gateway.get(HOST, "/").reason(), Some("app_overloaded"));
     gateway.put_app(&shop(&endpoint, "in_flight = 2, queue = 0"));
     eventually(DEADLINE, "there is room for one more", || gateway.get(HOST, "/").status == 200);
+    has_in_flight(&gateway, 1);
     let mut second = ask_slowly(&gateway, &endpoint);
     assert_eq!(gateway.get(HOST, "/").reason(), Some("app_overloaded"));
     gate.open();

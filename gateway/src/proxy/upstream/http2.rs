@@ -61,6 +61,7 @@ pub async fn lease(
         return Ok(drive(worker.http2_upstreams.private(sender, slot), connection));
     }
     let most = share_of_connections(worker, endpoint);
+    let mut has_waited = false;
     loop {
         match worker.http2_upstreams.find(endpoint.live.id, most) {
             Found::Place(lease) => return Ok(lease),
@@ -72,13 +73,14 @@ pub async fn lease(
             }
             Found::Full => slot::tick(worker, deadline, Reason::AppOverloaded).await?,
             Found::Connect(opening) => {
-                let slot = match take_slot(endpoint) {
+                let slot = match take_slot(endpoint, std::mem::take(&mut has_waited)) {
                     Ok(slot) => slot,
                     Err(Full { meter, reason }) => {
                         // Meanwhile one that is open may have room again.
                         drop(opening);
                         let want = meter.want();
                         slot::tick(worker, deadline, reason).await?;
+                        has_waited = true;
                         drop(want);
                         continue;
                     }

@@ -21,20 +21,22 @@ pub async fn wait(
     endpoint: &PooledEndpoint,
     deadline: &Deadline,
 ) -> Result<Option<Box<Slot>>, DialError> {
-    let (wanted, reason) = match take_slot(endpoint) {
+    let (wanted, reason) = match take_slot(endpoint, false) {
         Ok(slot) => return Ok(slot),
         Err(Full { meter, reason }) => (meter.want(), reason),
     };
     deadline.set(PATIENCE);
-    let waiting = deadline.bound(|context| match take_slot(endpoint) {
-        Ok(slot) => Poll::Ready(slot),
-        Err(_) => {
-            worker.slots.wait(context);
-            Poll::Pending
+    let waiting = deadline.bound(|context| {
+        // Before it looks, so that what is given up while it looks wakes it.
+        worker.slots.wait(context);
+        if let Some(gate) = &endpoint.gate {
+            gate.entrance.set_slot_waiter(worker.index, context.waker());
         }
+        take_slot(endpoint, true).map_or(Poll::Pending, Poll::Ready)
     });
     let waited = waiting.await.map_err(|_| DialError::Full(reason));
     drop(wanted);
+    worker.slots.look_again();
     waited
 }
 

@@ -42,6 +42,8 @@ struct Lane {
     waiting: AtomicU32,
     /// Of the first in it.
     first: AtomicWaker,
+    /// Of one that waits for a connection that it may open.
+    slot: AtomicWaker,
 }
 
 /// What an endpoint has to do at the moment.
@@ -153,6 +155,16 @@ impl Entrance {
         self.lanes[worker].first.register(waker);
     }
 
+    /// Whom to wake when a connection was given up.
+    pub fn set_slot_waiter(&self, worker: usize, waker: &std::task::Waker) {
+        self.lanes[worker].slot.register(waker);
+    }
+
+    /// A connection was given up that somebody waits for: one task of each worker looks.
+    pub fn wake_for_slot(&self) {
+        self.lanes.iter().for_each(|lane| lane.slot.wake());
+    }
+
     /// A place became free: the first of one worker's queue looks for it. Costs a load where nobody waits.
     pub fn wake_one(&self) {
         if self.waiting.used() == 0 {
@@ -163,5 +175,51 @@ impl Entrance {
         if let Some(lane) = lanes.into_iter().find(|lane| lane.waiting.load(Ordering::SeqCst) > 0) {
             lane.first.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn workers_are_woken_in_turn_and_those_where_nobody_waits_are_left_alone() {
+        let entrance = Entrance::new(3);
+        let firsts: Vec<Arc<Counting>> = (0..3).map(|_| Arc::default()).collect();
+        let listen = || {
+            for (worker, first) in firsts.iter().enumerate() {
+                entrance.set_first(worker, &Waker::from(first.clone()));
+            }
+        };
+        let woken = || firsts.iter().map(|first| first.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        listen();
+        entrance.wake_one();
+        assert_eq!(woken(), [0, 0, 0]);
+        for worker in [0, 2] {
+            assert!(entrance.waiting.try_take(10));
+            entrance.count_waiting(worker, true);
+        }
+        for _ in 0..30 {
+            entrance.wake_one();
+            // Who was woken looks, finds nothing, and waits again.
+            listen();
+        }
+        assert_eq!((woken().iter().sum::<usize>(), woken()[1]), (30, 0));
+        assert!(woken()[0] >= 10 && woken()[2] >= 10, "{:?}", woken());
+        entrance.count_waiting(0, false);
+        let before = woken()[2];
+        entrance.wake_one();
+        assert_eq!(woken()[2], before + 1);
     }
 }

@@ -29,8 +29,9 @@ pub struct Full<'e> {
     pub reason: Reason,
 }
 
-/// One worker's tasks that wait for a connection that they may open. All look again at every tick: whose
-/// turn it is plays no part, since a wait means that idle connections are being given up for all of them.
+/// One worker's tasks that wait for a connection that they may open. All look again at every tick, and when
+/// one of them was lucky: whose turn it is plays no part, since a wait means that idle connections are
+/// being given up for all of them.
 #[derive(Debug, Default)]
 pub struct SlotQueue(RefCell<Vec<Waker>>);
 
@@ -45,17 +46,17 @@ impl SlotQueue {
     }
 }
 
-/// `None`: nobody counts.
+/// `None`: nobody counts. Who has not waited yet gets none while somebody else waits.
 ///
 /// # Errors
 /// [`Full`], with the count that is at its limit.
-pub fn take_slot(endpoint: &PooledEndpoint) -> Result<Option<Box<Slot>>, Full<'_>> {
+pub fn take_slot(endpoint: &PooledEndpoint, has_waited: bool) -> Result<Option<Box<Slot>>, Full<'_>> {
     let Some(gate) = endpoint.gate.as_ref().filter(|gate| gate.limits_connections()) else {
         return Ok(None);
     };
     let meters = meters(gate, &endpoint.live);
     for (taken, Count { meter, limit, reason }) in meters.clone().enumerate() {
-        if !meter.try_take(limit) {
+        if !has_waited && meter.is_wanted() || !meter.try_take(limit) {
             meters.take(taken).for_each(|count| count.meter.give_back());
             return Err(Full { meter, reason });
         }
@@ -89,14 +90,22 @@ fn meters<'e>(gate: &'e Gate, endpoint: &'e EndpointLive) -> impl Iterator<Item 
 }
 
 impl Slot {
-    /// Whether somebody waits for it.
+    /// Whether somebody waits for it, and for no other one that is free already.
     pub fn is_wanted(&self) -> bool {
-        meters(&self.gate, &self.endpoint).any(|count| count.meter.is_wanted())
+        meters(&self.gate, &self.endpoint)
+            .any(|count| count.meter.is_wanted() && count.meter.used() >= count.limit)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        meters(&self.gate, &self.endpoint).for_each(|count| count.meter.give_back());
+        let mut is_wanted = false;
+        for count in meters(&self.gate, &self.endpoint) {
+            count.meter.give_back();
+            is_wanted |= count.meter.is_wanted();
+        }
+        if is_wanted {
+            self.gate.entrance.wake_for_slot();
+        }
     }
 }
