@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::filters::Filters;
 use crate::{
     AppId, AppLimits, Capacity, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers,
     PathMatch, VersionId,
@@ -52,6 +53,8 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
     /// `None`: what its listeners ask for.
     pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
@@ -84,6 +87,7 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            filters: None,
             limits: None,
             containment: None,
         }

@@ -8,6 +8,7 @@ mod app;
 mod capacity;
 mod containment;
 mod endpoint;
+pub mod filters;
 mod health;
 mod host;
 mod id;

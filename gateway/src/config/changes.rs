@@ -18,6 +18,7 @@ impl Config {
             drain_timeout: _,
             upstream_tls,
             tenants,
+            rate_limits,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -27,6 +28,7 @@ impl Config {
             ("gateway.access_log", *access_log != wanted.gateway.access_log),
             ("gateway.upstream_tls", *upstream_tls != wanted.gateway.upstream_tls),
             ("gateway.tenant", *tenants != wanted.gateway.tenants),
+            ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];

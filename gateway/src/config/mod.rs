@@ -23,6 +23,7 @@ use std::time::Duration;
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
+use topology::filters::RateLimit;
 
 use crate::listener::proxy_protocol::Mode;
 use crate::listener::{Limits, Transport};
@@ -74,6 +75,8 @@ pub struct GatewayConfig {
     pub upstream_tls: Vec<UpstreamTlsConfig>,
     /// By name, each once; `"*"` stands for every tenant without limits of its own.
     pub tenants: Vec<(Arc<str>, TenantLimits)>,
+    /// Of all requests together. Default: none.
+    pub rate_limits: Vec<RateLimit>,
     pub access_log: AccessLogConfig,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.

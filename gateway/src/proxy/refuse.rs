@@ -15,7 +15,8 @@ pub async fn refuse<W: Wire>(client: &mut Client<W>, refusal: Refusal) -> After 
         record::refusal(client, &facts, reason, app.as_ref().map(|app| &app.metrics), Sent::default());
         return After::Close;
     }
-    let sent = W::answer(client, Answer::new(reason, detail).at(location), &facts, keep_alive).await;
+    let sent =
+        W::answer(client, Answer::new(reason, detail).at(location).of(&facts), &facts, keep_alive).await;
     let app_metrics = app.as_ref().map(|app| &app.metrics);
     record::refusal(client, &facts, reason, app_metrics, sent.as_ref().copied().unwrap_or_default());
     match sent {
