@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tests::{
-    App, Config, DEADLINE, Endpoint, Gate, Gateway, Load, RawClient, RawEndpoint, Reply, curl, eventually,
+    App, Config, DEADLINE, Endpoint, Gate, Gateway, Load, RawClient, RawEndpoint, Reply, eventually, finish,
 };
 
 use crate::{HOST, report};
