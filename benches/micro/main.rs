@@ -6,6 +6,7 @@ mod compile;
 mod containment;
 mod find;
 mod heads;
+mod observing;
 mod request;
 mod response;
 mod rotation;
@@ -28,6 +29,7 @@ criterion_group!(
     rotation::measure,
     split::measure,
     containment::measure,
-    access_log::measure
+    access_log::measure,
+    observing::measure
 );
 criterion_main!(benches);

@@ -18,6 +18,7 @@ pub fn settings() -> Settings {
         shards: 2,
         upstream_tls: Arc::default(),
         tenants: Arc::default(),
+        statistics: false,
         sources: Arc::default(),
     }
 }

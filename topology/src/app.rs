@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Capacity, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers,
-    PathMatch, VersionId,
+    AppId, AppLimits, Capacity, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings,
+    Outliers, PathMatch, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -53,6 +53,10 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    /// `None`: everything leaves a line in the access log.
+    pub log: Option<Arc<LogSettings>>,
+    /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
+    pub statistics: Option<bool>,
     /// `None`: requests and responses pass as they are.
     pub filters: Option<Arc<Filters>>,
     /// `None`: what its listeners ask for.
@@ -87,6 +91,8 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            log: None,
+            statistics: None,
             filters: None,
             limits: None,
             containment: None,

@@ -13,7 +13,9 @@ mod health;
 mod host;
 mod id;
 mod limits;
+mod log;
 mod path;
+mod sample;
 mod snapshot;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
@@ -24,5 +26,7 @@ pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
 pub use limits::AppLimits;
+pub use log::LogSettings;
 pub use path::{BadPath, PathMatch};
+pub use sample::Sample;
 pub use snapshot::{Rejection, Revision, Snapshot};

@@ -11,6 +11,8 @@ pub mod filters;
 mod health;
 mod intern;
 mod limits;
+mod log;
+mod statistics;
 
 use std::path::Path;
 

@@ -36,6 +36,7 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
             shards: 1,
             upstream_tls,
             tenants: Arc::default(),
+            statistics: config.gateway.statistics.enabled,
             sources: Arc::default(),
         })
     });

@@ -1,6 +1,7 @@
 //! What is counted, and how without a shared cache line: each worker has its own cells, which only it
 //! writes; a scrape adds them up.
 
+mod access_log;
 mod by_reason;
 mod cells;
 mod collect;
@@ -8,6 +9,7 @@ mod connections;
 mod datagrams;
 mod families;
 mod filters;
+mod observers;
 mod reloads;
 mod service;
 mod tls;

@@ -10,6 +10,7 @@ use super::facts::{After, Facts, Outcome, Refusal, Request};
 use super::feedback;
 use super::record;
 use super::refuse::refuse;
+use super::spans;
 use super::wire::Wire;
 use crate::reason::Reason;
 use crate::worker::{Admitted, Wanted};
@@ -61,6 +62,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
             return fail(client, &facts, outcome).await;
         }
         outcome.endpoint.metrics.cells(worker.index).retries.increment();
+        spans::again(&worker, &facts, &outcome, &mut heads);
     }
 }
 

@@ -34,6 +34,7 @@ mod refuse;
 mod relay;
 mod screen;
 mod secure;
+mod spans;
 pub mod tcp;
 pub mod timeouts;
 mod tunnel;

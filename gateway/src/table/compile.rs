@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use healthcheck::adaptive::AdaptiveLimit;
 use imbl::ordmap::DiffItem;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub upstream_tls: Arc<UpstreamProfiles>,
     /// What apps' owners may use.
     pub tenants: Arc<Tenants>,
+    /// Whether the traffic of apps that do not say is counted by path and client.
+    pub statistics: bool,
     /// What filters read.
     pub sources: Arc<Sources>,
 }
@@ -129,6 +131,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
             |old| old.metrics.clone(),
         ),
         services,
+        is_counted: app.spec.statistics.unwrap_or(settings.statistics),
         upstream,
         filters: filters(settings, old, app),
         rejection,
@@ -266,6 +269,7 @@ fn compile_endpoint(
         live: live.unwrap_or_default(),
         gate: gate.cloned(),
         metrics: metrics.clone(),
+        log_fields: OnceLock::new(),
     })
 }
 

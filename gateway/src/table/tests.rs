@@ -16,6 +16,7 @@ fn settings() -> Settings {
         shards: 1,
         upstream_tls: Arc::default(),
         tenants: Arc::default(),
+        statistics: false,
         sources: Arc::default(),
     }
 }

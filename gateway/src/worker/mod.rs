@@ -41,7 +41,9 @@ use crate::access_log::WorkerLog;
 use crate::filter::RateLimits;
 use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
+use crate::statistics::WorkerStatistics;
 use crate::table::RoutingTable;
+use crate::trace::WorkerTracing;
 
 /// What all workers read.
 #[derive(Debug)]
@@ -99,6 +101,26 @@ impl std::ops::Deref for TableHandle {
     }
 }
 
+/// Whoever is told of requests that are over.
+#[derive(Debug)]
+pub struct Observers {
+    pub log: WorkerLog,
+    pub statistics: WorkerStatistics,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Box<WorkerTracing>>,
+}
+
+impl Observers {
+    /// Once per tick, the `now`th.
+    pub fn tick(worker: &Worker, now: u32) {
+        worker.log.flush();
+        worker.statistics.tick(now);
+        if let Some(tracing) = &worker.tracing {
+            tracing.tick();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Worker {
     pub index: usize,
@@ -114,6 +136,9 @@ pub struct Worker {
     pub request_ids: RequestIds,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
+    pub statistics: WorkerStatistics,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Box<WorkerTracing>>,
     /// The table last seen, behind a count that only this thread touches.
     table: RefCell<Rc<TableHandle>>,
     connections: Cell<usize>,
@@ -126,10 +151,11 @@ impl Worker {
         index: usize,
         shared: Arc<Shared>,
         metrics: Arc<WorkerMetrics>,
-        log: WorkerLog,
+        observers: Observers,
         max_sockets: usize,
     ) -> Self {
         let deadlines = Rc::new(Deadlines::default());
+        let Observers { log, statistics, tracing } = observers;
         Self {
             index,
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
@@ -145,6 +171,8 @@ impl Worker {
             request_ids: RequestIds::default(),
             metrics,
             log,
+            statistics,
+            tracing,
             connections: Cell::new(0),
             aborting: Cell::new(false),
         }
