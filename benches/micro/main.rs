@@ -9,6 +9,7 @@ mod heads;
 mod observing;
 mod request;
 mod response;
+mod retries;
 mod rotation;
 mod split;
 mod tables;
@@ -27,6 +28,7 @@ criterion_group!(
     find::measure,
     compile::measure,
     rotation::measure,
+    retries::measure,
     split::measure,
     containment::measure,
     access_log::measure,

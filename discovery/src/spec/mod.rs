@@ -12,7 +12,9 @@ mod health;
 mod intern;
 mod limits;
 mod log;
+mod retries;
 mod statistics;
+mod timeouts;
 
 use std::path::Path;
 

@@ -20,5 +20,5 @@ pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
 pub use collect::{Exporter, Sources};
 pub use datagrams::DatagramCells;
 pub use reloads::Reloads;
-pub use service::{ServiceCells, ServiceMetrics};
+pub use service::{HedgeResult, ServiceCells, ServiceMetrics};
 pub use worker::{ListenerCells, ListenerMetrics, ListenerShare, WorkerMetrics};

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use super::client::Client;
 use super::wire::Wire;
 use crate::reason::Reason;
-use crate::worker::{Admitted, Entry, Waiter, Wanted};
+use crate::worker::{Admitted, Entry, Ticks, Waiter, Wanted};
 
 /// The endpoint for a request, and its right to be sent there.
 ///
@@ -27,7 +27,7 @@ async fn wait<W: Wire>(
     wanted: Wanted<'_>,
     mut waiter: Box<Waiter>,
 ) -> Result<Admitted, Reason> {
-    client.deadline.set(waiter.patience());
+    client.deadline.set(Ticks::of(waiter.patience()));
     let mut watches_client = true;
     poll_fn(|context| {
         if watches_client {
@@ -39,6 +39,7 @@ async fn wait<W: Wire>(
         }
         match waiter.poll(context, &client.worker, wanted) {
             Poll::Pending if client.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
+            Poll::Pending if client.deadline.is_over() => Poll::Ready(Err(Reason::RequestTimeout)),
             Poll::Pending if client.deadline.has_passed() => Poll::Ready(Err(Reason::QueueTimeout)),
             polled => polled,
         }

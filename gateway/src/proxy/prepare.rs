@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
-use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::facts::{BodyLimits, Facts, Heads, LogFacts, Refusal, Request};
+use super::patience::Patience;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::access_log::Logging;
@@ -105,6 +106,10 @@ fn route<W>(
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return refuse(facts, reason, Some(app));
     }
+    facts.patience = match app.spec.timeouts.as_deref() {
+        said if facts.is_grpc => Patience::of_grpc(said, grpc_deadline(parsed, head)),
+        said => Patience::of(said),
+    };
     let heads = heads(client, &app, parsed, head, &facts, hops, changes.as_deref());
     facts.filtered = screen::filtered(changes, app.filters.as_ref());
     Ok(Request { table, app, heads, facts })
@@ -157,7 +162,6 @@ fn facts<W>(
     started: Instant,
 ) -> Facts {
     let worker = &client.worker;
-    let is_grpc = is_grpc(parsed, head);
     Facts {
         started,
         method: parsed.method,
@@ -168,8 +172,8 @@ fn facts<W>(
         expects_continue: parsed.expects_continue,
         upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
-        is_grpc,
-        patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        is_grpc: is_grpc(parsed, head),
+        patience: Patience::DEFAULT,
         body: BodyLimits::default(),
         head_bytes,
         id: worker.request_ids.next(),

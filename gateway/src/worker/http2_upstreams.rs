@@ -10,10 +10,8 @@ use h2::client::SendRequest;
 use tokio::sync::Notify;
 
 use super::admission::Slot;
-use super::deadlines::{Deadlines, TICK};
+use super::deadlines::{Deadlines, Ticks};
 
-/// As for HTTP/1.1 connections, see [`super::upstreams`].
-const IDLE_TICKS: u32 = (50_000 / TICK.as_millis()) as u32;
 /// Connections of one worker to one endpoint. With the usual 100 streams each that is more than any
 /// endpoint serves at once.
 const MAX_CONNECTIONS_PER_ENDPOINT: usize = 64;
@@ -26,11 +24,13 @@ struct Link {
     sender: SendRequest<Bytes>,
     streams: Cell<usize>,
     /// It takes no new requests: it ends, or its endpoint has said so.
-    is_closing: Cell<bool>,
+    is_closing: Rc<Cell<bool>>,
     /// Since when it carries nothing.
     idle_since: Cell<u32>,
+    /// For how long it may, as the last request wanted.
+    kept: Cell<Ticks>,
     /// Of the connections that the app may have, where that is limited.
-    slot: Option<Box<Slot>>,
+    slot: Option<Rc<Slot>>,
 }
 
 impl Link {
@@ -54,6 +54,11 @@ impl Lease {
         self.link.sender.clone()
     }
 
+    /// For how long the connection is kept when it carries nothing.
+    pub fn keep_for(&self, kept: Ticks) {
+        self.link.kept.set(kept);
+    }
+
     /// Nobody else should try this connection.
     pub fn give_up(&self) {
         self.link.is_closing.set(true);
@@ -67,13 +72,18 @@ impl Drop for Lease {
     }
 }
 
-/// Held by the task that drives a connection; says that it has ended.
+/// Held by the task that drives a connection; says that it has ended. It holds no sender: without one the
+/// connection ends.
 #[derive(Debug)]
-pub struct Driven(Rc<Link>);
+pub struct Driven {
+    is_closing: Rc<Cell<bool>>,
+    /// Given back once the connection is closed and not before.
+    _slot: Option<Rc<Slot>>,
+}
 
 impl Drop for Driven {
     fn drop(&mut self) {
-        self.0.is_closing.set(true);
+        self.is_closing.set(true);
     }
 }
 
@@ -136,7 +146,7 @@ impl Http2Upstreams {
         slot: Option<Box<Slot>>,
     ) -> (Lease, Driven) {
         let (lease, driven) = self.private(sender, slot);
-        let link = &driven.0;
+        let link = &lease.link;
         if let Some(links) = self.links.borrow_mut().get_mut(&opening.endpoint)
             && links.open.len() < MAX_CONNECTIONS_PER_ENDPOINT
         {
@@ -148,14 +158,16 @@ impl Http2Upstreams {
 
     /// A connection that only one request uses.
     pub fn private(&self, sender: SendRequest<Bytes>, slot: Option<Box<Slot>>) -> (Lease, Driven) {
+        let slot = slot.map(|slot| Rc::new(*slot));
         let link = Rc::new(Link {
             sender,
             streams: Cell::new(0),
-            is_closing: Cell::new(false),
+            is_closing: Rc::default(),
             idle_since: Cell::new(self.deadlines.now()),
-            slot,
+            kept: Cell::new(Ticks(0)),
+            slot: slot.clone(),
         });
-        (self.lease(&link, false), Driven(link))
+        (self.lease(&link, false), Driven { is_closing: link.is_closing.clone(), _slot: slot })
     }
 
     fn lease(&self, link: &Rc<Link>, is_reused: bool) -> Lease {
@@ -168,7 +180,7 @@ impl Http2Upstreams {
         let now = self.deadlines.now();
         self.links.borrow_mut().retain(|_, links| {
             links.open.retain(|link| {
-                let is_idle = link.streams.get() == 0 && now - link.idle_since.get() >= IDLE_TICKS;
+                let is_idle = link.streams.get() == 0 && now - link.idle_since.get() >= link.kept.get().0;
                 !link.is_closing.get() && !is_idle
             });
             !links.open.is_empty() || links.opening.is_some()

@@ -9,13 +9,10 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::admission::Slot;
-use super::deadlines::{Deadlines, TICK};
+use super::deadlines::{Deadlines, Ticks};
 use crate::listener::Stream;
 use crate::metrics::WorkerMetrics;
 
-/// Below nginx's 60 s and Apache's, Go's and HAProxy's longer ones. Node closes after 5 s: that close is
-/// seen as an event and the connection is not lent.
-const IDLE_TICKS: u32 = (50_000 / TICK.as_millis()) as u32;
 /// As many as a busy endpoint can use at once from one worker; more is a leak, not a pool.
 const MAX_IDLE_PER_ENDPOINT: usize = 1024;
 
@@ -55,7 +52,8 @@ impl DerefMut for EndpointStream {
 #[derive(Debug)]
 struct Idle {
     connection: EndpointStream,
-    since: u32,
+    /// The tick from which on it is not lent.
+    until: u32,
 }
 
 #[derive(Debug)]
@@ -81,18 +79,18 @@ impl UpstreamPool {
         let connections = idle.get_mut(&endpoint)?;
         while let Some(candidate) = connections.pop() {
             self.metrics.idle_upstream_connections.add(-1);
-            if candidate.connection.is_quiet() {
+            if self.deadlines.now() < candidate.until && candidate.connection.is_quiet() {
                 return Some(candidate.connection);
             }
         }
         None
     }
 
-    /// Keeps a connection, unless clients (`open` of them, each with one of its own upstream) need the
-    /// sockets.
-    pub fn put(&self, endpoint: u64, connection: EndpointStream, open: usize) {
-        let kept = usize::try_from(self.metrics.idle_upstream_connections.value()).unwrap_or(0);
-        if kept + 2 * open > self.max_sockets || connection.is_wanted() {
+    /// Keeps a connection for a while, unless clients (`open` of them, each with one of its own upstream)
+    /// need the sockets.
+    pub fn put(&self, endpoint: u64, connection: EndpointStream, open: usize, kept: Ticks) {
+        let idle_now = usize::try_from(self.metrics.idle_upstream_connections.value()).unwrap_or(0);
+        if idle_now + 2 * open > self.max_sockets || connection.is_wanted() {
             return;
         }
         if connection.slot.is_some() {
@@ -101,7 +99,7 @@ impl UpstreamPool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(endpoint).or_default();
         if connections.len() < MAX_IDLE_PER_ENDPOINT {
-            connections.push(Idle { connection, since: self.deadlines.now() });
+            connections.push(Idle { connection, until: self.deadlines.now() + kept.0 });
             self.metrics.idle_upstream_connections.add(1);
         }
     }
@@ -132,7 +130,7 @@ impl UpstreamPool {
         let now = self.deadlines.now();
         self.idle.borrow_mut().retain(|_, connections| {
             let before = connections.len();
-            connections.retain(|idle| now - idle.since < IDLE_TICKS && idle.connection.is_quiet());
+            connections.retain(|idle| now < idle.until && idle.connection.is_quiet());
             self.metrics.idle_upstream_connections.add(connections.len() as i64 - before as i64);
             !connections.is_empty()
         });

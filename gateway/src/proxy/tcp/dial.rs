@@ -1,27 +1,27 @@
 //! A connection to one of the app's endpoints; another one when that fails, since nothing was sent yet.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
+use topology::RetryCause;
 
 use super::Connection;
 use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::Alpn;
 use crate::proxy::feedback;
+use crate::proxy::retry::Route;
 use crate::proxy::upstream::dial::{DialError, dial};
 use crate::proxy::upstream::slot;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream};
-use crate::worker::{Admitted, EndpointStream, Entry, Wanted};
-
-/// As for HTTP: a third refusal is the app's.
-const MAX_ATTEMPTS: usize = 3;
+use crate::worker::{Admitted, EndpointStream, Entry, Places, Ticks, Wanted};
 
 pub struct Dialled {
     pub stream: EndpointStream,
     pub endpoint: Arc<PooledEndpoint>,
     /// To be held as long as the connection lasts.
-    pub admitted: Admitted,
+    pub places: Places,
     pub retries: u32,
 }
 
@@ -36,20 +36,19 @@ impl Connection<'_> {
         if matches!(app.upstream, Upstream::Unknown) {
             return Err(NotDialled { reason: Reason::UpstreamTlsUnknown, retries: 0 });
         }
-        let turn = app.tcp.next_turn(&app.live);
-        let wanted = Wanted { app, spread: &app.tcp, turn };
-        let mut admitted = self.admit(wanted).await.map_err(|reason| NotDialled { reason, retries: 0 })?;
-        let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
-        let mut retries = 0;
+        let mut route = Route::new(worker, app, &app.tcp);
+        let admitted =
+            self.admit(route.wanted()).await.map_err(|reason| NotDialled { reason, retries: 0 })?;
+        let mut endpoint = route.begin(admitted);
+        let within = app.spec.timeouts.as_ref().and_then(|timeouts| timeouts.connect).map(Ticks::of);
         loop {
-            let endpoint = admitted.endpoint.clone();
-            tried.push(endpoint.live.id);
             let cells = endpoint.metrics.cells(worker.index);
-            let error = match self.connect(&endpoint, client).await {
+            let error = match self.connect(&endpoint, client, within).await {
                 Ok(stream) => {
                     cells.connects.increment();
                     feedback::observe_dial(worker, app, &endpoint, None);
-                    return Ok(Dialled { stream, endpoint, admitted, retries });
+                    let retries = route.retries();
+                    return Ok(Dialled { stream, endpoint, places: route.into_places(), retries });
                 }
                 Err(error) => error,
             };
@@ -59,12 +58,20 @@ impl Connection<'_> {
                 worker.rotations.suspect(endpoint.live.id);
             }
             feedback::observe_dial(worker, app, &endpoint, Some(reason));
-            let may_go_on = tried.len() < MAX_ATTEMPTS && !self.listener.ending.is_aborting();
-            if !may_go_on || !worker.move_on(wanted, &tried, &mut admitted) {
-                return Err(NotDialled { reason, retries });
+            let next = match self.listener.ending.is_aborting() {
+                true => None,
+                false => route.next(RetryCause::ConnectFailed, &endpoint, false),
+            };
+            let Some(next) = next else {
+                return Err(NotDialled { reason, retries: route.retries() });
+            };
+            if let Some(time) = route.backoff() {
+                let mut waiting = pin!(tokio::time::sleep(time));
+                self.deadline.clear();
+                // Passes only when what is left is cut, which the next attempt finds out.
+                let _ = self.deadline.bound(|context| waiting.as_mut().poll(context)).await;
             }
-            cells.retries.increment();
-            retries += 1;
+            endpoint = next;
         }
     }
 
@@ -72,9 +79,10 @@ impl Connection<'_> {
         &self,
         endpoint: &PooledEndpoint,
         client: Addresses,
+        within: Option<Ticks>,
     ) -> Result<EndpointStream, DialError> {
         let slot = slot::wait(self.worker, endpoint, self.deadline).await?;
-        Ok(EndpointStream::new(dial(endpoint, client, self.deadline, Alpn::None).await?, slot))
+        Ok(EndpointStream::new(dial(endpoint, client, self.deadline, Alpn::None, within).await?, slot))
     }
 
     /// As for a request, see [`crate::proxy::admission`]. A client that goes meanwhile is noticed afterwards:
@@ -86,7 +94,7 @@ impl Connection<'_> {
             Entry::Refused(reason) => return Err(reason),
             Entry::Wait(waiter) => waiter,
         };
-        self.deadline.set(waiter.patience());
+        self.deadline.set(Ticks::of(waiter.patience()));
         match self.deadline.bound(|context| waiter.poll(context, self.worker, wanted)).await {
             Ok(entered) => entered,
             Err(_) if self.listener.ending.is_aborting() => Err(Reason::Shutdown),

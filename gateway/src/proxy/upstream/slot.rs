@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::dial::DialError;
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::{Deadline, Full, Slot, Worker, take_slot};
+use crate::worker::{Deadline, Full, Slot, Ticks, Worker, take_slot};
 
 /// For idle connections of all workers to be given up, which takes two ticks; and for one that is being
 /// closed.
@@ -25,7 +25,7 @@ pub async fn wait(
         Ok(slot) => return Ok(slot),
         Err(Full { meter, reason }) => (meter.want(), reason),
     };
-    deadline.set(PATIENCE);
+    deadline.set(const { Ticks::of(PATIENCE) });
     let waiting = deadline.bound(|context| {
         // Before it looks, so that what is given up while it looks wakes it.
         worker.slots.wait(context);

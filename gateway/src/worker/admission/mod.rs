@@ -12,13 +12,13 @@ mod slots;
 
 use std::sync::Arc;
 
-pub use places::Admitted;
+pub use places::{Admitted, Places};
 pub use queue::{Queues, Waiter};
 pub use slots::{Full, Slot, SlotQueue, take_slot};
 
 use self::places::{AppPlace, TenantPlace};
 use super::Worker;
-use super::rotations::Pick;
+use super::rotations::{NoOther, Pick};
 use crate::reason::Reason;
 use crate::table::limits::Gate;
 use crate::table::{CompiledApp, PooledEndpoint, Spread};
@@ -60,7 +60,7 @@ impl Worker {
             && let Some(tried) = self.try_enter(gate, wanted)
         {
             return match tried {
-                Ok((endpoint, place)) => Entry::Admitted(Admitted::new(endpoint, Some(place), tenant)),
+                Ok((endpoint, place)) => Entry::Admitted(Admitted::new(endpoint, place, tenant)),
                 Err(reason) => Entry::Refused(reason),
             };
         }
@@ -85,20 +85,30 @@ impl Worker {
         }
     }
 
-    /// Another endpoint for a request that has been to those in `tried`, if the app's budget allows and
-    /// one has room; the place with the last one is given back.
-    pub fn move_on(&self, wanted: Wanted<'_>, tried: &[u64], admitted: &mut Admitted) -> bool {
+    /// Another endpoint for a request that has been to those in `tried`, if the app's budget allows and one
+    /// has room; its place is added to what the request holds.
+    ///
+    /// # Errors
+    /// [`NoOther`].
+    pub fn enter_again(
+        &self,
+        wanted: Wanted<'_>,
+        tried: &[u64],
+        places: &mut Places,
+    ) -> Result<Arc<PooledEndpoint>, NoOther> {
         let Wanted { app, spread, turn } = wanted;
-        let next = match &app.gate {
-            None => self.rotations.pick_again(app, spread, turn, tried),
-            Some(gate) => {
-                let take = |endpoint: &PooledEndpoint| gate.try_take_place(endpoint);
-                match self.rotations.pick_free(app, spread, turn, tried, take) {
-                    Pick::Free(endpoint) => Some(endpoint),
-                    Pick::Full | Pick::Nobody => None,
-                }
-            }
+        let Some(gate) = &app.gate else {
+            return self.rotations.pick_again(app, spread, turn, tried);
         };
-        next.map(|endpoint| admitted.move_to(endpoint)).is_some()
+        let take = |endpoint: &PooledEndpoint| gate.try_take_place(endpoint);
+        let Pick::Free(endpoint) = self.rotations.pick_free(app, spread, turn, tried, take) else {
+            return Err(NoOther::Nobody);
+        };
+        places.hold(&endpoint);
+        if !self.rotations.pay_retry(app, spread, turn) {
+            places.leave(endpoint.live.id);
+            return Err(NoOther::OverBudget);
+        }
+        Ok(endpoint)
     }
 }

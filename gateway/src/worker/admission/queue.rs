@@ -116,9 +116,9 @@ impl Waiter {
         self.gate.entrance.set_first(self.worker, context.waker());
         match worker.try_enter(&self.gate, wanted) {
             None => Poll::Pending,
-            Some(tried) => Poll::Ready(
-                tried.map(|(endpoint, place)| Admitted::new(endpoint, Some(place), self.tenant.take())),
-            ),
+            Some(tried) => {
+                Poll::Ready(tried.map(|(endpoint, place)| Admitted::new(endpoint, place, self.tenant.take())))
+            }
         }
     }
 
