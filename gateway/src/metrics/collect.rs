@@ -21,6 +21,7 @@ use super::service::RequestTotals;
 use super::{HedgeResult, ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
 use crate::access_log::LogWatch;
 use crate::control::Applied;
+use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::statistics::Store;
 use crate::table::RoutingTable;
@@ -41,6 +42,7 @@ pub struct Sources {
     pub serving: ServingWatch,
     pub tls: Arc<TlsRegistry>,
     pub tenants: Arc<Tenants>,
+    pub lineage: Arc<Lineage>,
     /// `None`: there is no log.
     pub access_log: Option<LogWatch>,
     pub statistics: Arc<Store>,
@@ -69,6 +71,7 @@ impl Exporter {
         self.process(&mut families);
         self.control(&table, &mut families);
         reloads(&self.0.reloads, &mut families);
+        super::lineage::lineage(&self.0.lineage, &mut families);
         self.listeners(&mut families);
         super::tls::certificates(&self.0.tls, &mut families);
         if let Some(log) = &self.0.access_log {

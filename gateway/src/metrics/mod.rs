@@ -9,6 +9,7 @@ mod connections;
 mod datagrams;
 mod families;
 mod filters;
+mod lineage;
 mod observers;
 mod reloads;
 mod service;

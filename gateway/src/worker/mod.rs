@@ -69,6 +69,9 @@ pub struct Shared {
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.
     pub draining: AtomicBool,
+    /// Set before them where another process goes on with the listening sockets: what has begun may take
+    /// its time, and datagrams are read by the other.
+    pub handed_over: AtomicBool,
     /// Cancelled: close what is left.
     pub abort: CancellationToken,
     /// Endpoints that failed too often in a row.
@@ -211,5 +214,10 @@ impl Worker {
 
     pub fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// See [`Shared::handed_over`].
+    pub fn has_handed_over(&self) -> bool {
+        self.shared.handed_over.load(Ordering::Relaxed)
     }
 }
