@@ -580,7 +580,8 @@ fn tenants_are_read_once_each_with_what_they_may_use() {
     ));
     let acme = TenantLimits { in_flight: Some(9), connections: None, queue: Some(0) };
     let others = TenantLimits { in_flight: None, connections: Some(5), queue: None };
-    assert_eq!(config.unwrap().gateway.tenants, [("acme".into(), acme), ("*".into(), others)]);
+    let named = |name: &str, limits| (Arc::<str>::from(name), limits);
+    assert_eq!(config.unwrap().gateway.tenants, vec![named("acme", acme), named("*", others)]);
     let mistakes = mistakes_of(&gateway(
         "[[gateway.tenant]]\nname = \"a b\"\nin_flight = 0\n[[gateway.tenant]]\nname = \"x\"\n[[gateway.tenant]]\nname = \"x\"\nqueue = 1\n",
     ));
