@@ -41,11 +41,10 @@ pub struct AdaptiveLimit {
 }
 
 impl AdaptiveLimit {
-    /// What is borne is not known yet: Netflix' concurrency-limits and others begin with as many.
-    pub const START: u32 = 20;
-
+    /// From the least upwards, which takes seconds: an endpoint that queued from the beginning would have
+    /// its latency with a queue taken for the one without.
     pub fn new(settings: &Adaptive) -> Self {
-        Self { limit: f64::from(Self::START.clamp(settings.min, settings.max)), base: 0.0 }
+        Self { limit: f64::from(settings.min), base: 0.0 }
     }
 
     pub fn limit(&self) -> u32 {
@@ -159,11 +158,14 @@ mod tests {
     fn failures_lower_it_and_idleness_leaves_it() {
         let mut limit = AdaptiveLimit::new(&RANGE);
         let idle = Window { requests: 100, mean_latency: Duration::from_millis(5), ..Window::default() };
-        assert_eq!((0..50).map(|_| limit.observe(&idle, &RANGE)).max(), Some(AdaptiveLimit::START));
+        assert_eq!(limit.observe(&idle, &RANGE), RANGE.min);
+        let full = Window { was_full: true, ..idle };
+        let grown = (0..50).map(|_| limit.observe(&full, &RANGE)).max();
+        assert!(grown > Some(100) && Some(limit.observe(&idle, &RANGE)) == grown, "{grown:?}");
         let failing = Window { failures: 50, ..idle };
-        assert_eq!(limit.observe(&failing, &RANGE), 16);
+        assert!(Some(limit.observe(&failing, &RANGE)) < grown);
         assert_eq!((0..50).map(|_| limit.observe(&failing, &RANGE)).min(), Some(RANGE.min));
-        let few = Window { requests: 3, failures: 3, ..idle };
+        let few = Window { requests: 3, was_full: true, ..idle };
         assert_eq!(limit.observe(&few, &RANGE), RANGE.min);
     }
 
