@@ -29,6 +29,11 @@ impl EndpointStream {
         Self { stream, slot }
     }
 
+    /// The connection, and what has to be held as long as it is open.
+    pub fn into_parts(self) -> (Option<Box<Slot>>, Stream) {
+        (self.slot, self.stream)
+    }
+
     /// Whether somebody else waits for it to be closed.
     fn is_wanted(&self) -> bool {
         self.slot.as_ref().is_some_and(|slot| slot.is_wanted())
