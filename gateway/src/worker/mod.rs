@@ -19,7 +19,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use admission::{Admitted, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot};
+pub use admission::{
+    Admitted, EndpointStream, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot,
+};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use clients::{ClientKey, Clients, Counted, TooMany};
@@ -36,7 +38,6 @@ use rotations::Rotations;
 pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-pub use upstreams::EndpointStream;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;

@@ -19,6 +19,7 @@ pub use slots::{Full, Slot, SlotQueue, take_slot};
 use self::places::{AppPlace, TenantPlace};
 use super::Worker;
 use super::rotations::{NoOther, Pick};
+pub use super::upstreams::EndpointStream;
 use crate::reason::Reason;
 use crate::table::limits::Gate;
 use crate::table::{CompiledApp, PooledEndpoint, Spread};
