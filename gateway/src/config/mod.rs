@@ -81,6 +81,9 @@ pub struct GatewayConfig {
     pub upstream_tls: Vec<UpstreamTlsConfig>,
     /// By name, each once; `"*"` stands for every tenant without limits of its own.
     pub tenants: Vec<(Arc<str>, TenantLimits)>,
+    /// Bytes of buffers that the workers may lend together before they give things up. `None`: a quarter
+    /// of the memory that the process may have.
+    pub max_buffers: Option<u64>,
     /// Of all requests together. Default: none.
     pub rate_limits: Vec<RateLimit>,
     pub access_log: AccessLogConfig,
