@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings, Outliers,
-    PathMatch, VersionId,
+    AppId, AppLimits, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey,
+    LogSettings, Outliers, PathMatch, Retries, Timeouts, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -53,6 +53,11 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    pub timeouts: Option<Arc<Timeouts>>,
+    /// `None`: [`Retries::DEFAULT`].
+    pub retries: Option<Arc<Retries>>,
+    /// `None`: every request goes to one endpoint at a time.
+    pub hedge: Option<Arc<Hedge>>,
     /// `None`: everything leaves a line in the access log.
     pub log: Option<Arc<LogSettings>>,
     /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
@@ -91,6 +96,9 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            timeouts: None,
+            retries: None,
+            hedge: None,
             log: None,
             statistics: None,
             filters: None,
@@ -99,9 +107,23 @@ impl AppSpec {
         }
     }
 
+    pub fn retries(&self) -> &Retries {
+        self.retries.as_deref().unwrap_or(&Retries::DEFAULT)
+    }
+
     /// How outliers are found.
     pub fn outliers(&self) -> Outliers {
         self.containment.as_ref().map_or_else(Outliers::default, |containment| containment.outliers)
+    }
+
+    /// See [`Containment::capacity`].
+    pub fn capacity(&self) -> Option<&Capacity> {
+        self.containment.as_ref()?.capacity.as_ref()
+    }
+
+    /// See [`Containment::tenant`].
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        self.containment.as_ref()?.tenant.as_ref()
     }
 
     /// See [`Containment::slow_start`].

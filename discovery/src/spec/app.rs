@@ -11,7 +11,9 @@ use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::limits::read_limits;
 use super::log::read_log;
+use super::retries::{read_hedge, read_retries};
 use super::statistics::read_statistics;
+use super::timeouts::read_timeouts;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
@@ -44,11 +46,14 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
+    let timeouts = read_timeouts(table);
+    let retries = read_retries(table);
+    let hedge = read_hedge(table);
     let log = read_log(table);
     let statistics = read_statistics(table);
     let filters = read_filters(table, place);
-    let limits = read_limits(table);
-    let containment = read_containment(table);
+    let (limits, capacity) = read_limits(table);
+    let containment = read_containment(table, capacity);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -63,6 +68,9 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         tls,
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
+        timeouts: timeouts.map(Arc::new),
+        retries: retries.map(Arc::new),
+        hedge: hedge.map(Arc::new),
         log,
         statistics,
         filters,

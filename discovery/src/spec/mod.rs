@@ -4,6 +4,7 @@
 
 mod address;
 mod app;
+mod capacity;
 mod containment;
 mod endpoint;
 pub mod filters;
@@ -11,7 +12,9 @@ mod health;
 mod intern;
 mod limits;
 mod log;
+mod retries;
 mod statistics;
+mod timeouts;
 
 use std::path::Path;
 

@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
-use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::facts::{BodyLimits, Facts, Heads, LogFacts, Refusal, Request};
+use super::patience::Patience;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::access_log::Logging;
 use crate::filter::{Changes, Step};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop, TraceHop};
-use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, http2, target};
+use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, Version, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, Match, Upstream};
+use crate::worker::Step as LoadStep;
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
@@ -59,6 +61,11 @@ fn route<W>(
     tell(client, parsed, head, found.app().map(|app| &**app), &mut facts);
     let refuse =
         |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
+    if worker.gives_up(LoadStep::Requests) {
+        // Behind a CONNECT what follows may be meant for the tunnel.
+        let keep_alive = facts.keep_alive && parsed.method != Method::Connect;
+        return refuse(Facts { keep_alive, ..facts }, Reason::Overload, None);
+    }
     if is_misdirected(&client.origin, &host) {
         return refuse(facts, Reason::MisdirectedRequest, None);
     }
@@ -105,6 +112,10 @@ fn route<W>(
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return refuse(facts, reason, Some(app));
     }
+    facts.patience = match app.spec.timeouts.as_deref() {
+        said if facts.is_grpc => Patience::of_grpc(said, grpc_deadline(parsed, head)),
+        said => Patience::of(said),
+    };
     let heads = heads(client, &app, parsed, head, &facts, hops, changes.as_deref());
     facts.filtered = screen::filtered(changes, app.filters.as_ref());
     Ok(Request { table, app, heads, facts })
@@ -157,19 +168,21 @@ fn facts<W>(
     started: Instant,
 ) -> Facts {
     let worker = &client.worker;
-    let is_grpc = is_grpc(parsed, head);
     Facts {
         started,
         method: parsed.method,
         version: parsed.version,
         framing: parsed.framing,
-        keep_alive: parsed.keep_alive && !client.is_draining(),
+        // HTTP/2's connections are kept by what they do, not by what a message says.
+        keep_alive: parsed.keep_alive
+            && !client.is_draining()
+            && (parsed.version == Version::Http2 || !worker.gives_up(LoadStep::Keepalive)),
         is_last: !parsed.keep_alive,
         expects_continue: parsed.expects_continue,
         upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
-        is_grpc,
-        patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        is_grpc: is_grpc(parsed, head),
+        patience: Patience::DEFAULT,
         body: BodyLimits::default(),
         head_bytes,
         id: worker.request_ids.next(),

@@ -1,24 +1,27 @@
 //! A connection to one of the app's endpoints; another one when that fails, since nothing was sent yet.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
+use topology::RetryCause;
 
 use super::Connection;
-use crate::listener::Stream;
 use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::Alpn;
 use crate::proxy::feedback;
+use crate::proxy::retry::Route;
 use crate::proxy::upstream::dial::{DialError, dial};
+use crate::proxy::upstream::slot;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream};
-
-/// As for HTTP: a third refusal is the app's.
-const MAX_ATTEMPTS: usize = 3;
+use crate::worker::{Admitted, EndpointStream, Entry, Places, Ticks, Wanted};
 
 pub struct Dialled {
-    pub stream: Stream,
+    pub stream: EndpointStream,
     pub endpoint: Arc<PooledEndpoint>,
+    /// To be held as long as the connection lasts.
+    pub places: Places,
     pub retries: u32,
 }
 
@@ -33,39 +36,69 @@ impl Connection<'_> {
         if matches!(app.upstream, Upstream::Unknown) {
             return Err(NotDialled { reason: Reason::UpstreamTlsUnknown, retries: 0 });
         }
-        let turn = app.tcp.next_turn(&app.live);
-        let Some(mut endpoint) = worker.rotations.pick(app, &app.tcp, turn) else {
-            let reason = if app.tcp.is_empty() { Reason::NoEndpoint } else { Reason::NoHealthyEndpoint };
-            return Err(NotDialled { reason, retries: 0 });
-        };
-        let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
-        let mut retries = 0;
+        let mut route = Route::new(worker, app, &app.tcp);
+        let admitted =
+            self.admit(route.wanted()).await.map_err(|reason| NotDialled { reason, retries: 0 })?;
+        let mut endpoint = route.begin(admitted);
+        let within = app.spec.timeouts.as_ref().and_then(|timeouts| timeouts.connect).map(Ticks::of);
         loop {
-            tried.push(endpoint.live.id);
             let cells = endpoint.metrics.cells(worker.index);
-            let error = match dial(&endpoint, client, self.deadline, Alpn::None).await {
+            let error = match self.connect(&endpoint, client, within).await {
                 Ok(stream) => {
                     cells.connects.increment();
                     feedback::observe_dial(worker, app, &endpoint, None);
-                    return Ok(Dialled { stream, endpoint, retries });
+                    let retries = route.retries();
+                    return Ok(Dialled { stream, endpoint, places: route.into_places(), retries });
                 }
                 Err(error) => error,
             };
-            cells.connect_failures.increment();
-            worker.rotations.suspect(endpoint.live.id);
             let reason = reason_of(error);
+            if !matches!(error, DialError::Full(_)) {
+                cells.connect_failures.increment();
+                worker.rotations.suspect(endpoint.live.id);
+            }
             feedback::observe_dial(worker, app, &endpoint, Some(reason));
-            let next = if tried.len() < MAX_ATTEMPTS && !self.listener.ending.is_aborting() {
-                worker.rotations.pick_again(app, &app.tcp, turn, &tried)
-            } else {
-                None
+            let next = match self.listener.ending.is_aborting() {
+                true => None,
+                false => route.next(RetryCause::ConnectFailed, &endpoint, false),
             };
             let Some(next) = next else {
-                return Err(NotDialled { reason, retries });
+                return Err(NotDialled { reason, retries: route.retries() });
             };
-            cells.retries.increment();
-            retries += 1;
+            if let Some(time) = route.backoff() {
+                let mut waiting = pin!(tokio::time::sleep(time));
+                self.deadline.clear();
+                // Passes only when what is left is cut, which the next attempt finds out.
+                let _ = self.deadline.bound(|context| waiting.as_mut().poll(context)).await;
+            }
             endpoint = next;
+        }
+    }
+
+    async fn connect(
+        &self,
+        endpoint: &PooledEndpoint,
+        client: Addresses,
+        within: Option<Ticks>,
+    ) -> Result<EndpointStream, DialError> {
+        let slot = slot::wait(self.worker, endpoint, self.deadline).await?;
+        Ok(EndpointStream::new(dial(endpoint, client, self.deadline, Alpn::None, within).await?, slot))
+    }
+
+    /// As for a request, see [`crate::proxy::admission`]. A client that goes meanwhile is noticed afterwards:
+    /// its connection is read by nobody yet.
+    async fn admit(&self, wanted: Wanted<'_>) -> Result<Admitted, Reason> {
+        let mut waiter = match self.worker.enter(wanted) {
+            Entry::Admitted(admitted) => return Ok(admitted),
+            Entry::Refused(_) if wanted.spread.is_empty() => return Err(Reason::NoEndpoint),
+            Entry::Refused(reason) => return Err(reason),
+            Entry::Wait(waiter) => waiter,
+        };
+        self.deadline.set(Ticks::of(waiter.patience()));
+        match self.deadline.bound(|context| waiter.poll(context, self.worker, wanted)).await {
+            Ok(entered) => entered,
+            Err(_) if self.listener.ending.is_aborting() => Err(Reason::Shutdown),
+            Err(_) => Err(Reason::QueueTimeout),
         }
     }
 }
@@ -75,6 +108,7 @@ fn reason_of(error: DialError) -> Reason {
         DialError::TimedOut => Reason::ConnectTimeout,
         DialError::Tls => Reason::UpstreamTlsFailed,
         DialError::OutOfSockets => Reason::OutOfSockets,
+        DialError::Full(reason) => reason,
         DialError::Failed => Reason::ConnectFailed,
     }
 }
