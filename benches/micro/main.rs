@@ -2,7 +2,9 @@
 
 mod access_log;
 mod chunked;
+mod clients;
 mod compile;
+mod containment;
 mod find;
 mod heads;
 mod observing;
@@ -24,11 +26,13 @@ criterion_group!(
     request::measure,
     response::measure,
     chunked::measure,
+    clients::measure,
     find::measure,
     compile::measure,
     rotation::measure,
     retries::measure,
     split::measure,
+    containment::measure,
     access_log::measure,
     observing::measure
 );

@@ -19,6 +19,8 @@ impl Config {
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
+            tenants,
+            max_buffers: _,
             handover,
             handover_drain_timeout: _,
             rate_limits,
@@ -32,6 +34,7 @@ impl Config {
             ("gateway.statistics", *statistics != wanted.gateway.statistics),
             ("gateway.tracing", *tracing != wanted.gateway.tracing),
             ("gateway.upstream_tls", *upstream_tls != wanted.gateway.upstream_tls),
+            ("gateway.tenant", *tenants != wanted.gateway.tenants),
             ("gateway.handover", *handover != wanted.gateway.handover),
             ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("admin", *admin != wanted.admin),
@@ -45,6 +48,7 @@ impl Config {
         let GatewayConfig {
             trusted_proxies,
             listeners,
+            max_buffers,
             drain_delay,
             drain_timeout,
             handover_drain_timeout,
@@ -52,6 +56,7 @@ impl Config {
         } = wanted.gateway;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
+        self.gateway.max_buffers = max_buffers;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;
         self.gateway.handover_drain_timeout = handover_drain_timeout;

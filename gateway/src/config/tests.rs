@@ -361,6 +361,10 @@ fn mistakes_name_line_key_and_what_to_write() {
             format!("{}app = \"dns\"\nlimits = {{ max_connections = 5 }}", LISTENER.replace("http", "udp")),
             "sluice.toml:6: gateway.listener[0].limits: is for connections; remove it: max_sessions limits sessions",
         ),
+        (
+            format!("{LISTENER}limits = {{ max_buffers = \"64MiB\" }}"),
+            "sluice.toml:5: gateway.listener[0].limits.max_buffers: is for [gateway.limits]: all listeners share a worker's buffers; remove it",
+        ),
         // What this version lacks.
         (
             before("[deploy]\nruntime = \"docker\""),
@@ -540,6 +544,7 @@ id = "gw-1"
 header_timeout = "5s"
 max_body = "10MiB"
 max_requests = 1000
+max_buffers = "64MiB"
 
 [[gateway.listener]]
 name = "web"
@@ -569,4 +574,29 @@ limits = { max_body = "0B", min_body_rate = 0, max_connections_per_client = 0, m
     };
     let limits: Vec<_> = config.gateway.listeners.iter().map(|listener| (*listener.limits).clone()).collect();
     assert_eq!(limits, [general, own]);
+    assert_eq!(config.gateway.max_buffers, Some(64 << 20));
+}
+
+#[test]
+fn tenants_are_read_once_each_with_what_they_may_use() {
+    use crate::table::limits::TenantLimits;
+    let gateway = |sections: &str| format!("[gateway]\nid = \"gw\"\n{sections}{LISTENER}");
+    let config = parse_at_etc(&gateway(
+        "[[gateway.tenant]]\nname = \"acme\"\nin_flight = 9\nqueue = 0\n[[gateway.tenant]]\nname = \"*\"\nconnections = 5\n",
+    ));
+    let acme = TenantLimits { in_flight: Some(9), connections: None, queue: Some(0) };
+    let others = TenantLimits { in_flight: None, connections: Some(5), queue: None };
+    let named = |name: &str, limits| (Arc::<str>::from(name), limits);
+    assert_eq!(config.unwrap().gateway.tenants, vec![named("acme", acme), named("*", others)]);
+    let mistakes = mistakes_of(&gateway(
+        "[[gateway.tenant]]\nname = \"a b\"\nin_flight = 0\n[[gateway.tenant]]\nname = \"x\"\n[[gateway.tenant]]\nname = \"x\"\nqueue = 1\n",
+    ));
+    for wanted in [
+        "sluice.toml:4: gateway.tenant[0].name: is no tenant's name; write 1 to 128",
+        "sluice.toml:5: gateway.tenant[0].in_flight: must be an integer from 1 to",
+        "sluice.toml:6: gateway.tenant[1]: limits nothing; write in_flight = 1000",
+        "sluice.toml:9: gateway.tenant[2].name: a tenant \"x\" stands above already",
+    ] {
+        assert!(mistakes.contains(wanted), "{wanted} is not in:\n{mistakes}");
+    }
 }

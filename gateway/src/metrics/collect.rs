@@ -25,6 +25,7 @@ use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::statistics::Store;
 use crate::table::RoutingTable;
+use crate::table::limits::Tenants;
 use crate::trace::ExportStatus;
 use crate::worker::Shared;
 
@@ -40,6 +41,7 @@ pub struct Sources {
     pub probes: Arc<ProbeStats>,
     pub serving: ServingWatch,
     pub tls: Arc<TlsRegistry>,
+    pub tenants: Arc<Tenants>,
     pub lineage: Arc<Lineage>,
     /// `None`: there is no log.
     pub access_log: Option<LogWatch>,
@@ -71,6 +73,7 @@ impl Exporter {
         reloads(&self.0.reloads, &mut families);
         super::lineage::lineage(&self.0.lineage, &mut families);
         self.listeners(&mut families);
+        super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);
         if let Some(log) = &self.0.access_log {
             super::access_log::log(log, &self.0.workers, &mut families);
@@ -80,9 +83,11 @@ impl Exporter {
             super::observers::tracing(status, &self.0.workers, &mut families);
         }
         services(&self.0.shared.unrouted, &table, &mut families);
+        families.extend(tunnels(&table, &self.0.applied.retired.held()).finish());
         super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
         ejections(&table, &mut families);
+        in_flight(&table, &self.0.tenants, &mut families);
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
@@ -272,8 +277,6 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
     );
     let mut hedges =
         Family::counter("sluice_hedges_total", "Requests sent to a second endpoint, by what came of it.");
-    let mut tunnels =
-        Family::gauge("sluice_tunnels_open", "Connections that carry bytes to an endpoint, both ways.");
     let mut counters = COUNTERS.map(|(name, help, _)| Family::counter(name, help));
     let mut histograms = HISTOGRAMS.map(|(name, help, _)| Family::histogram(name, help));
     let of_apps = table.apps.values().flat_map(|app| app.services.iter().chain([&app.metrics]));
@@ -302,16 +305,31 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
                 hedges.sample(&[labels[0], labels[1], ("result", result.as_str())], count as f64);
             }
         }
-        let open: i64 = service.used().map(|cells| cells.tunnels_open.value()).sum();
-        tunnels.sample(&labels, open as f64);
         for (family, (.., histogram)) in histograms.iter_mut().zip(HISTOGRAMS) {
             let mut total = HistogramTotal::default();
             service.used().for_each(|cells| histogram(cells).add_to(&mut total));
             family.distribution(&labels, &total);
         }
     }
-    families.extend([requests, retries, hedges, tunnels].into_iter().filter_map(Family::finish));
+    families.extend([requests, retries, hedges].into_iter().filter_map(Family::finish));
     families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
+}
+
+/// Of all that carry any or could: a tunnel outlives its app, and an app of the same name may have come since.
+fn tunnels(table: &RoutingTable, retired: &[Arc<ServiceMetrics>]) -> Family {
+    let mut family =
+        Family::gauge("sluice_tunnels_open", "Connections that carry bytes to an endpoint, both ways.");
+    let routed = table.apps.values().flat_map(|app| &app.services);
+    let mut open: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    for service in routed.chain(retired).filter(|service| service.used().next().is_some()) {
+        let labels = (service.app().as_str(), service.version().map_or("", |version| version.as_str()));
+        let tunnels: i64 = service.used().map(|cells| cells.tunnels_open.value()).sum();
+        *open.entry(labels).or_default() += tunnels;
+    }
+    for ((app, version), count) in open {
+        family.sample(&[("app", app), ("version", version)], count as f64);
+    }
+    family
 }
 
 fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
@@ -331,6 +349,25 @@ fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
         }
     }
     families.extend(endpoints.finish());
+}
+
+/// Of apps and tenants that are limited: the others are not counted.
+fn in_flight(table: &RoutingTable, tenants: &Tenants, families: &mut Vec<MetricFamily>) {
+    let mut requests = Family::gauge("sluice_in_flight", "Requests under way, of apps with limits.");
+    let mut waiting = Family::gauge("sluice_queued", "Requests that wait for room at an endpoint.");
+    let mut of_tenants =
+        Family::gauge("sluice_tenant_in_flight", "Requests under way or waiting, of tenants with limits.");
+    for app in table.apps.values() {
+        if let Some(gate) = app.gate.as_ref().filter(|gate| gate.limits.is_some()) {
+            let labels = [("app", app.id.as_str())];
+            requests.sample(&labels, f64::from(gate.entrance.in_flight.used()));
+            waiting.sample(&labels, f64::from(gate.entrance.waiting.used()));
+        }
+    }
+    for tenant in tenants.present() {
+        of_tenants.sample(&[("tenant", &tenant.name)], f64::from(tenant.in_flight.used()));
+    }
+    families.extend([requests, waiting, of_tenants].into_iter().filter_map(Family::finish));
 }
 
 /// Where there were any.

@@ -1,31 +1,42 @@
 //! A worker: one thread, one runtime, its own sockets, pools and counters. Nothing here is shared with
 //! another worker but what [`Shared`] names, and nothing of that is ever locked.
 
+mod admission;
 mod buffers;
 mod clients;
 mod deadlines;
+mod detention;
 mod ending;
 mod http2_upstreams;
+mod overload;
+mod penalties;
 mod pipes;
 pub mod request_ids;
 mod retries;
 mod rotations;
 mod suspicion;
+pub mod tunnels;
 mod upstreams;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+pub use admission::{
+    Admitted, EndpointStream, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot,
+};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use clients::{ClientKey, Clients, Counted, TooMany};
 pub use deadlines::{Deadline, Deadlines, Limit, TICK, Ticks};
+use detention::Detention;
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
+pub use overload::{IDLE_TICKS, Load, Overload, STALLED_TICKS, Shedding, Step};
+use penalties::Penalties;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
 pub use retries::RetryBudget;
@@ -34,6 +45,7 @@ use rotations::Rotations;
 pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tunnels::Tunnels;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
@@ -48,6 +60,8 @@ use crate::trace::WorkerTracing;
 #[derive(Debug)]
 pub struct Shared {
     pub table: ArcSwap<RoutingTable>,
+    /// How many workers there are.
+    pub workers: usize,
     /// Our name in Via.
     pub pseudonym: String,
     /// Whose word on the client's address is believed; asked when a connection begins.
@@ -60,6 +74,8 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// What one address may have where nothing else is said.
     pub max_connections_per_client: u32,
+    /// Bytes of buffers that each worker may lend before it gives things up.
+    pub buffer_budget: AtomicUsize,
     /// Cancelled: accept no more.
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.
@@ -131,7 +147,12 @@ pub struct Worker {
     pub upstreams: UpstreamPool,
     pub http2_upstreams: Http2Upstreams,
     pub rotations: Rotations,
+    pub queues: Queues,
+    pub slots: SlotQueue,
     pub request_ids: RequestIds,
+    pub penalties: Penalties,
+    pub detention: Detention,
+    pub tunnels: Tunnels,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
     pub statistics: WorkerStatistics,
@@ -140,6 +161,7 @@ pub struct Worker {
     /// The table last seen, behind a count that only this thread touches.
     table: RefCell<Rc<TableHandle>>,
     connections: Cell<usize>,
+    shedding: Cell<Shedding>,
     /// What is left is being cut.
     aborting: Cell<bool>,
 }
@@ -159,17 +181,23 @@ impl Worker {
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
             upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone(), max_sockets),
             http2_upstreams: Http2Upstreams::new(deadlines.clone()),
+            queues: Queues::default(),
+            slots: SlotQueue::default(),
             rotations: Rotations::new(deadlines.clone(), request_ids::random() as usize % (1 << 16)),
             shared,
             deadlines,
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             request_ids: RequestIds::default(),
+            penalties: Penalties::default(),
+            detention: Detention::default(),
+            tunnels: Tunnels::new(index),
             metrics,
             log,
             statistics,
             tracing,
             connections: Cell::new(0),
+            shedding: Cell::default(),
             aborting: Cell::new(false),
         }
     }
@@ -191,6 +219,29 @@ impl Worker {
 
     pub fn count_connections(&self, change: isize) {
         self.connections.set(self.connections.get().saturating_add_signed(change));
+    }
+
+    /// Gives these things up from now on, and others no longer.
+    pub fn shed(&self, shedding: Shedding) {
+        if shedding != self.shedding.replace(shedding) {
+            for (step, gauge) in Step::ALL.into_iter().zip(&self.metrics.shedding) {
+                gauge.set(i64::from(shedding.has(step)));
+            }
+        }
+    }
+
+    /// Whether `step` is given up for now.
+    pub fn sheds(&self, step: Step) -> bool {
+        self.shedding.get().has(step)
+    }
+
+    /// As [`Self::sheds`], of something that is about to be given up if so; it is counted.
+    pub fn gives_up(&self, step: Step) -> bool {
+        let sheds = self.sheds(step);
+        if sheds {
+            self.metrics.shed[step as usize].increment();
+        }
+        sheds
     }
 
     /// Ends every wait: what is under way is answered or cut now, counted and logged.

@@ -19,6 +19,7 @@ use crate::listener::proxy_protocol::{Addresses, Origin};
 use crate::listener::{Stream, TcpListenerContext, keep_alive};
 use crate::metrics::ListenerCells;
 use crate::table::CompiledApp;
+use crate::worker::tunnels::{Begun, Kind};
 use crate::worker::{Buffer, Deadline, Worker};
 
 /// What everything that happens to a connection can ask.
@@ -71,20 +72,28 @@ impl Connection<'_> {
         let idle = said.map_or(listened, |said| said.min(listened));
         let dialled = self.dial(&app, self.addresses(&client)).await;
         line.connected(&dialled);
-        let Dialled { stream, endpoint, .. } = match dialled {
+        let Dialled { stream, endpoint, places: _places, .. } = match dialled {
             Ok(dialled) => dialled,
             Err(failed) => {
                 received.into_iter().for_each(|buffer| worker.buffers.put(buffer));
                 return line.refused(&app, failed.reason);
             }
         };
-        let mut upstream = stream;
+        // What it holds is given back after the connection is closed.
+        let (_slot, mut upstream) = stream.into_parts();
         drop(app);
         upstream.keep_alive();
         let carried = Carried { to_upstream: received, to_client: None };
         let cells = endpoint.metrics.cells(worker.index);
         let ending = &self.listener.ending;
-        let course = Course { worker, ending, deadline: self.deadline, idle, cells };
+        let begun = Begun {
+            kind: Kind::Tcp,
+            listener: self.listener.name.clone(),
+            client: self.origin.peer,
+            endpoint: endpoint.clone(),
+        };
+        let open = worker.tunnels.begin(begun).await;
+        let course = Course { worker, ending, deadline: self.deadline, idle, cells, open: &open };
         let passed = pump(&mut client, &mut upstream, carried, &course).await;
         line.ended(&passed, &endpoint);
     }
