@@ -5,6 +5,7 @@ mod chunked;
 mod compile;
 mod find;
 mod heads;
+mod matches;
 mod request;
 mod response;
 mod rotation;
@@ -23,6 +24,7 @@ criterion_group!(
     response::measure,
     chunked::measure,
     find::measure,
+    matches::measure,
     compile::measure,
     rotation::measure,
     split::measure,

@@ -42,6 +42,8 @@ reasons! {
     UnknownHost, "unknown_host", 404;
     /// The host is claimed, this path of it is not.
     UnknownPath, "unknown_path", 404;
+    /// A match of the app's takes the request and sends it nowhere.
+    MatchRefused, "match_refused", 404;
     /// The head was not complete in time.
     HeaderTimeout, "header_timeout", 408;
     /// The client stopped sending its body.

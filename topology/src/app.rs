@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{AppId, Endpoint, HealthSettings, HostPattern, InstanceKey, PathMatch, VersionId};
+use crate::{AppId, Endpoint, HealthSettings, HostPattern, InstanceKey, PathMatch, RequestMatch, VersionId};
 
 /// How requests are spread over the endpoints of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +48,8 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    /// Requests that go another way than the split says; the first that takes a request decides.
+    pub matches: Option<Arc<[RequestMatch]>>,
 }
 
 /// How endpoints are spoken to.
@@ -76,6 +78,7 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            matches: None,
         }
     }
 }

@@ -9,6 +9,7 @@ mod endpoint;
 mod health;
 mod host;
 mod id;
+mod matching;
 mod path;
 mod snapshot;
 
@@ -17,5 +18,8 @@ pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
+pub use matching::{
+    Condition, MatchEffect, Named, RequestMatch, UserCondition, UserGroup, UserId, ValueMatch,
+};
 pub use path::{BadPath, PathMatch};
 pub use snapshot::{Rejection, Revision, Snapshot};

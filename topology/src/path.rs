@@ -50,6 +50,16 @@ impl PathMatch {
     pub fn all() -> Self {
         Self::Prefix(Arc::from(""))
     }
+
+    /// Whether a route with it takes `path`.
+    pub fn covers(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => exact.as_bytes() == path,
+            Self::Prefix(prefix) => {
+                path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+            }
+        }
+    }
 }
 
 impl fmt::Display for PathMatch {

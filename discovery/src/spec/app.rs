@@ -7,6 +7,7 @@ use std::sync::Arc;
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
 use super::health::read_health;
+use super::matching::read_matches;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
@@ -29,7 +30,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
     let listeners = read_listeners(table);
-    let split = read_split(table);
+    let split = read_split_at(table);
     let balance = table.choice("balance", &[("round_robin", Balance::RoundRobin)]).unwrap_or_default();
     let (health, probing) = read_health(table);
     let proxy_protocol =
@@ -39,6 +40,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
+    let matches = read_matches(table);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -53,6 +55,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         tls,
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
+        matches,
     })
 }
 
@@ -85,7 +88,8 @@ fn read_tls(spec: &Table<'_>) -> Option<AppTls> {
     Some(AppTls { profile: profile?, server_name })
 }
 
-fn read_split(table: &Table<'_>) -> Option<Split> {
+/// The `split` of an app or of one of its matches.
+pub(super) fn read_split_at(table: &Table<'_>) -> Option<Split> {
     let shares = table.table("split")?;
     if shares.names().len() > MAX_SPLIT {
         table.mistake("split", format!("has {} versions; the limit is {MAX_SPLIT}", shares.names().len()));
@@ -122,7 +126,7 @@ fn upgrade(token: &str) -> Result<Arc<str>, String> {
 }
 
 /// The first of each, in the order given.
-fn distinct<T: Clone + Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
+pub(super) fn distinct<T: Clone + Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
     if values.len() > 1 {
         let mut seen = HashSet::with_capacity(values.len());
         values.retain(|value| seen.insert(value.clone()));

@@ -7,6 +7,7 @@ mod app;
 mod endpoint;
 mod health;
 mod intern;
+mod matching;
 
 use topology::{App, AppId, AppSpec, Endpoint, Protocol};
 

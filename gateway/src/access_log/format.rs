@@ -70,6 +70,10 @@ impl Entry<'_> {
         number(line, "status", u64::from(self.status));
         string(line, "reason", self.reason.map_or("", Reason::as_str).as_bytes());
         string(line, "app", self.app.unwrap_or("").as_bytes());
+        let taken_by = text(LogFacts::taken_by);
+        if !taken_by.is_empty() {
+            string(line, "match", taken_by);
+        }
         json_endpoint(self.endpoint, line);
         number(line, "received_bytes", self.received_bytes);
         number(line, "sent_bytes", self.sent_bytes);

@@ -8,11 +8,13 @@
 //! the framing rules of RFC 9112 are ours, and stricter.
 
 pub mod chunked;
+pub mod cookies;
 pub mod encode;
 pub mod fields;
 pub mod framing;
 pub mod http2;
 pub mod malformed;
+pub mod query;
 pub mod request;
 pub mod response;
 pub mod scan;

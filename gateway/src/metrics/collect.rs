@@ -63,6 +63,7 @@ impl Exporter {
         super::tls::certificates(&self.0.tls, &mut families);
         services(&self.0.shared.unrouted, &table, &mut families);
         endpoints(&table, &mut families);
+        families.extend(matches(&table).finish());
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
@@ -335,6 +336,18 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
     }
     families.extend([requests, tunnels].into_iter().filter_map(Family::finish));
     families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
+}
+
+fn matches(table: &RoutingTable) -> Family {
+    let mut taken =
+        Family::counter("sluice_match_requests_total", "Requests that a match of their app took.");
+    for app in table.apps.values() {
+        for entry in app.matches.iter().flat_map(|matches| matches.iter()) {
+            let labels = [("app", app.id.as_str()), ("match", entry.name())];
+            taken.sample(&labels, entry.live.taken() as f64);
+        }
+    }
+    taken
 }
 
 fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {

@@ -12,16 +12,17 @@ use super::record;
 use super::refuse::refuse;
 use super::wire::Wire;
 use crate::reason::Reason;
-use crate::table::{CompiledApp, PooledEndpoint};
+use crate::table::{CompiledApp, PooledEndpoint, Spread};
 
 /// Different endpoints that one request may be sent to. A third failure is the app's, not an endpoint's.
 const MAX_ATTEMPTS: usize = 3;
 
 pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
-    let Request { table: _table, app, mut heads, facts } = request;
+    let Request { table: _table, app, taken, mut heads, facts } = request;
     let worker = client.worker.clone();
-    let turn = app.http.next_turn(&app.live);
-    let Some(mut endpoint) = worker.rotations.pick(&app, &app.http, turn) else {
+    let (spread, cursor) = app.way(taken);
+    let turn = spread.next_turn(cursor);
+    let Some(mut endpoint) = worker.rotations.pick(&app, spread, turn) else {
         let reason = Reason::NoHealthyEndpoint;
         return refuse(client, Refusal { facts, reason, detail: None, app: Some(app), location: None }).await;
     };
@@ -45,7 +46,8 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
             worker.rotations.suspect(outcome.endpoint.live.id);
         }
         let is_repeatable = failure.is_repeatable && tried.len() < MAX_ATTEMPTS && !client.is_aborting();
-        let next = if is_repeatable { choose_again(client, &app, turn, &tried, &outcome) } else { None };
+        let next =
+            if is_repeatable { choose_again(client, &app, spread, turn, &tried, &outcome) } else { None };
         let Some(next) = next else {
             if failure.is_untouched && client.wire.decline() {
                 record::exchange(client, &facts, &outcome);
@@ -64,11 +66,12 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
 fn choose_again<W>(
     client: &Client<W>,
     app: &CompiledApp,
+    spread: &Spread,
     turn: usize,
     tried: &[u64],
     last: &Outcome,
 ) -> Option<Arc<PooledEndpoint>> {
-    client.worker.rotations.pick_again(app, &app.http, turn, tried).or_else(|| {
+    client.worker.rotations.pick_again(app, spread, turn, tried).or_else(|| {
         let was_stale = last.is_reused && last.failure == Some(Reason::UpstreamReset) && tried.len() == 1;
         was_stale.then(|| last.endpoint.clone())
     })

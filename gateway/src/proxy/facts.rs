@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::client::Client;
 use super::timeouts;
 use crate::message::fields::list_items;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version};
@@ -21,6 +22,8 @@ pub struct Request {
     /// The one table that this request reads, from its first byte to its log line.
     pub table: Rc<TableHandle>,
     pub app: Arc<CompiledApp>,
+    /// The position of the app's match that took it.
+    pub taken: Option<usize>,
     pub heads: Heads,
     pub facts: Facts,
 }
@@ -185,6 +188,7 @@ pub struct LogFacts {
     target: usize,
     agent: usize,
     referer: usize,
+    given: usize,
     /// Whom trusted peers name as the client.
     pub client: Option<IpAddr>,
 }
@@ -203,11 +207,9 @@ impl LogFacts {
         let target = push(request.target.within(head));
         let agent = push(value(FieldKind::UserAgent));
         let referer = push(value(FieldKind::Referer));
-        if trusts.is_some() {
-            push(value(FieldKind::XRequestId));
-        }
+        let given = push(if trusts.is_some() { value(FieldKind::XRequestId) } else { b"" });
         let client = trusts.and_then(|trusts| forwarded_client(request, head, trusts));
-        Self { text, method, host, target, agent, referer, client }
+        Self { text, method, host, target, agent, referer, given, client }
     }
 
     pub fn method(&self) -> &[u8] {
@@ -232,12 +234,33 @@ impl LogFacts {
 
     /// The request's id as a trusted peer gave it; else empty.
     pub fn given_id(&self) -> &[u8] {
-        &self.text[self.referer..]
+        &self.text[self.referer..self.given]
+    }
+
+    /// The name of the app's match that took the request; else empty.
+    pub fn taken_by(&self) -> &[u8] {
+        &self.text[self.given..]
+    }
+
+    /// A request is taken once.
+    pub fn set_taken_by(&mut self, name: &str) {
+        self.text.truncate(self.given);
+        self.text.extend_from_slice(name.as_bytes());
     }
 }
 
 /// Method, host, a usual path and a browser's user agent.
 const LOG_BYTES: usize = 256;
+
+/// Who the client is, by the word of trusted peers.
+pub fn client_address<W>(client: &Client<W>, request: &RequestHead, head: &[u8]) -> IpAddr {
+    let peer = client.origin.peer.ip();
+    if !client.origin.is_trusted {
+        return peer;
+    }
+    let trusts = |address| client.worker.shared.is_trusted(address);
+    forwarded_client(request, head, &trusts).unwrap_or(peer)
+}
 
 /// X-Forwarded-For from the end: the first address that is no trusted proxy's.
 fn forwarded_client(request: &RequestHead, head: &[u8], trusts: &dyn Fn(IpAddr) -> bool) -> Option<IpAddr> {

@@ -22,6 +22,7 @@ mod frames;
 mod hops;
 pub mod http1;
 pub mod http2;
+pub mod matching;
 mod outgoing;
 mod prepare;
 pub mod pump;

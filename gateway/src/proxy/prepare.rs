@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
-use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request, client_address};
 use super::hops;
+use super::matching::{self, Asked, Client as Address};
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
 use crate::message::{FieldKind, Malformed, Method, RequestHead, http2, target};
 use crate::reason::Reason;
-use crate::table::{CompiledApp, Match, Upstream};
+use crate::table::{CompiledApp, Match, Upstream, Way};
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
@@ -76,11 +77,35 @@ fn route<W>(
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
     };
-    if let Err((reason, location)) = admit(&client.origin, &app, parsed, head, (&host, &path)) {
+    let mut facts = facts;
+    let taken = taken_by(client, &app, parsed, head, &path, &mut facts);
+    if let Err((reason, location)) = admit(&client.origin, &app, taken, parsed, head, (&host, &path)) {
         return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
     }
     let heads = heads(client, &app, parsed, head, &facts, hops);
-    Ok(Request { table, app, heads, facts })
+    Ok(Request { table, app, taken, heads, facts })
+}
+
+/// The position of the app's match that takes the request.
+fn taken_by<W>(
+    client: &Client<W>,
+    app: &CompiledApp,
+    parsed: &RequestHead,
+    head: &[u8],
+    path: &[u8],
+    facts: &mut Facts,
+) -> Option<usize> {
+    let matches = app.matches.as_deref()?;
+    let find = || client_address(client, parsed, head);
+    let is_trusted = client.origin.is_trusted;
+    let asked = Asked { parsed, head, path, is_trusted, client: Address::new(&find), salt: app.id.as_str() };
+    let taken = matching::taken_by(matches, &asked)?;
+    let entry = matches.at(taken)?;
+    entry.live.count(client.worker.index);
+    if let Some(log) = &mut facts.log {
+        log.set_taken_by(entry.name());
+    }
+    Some(taken)
 }
 
 /// Why, and where to go instead: a whole URI.
@@ -90,6 +115,7 @@ type Denied = (Reason, Option<Box<[u8]>>);
 fn admit(
     origin: &Origin,
     app: &CompiledApp,
+    taken: Option<usize>,
     parsed: &RequestHead,
     head: &[u8],
     (host, path): (&str, &[u8]),
@@ -103,9 +129,14 @@ fn admit(
     }
     let reason = if app.spec.requires_client_certificate && origin.identity.is_none() {
         Reason::ClientCertificateRequired
+    } else if taken
+        .and_then(|taken| app.match_at(taken))
+        .is_some_and(|entry| matches!(entry.way, Way::Nowhere))
+    {
+        Reason::MatchRefused
     } else if matches!(app.upstream, Upstream::Unknown) {
         Reason::UpstreamTlsUnknown
-    } else if app.http.is_empty() {
+    } else if app.way(taken).0.is_empty() {
         Reason::NoEndpoint
     } else if parsed.upgrade.is_some_and(|protocol| !is_allowed(app, protocol.within(head))) {
         Reason::UpgradeNotAllowed

@@ -7,6 +7,7 @@ mod app;
 pub mod compile;
 mod hosts;
 pub mod live;
+mod matches;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ pub use compile::compile;
 use hosts::HostIndex;
 pub use hosts::HostRoutes;
 use imbl::OrdMap;
+pub use matches::{CompiledMatch, Matches, Way};
 use topology::{AppId, Snapshot};
 
 /// What a request's host and path lead to.

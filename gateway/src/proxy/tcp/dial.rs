@@ -32,7 +32,7 @@ impl Connection<'_> {
         if matches!(app.upstream, Upstream::Unknown) {
             return Err(NotDialled { reason: Reason::UpstreamTlsUnknown, retries: 0 });
         }
-        let turn = app.tcp.next_turn(&app.live);
+        let turn = app.tcp.next_turn(&app.live.split_cursor);
         let Some(mut endpoint) = worker.rotations.pick(app, &app.tcp, turn) else {
             let reason = if app.tcp.is_empty() { Reason::NoEndpoint } else { Reason::NoHealthyEndpoint };
             return Err(NotDialled { reason, retries: 0 });
