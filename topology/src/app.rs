@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::filters::Filters;
 use crate::{AppId, Endpoint, HealthSettings, HostPattern, InstanceKey, PathMatch, VersionId};
 
 /// How requests are spread over the endpoints of a version.
@@ -48,6 +49,8 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
 }
 
 /// How endpoints are spoken to.
@@ -76,6 +79,7 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            filters: None,
         }
     }
 }

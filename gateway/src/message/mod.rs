@@ -8,8 +8,10 @@
 //! the framing rules of RFC 9112 are ours, and stricter.
 
 pub mod chunked;
+pub mod edits;
 pub mod encode;
 pub mod fields;
+pub mod forwarded;
 pub mod framing;
 pub mod http2;
 pub mod malformed;
@@ -18,6 +20,7 @@ pub mod response;
 pub mod scan;
 pub mod target;
 
+pub use edits::{NO_NAMES, Names, RequestEdits, ResponseEdits};
 pub use fields::{Field, FieldKind, Fields, Span};
 pub use framing::{Framing, Version};
 pub use malformed::Malformed;

@@ -8,6 +8,7 @@ use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion,
 
 use super::live::{AppLive, EndpointLive};
 use crate::balance::SplitSchedule;
+use crate::filter::Filters;
 use crate::listener::tls::EndpointTls;
 use crate::metrics::ServiceMetrics;
 
@@ -36,6 +37,8 @@ pub struct CompiledApp {
     pub metrics: Arc<ServiceMetrics>,
     /// How endpoints are spoken to.
     pub upstream: Upstream,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
     /// Why the spec that its owner wrote is not in force on this gateway.
     pub rejection: Option<Arc<str>>,
 }
