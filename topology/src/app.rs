@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::filters::Filters;
 use crate::{AppId, Endpoint, HealthSettings, HostPattern, InstanceKey, PathMatch, RequestMatch, VersionId};
 
 /// How requests are spread over the endpoints of a version.
@@ -50,6 +51,8 @@ pub struct AppSpec {
     pub https_only: bool,
     /// Requests that go another way than the split says; the first that takes a request decides.
     pub matches: Option<Arc<[RequestMatch]>>,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
 }
 
 /// How endpoints are spoken to.
@@ -79,6 +82,7 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             matches: None,
+            filters: None,
         }
     }
 }

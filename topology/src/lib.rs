@@ -6,6 +6,7 @@
 
 mod app;
 mod endpoint;
+pub mod filters;
 mod health;
 mod host;
 mod id;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
+use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::matching::read_matches;
 use crate::document::Table;
@@ -25,7 +26,7 @@ const MAX_UPGRADES: usize = 16;
 const MAX_PROFILE_NAME_BYTES: usize = 64;
 
 /// `None` when a mistake was reported that leaves no spec to return.
-pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
+pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> {
     let hosts = table.list("hosts", MAX_HOSTS, HostPattern::parse).map(distinct).unwrap_or_default();
     let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
@@ -41,6 +42,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
     let matches = read_matches(table);
+    let filters = read_filters(table, place);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -56,6 +58,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
         matches,
+        filters,
     })
 }
 

@@ -6,6 +6,7 @@ mod cells;
 mod collect;
 mod datagrams;
 mod families;
+mod filters;
 mod reloads;
 mod service;
 mod tls;

@@ -69,8 +69,10 @@ impl<'a, W: Wire> Attempt<'a, W> {
         } else {
             Upward::Http1 { head: std::mem::take(&mut heads.http1) }
         };
+        let upload = client.wire.upload(facts.framing, upward);
+        let strips = facts.filtered.as_ref().is_some_and(|filtered| filtered.strips_requests());
         Self {
-            upload: client.wire.upload(facts.framing, upward),
+            upload: if strips { upload.without_trailers() } else { upload },
             client,
             facts,
             heads,
@@ -290,7 +292,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
             && self.upload.is_done()
             && !encode::needs_close(response.framing, self.facts.version)
             && !self.client.is_draining();
-        let reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
+        let mut reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
+        reply.edits = self.facts.filtered.as_ref().map(|filtered| filtered.response_edits());
         let Client { wire, origin, .. } = &mut *self.client;
         let begun = wire.respond(&reply, keep_alive, self.facts, &origin.listener);
         self.consume_head(length);
@@ -401,5 +404,5 @@ fn reply_of<'r>(
     is_framed: bool,
 ) -> Reply<'r> {
     let filled = received.map_or(&[][..], |buffer| buffer.filled());
-    Reply { head, bytes: &filled[..length], arrived: filled.len() - length, is_framed }
+    Reply { head, bytes: &filled[..length], arrived: filled.len() - length, is_framed, edits: None }
 }
