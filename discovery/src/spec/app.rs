@@ -42,7 +42,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
     let matches = read_matches(table);
-    let filters = read_filters(table, place);
+    let filters = read_filters(table, place, matches.as_deref().unwrap_or_default());
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),

@@ -7,6 +7,7 @@
 //! This module has no I/O and knows no route, endpoint or configuration. The grammar is `httparse`'s;
 //! the framing rules of RFC 9112 are ours, and stricter.
 
+pub mod accept;
 pub mod chunked;
 pub mod cookies;
 pub mod edits;
@@ -22,7 +23,7 @@ pub mod response;
 pub mod scan;
 pub mod target;
 
-pub use edits::{NO_NAMES, Names, RequestEdits, ResponseEdits};
+pub use edits::{NO_NAMES, Names, Recoding, RequestEdits, ResponseEdits};
 pub use fields::{Field, FieldKind, Fields, Span};
 pub use framing::{Framing, Version};
 pub use malformed::Malformed;

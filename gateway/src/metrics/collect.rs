@@ -65,6 +65,7 @@ impl Exporter {
         super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
         families.extend(matches(&table).finish());
+        super::effects::collect(&table, &mut families);
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)

@@ -5,6 +5,7 @@ mod by_reason;
 mod cells;
 mod collect;
 mod datagrams;
+mod effects;
 mod families;
 mod filters;
 mod reloads;

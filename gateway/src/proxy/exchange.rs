@@ -1,7 +1,9 @@
 //! A request and its response: who is asked, and who is asked instead.
 
 use std::sync::Arc;
+use std::task::Poll;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::answer::Answer;
@@ -18,8 +20,12 @@ use crate::table::{CompiledApp, PooledEndpoint, Spread};
 const MAX_ATTEMPTS: usize = 3;
 
 pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
-    let Request { table: _table, app, taken, mut heads, facts } = request;
+    let Request { table: _table, app, taken, mut heads, facts, mut copy } = request;
     let worker = client.worker.clone();
+    hold_up(client, &facts).await;
+    if let Some(copy) = copy.take_if(|copy| !copy.needs_body()) {
+        copy.send(&worker, &client.origin, Some(Bytes::new()));
+    }
     let (spread, cursor) = app.way(taken);
     let turn = spread.next_turn(cursor);
     let Some(mut endpoint) = worker.rotations.pick(&app, spread, turn) else {
@@ -30,11 +36,15 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
     loop {
         tried.push(endpoint.live.id);
         let retries = tried.len() as u32 - 1;
-        let mut attempt = Attempt::new(client, &facts, endpoint, retries, heads);
-        let failure = match attempt.run().await {
+        let tee = copy.as_ref().and_then(|copy| copy.tee());
+        let mut attempt = Attempt::new(client, &facts, endpoint, retries, heads, tee);
+        let ended = attempt.run().await;
+        let body = attempt.take_teed();
+        let failure = match ended {
             Ok(after) => {
                 let outcome = attempt.into_outcome();
                 record::exchange(client, &facts, &outcome);
+                copy.into_iter().for_each(|copy| copy.send(&worker, &client.origin, body.clone()));
                 return after;
             }
             Err(failure) => failure,
@@ -49,6 +59,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         let next =
             if is_repeatable { choose_again(client, &app, spread, turn, &tried, &outcome) } else { None };
         let Some(next) = next else {
+            copy.into_iter().for_each(|copy| copy.send(&worker, &client.origin, body.clone()));
             if failure.is_untouched && client.wire.decline() {
                 record::exchange(client, &facts, &outcome);
                 return After::KeepAlive;
@@ -58,6 +69,17 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         outcome.endpoint.metrics.cells(worker.index).retries.increment();
         endpoint = next;
     }
+}
+
+/// A fault that makes the client wait.
+pub async fn hold_up<W: Wire>(client: &mut Client<W>, facts: &Facts) {
+    let Some(delay) = facts.filtered.as_ref().and_then(|filtered| filtered.delay) else { return };
+    client.deadline.set(delay);
+    let Client { wire, deadline, .. } = client;
+    // A client that is gone is noticed by whoever has something for it.
+    let _ = deadline
+        .bound(|context| if let Poll::Ready(true) = wire.poll_gone(context) { Poll::Ready(()) } else { Poll::Pending })
+        .await;
 }
 
 /// The endpoint for the next attempt. A kept connection that its endpoint had just closed says nothing

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::mirror::Copy;
 use super::timeouts;
 use crate::filter::Filtered;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version, forwarded};
@@ -23,6 +24,8 @@ pub struct Request {
     pub taken: Option<usize>,
     pub heads: Heads,
     pub facts: Facts,
+    /// Of it, for somebody who is only tried.
+    pub copy: Option<Box<Copy>>,
 }
 
 /// What an endpoint is sent, as it speaks one version or the other.

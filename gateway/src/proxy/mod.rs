@@ -23,6 +23,7 @@ mod hops;
 pub mod http1;
 pub mod http2;
 pub mod matching;
+mod mirror;
 mod outgoing;
 mod prepare;
 pub mod pump;

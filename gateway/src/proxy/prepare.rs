@@ -1,10 +1,15 @@
 //! From a request's head to the app that takes it and the head that goes upstream.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use topology::filters::MirrorTarget;
 
 use super::client::{Client, Origin};
 use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
+use super::mirror::{self, Copy};
 use super::{hops, screen};
 use crate::filter::{Changes, Step};
 use crate::listener::tls::ClientIdentity;
@@ -12,6 +17,7 @@ use crate::message::encode::{self, Hop};
 use crate::message::{FieldKind, Malformed, Method, NO_NAMES, RequestHead, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, CompiledMatch, Match, Upstream, Way};
+use crate::worker::TableHandle;
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
@@ -89,11 +95,13 @@ fn route<W>(
         screen::taken_by(client, (&app, matches), (parsed, head), (&host, &path), &mut facts)
     });
     if let Err((reason, location)) = admit(&client.origin, &app, taken, parsed, head, (&host, &path)) {
+        screen::dress(&app, (parsed, head), &mut changes);
+        facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
     }
     if let Some(filters) = &app.filters {
         let step =
-            screen::decide(client, (&app, filters), (parsed, head), (&host, &path), &facts, &mut changes);
+            screen::decide(client, (&app, filters, taken), (parsed, head), (&host, &path), &facts, &mut changes);
         if let Step::Refused(reason) = step {
             facts.filtered = screen::filtered(changes, Some(filters));
             return refuse(facts, reason, Some(app));
@@ -104,8 +112,31 @@ fn route<W>(
         return refuse(facts, reason, Some(app));
     }
     let heads = heads(client, &app, parsed, head, &facts, hops, changes.as_deref());
+    let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);
+    let copy = if is_mirrored { copy(client, &table, &app, (parsed, head), &facts, changes.as_deref()) } else { None };
     facts.filtered = screen::filtered(changes, app.filters.as_ref());
-    Ok(Request { table, app, taken, heads, facts })
+    Ok(Request { table, app, taken, heads, facts, copy })
+}
+
+/// The copy of a request that goes elsewhere.
+fn copy<W>(
+    client: &Client<W>,
+    table: &Rc<TableHandle>,
+    app: &Arc<CompiledApp>,
+    (parsed, head): (&RequestHead, &[u8]),
+    facts: &Facts,
+    changes: Option<&Changes>,
+) -> Option<Box<Copy>> {
+    let mirror = app.filters.as_ref()?.mirror()?;
+    let to = match &mirror.settings.to {
+        MirrorTarget::Version(_) => app.clone(),
+        MirrorTarget::App(id) => table.app(id)?.clone(),
+    };
+    Copy::begin(client, mirror, to, table, facts, |to| {
+        let mut heads = heads(client, to, parsed, head, facts, None, changes);
+        mirror::mark(&mut heads);
+        heads
+    })
 }
 
 /// Why, and where to go instead: a whole URI.

@@ -40,6 +40,8 @@ pub struct CompiledApp {
     pub upstream: Upstream,
     /// Requests that go another way than `http`.
     pub matches: Option<Box<Matches>>,
+    /// Where copies of requests go, if they go to another version.
+    pub mirror: Option<Box<Spread>>,
     /// `None`: requests and responses pass as they are.
     pub filters: Option<Arc<Filters>>,
     /// Why the spec that its owner wrote is not in force on this gateway.

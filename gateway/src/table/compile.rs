@@ -105,6 +105,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         let own = old.filter(|old| !Arc::ptr_eq(&old.http, &old.tcp)).map(|old| &*old.http);
         Arc::new(spread(own, app, speakers))
     };
+    let (matches, mirror) = matches::compile(settings, old, app, &http, &endpoints);
     CompiledApp {
         id: app.id.clone(),
         spec: app.spec.clone(),
@@ -113,7 +114,8 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         speaks_http1: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http1),
         speaks_http2: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http2),
         live: old.map_or_else(|| Arc::new(AppLive::default()), |old| old.live.clone()),
-        matches: matches::compile(settings, old, app, &http, &endpoints),
+        matches,
+        mirror,
         endpoints,
         http,
         tcp,

@@ -19,6 +19,8 @@ pub struct AppLive {
     pub generation: AtomicU64,
     /// Requests that the split has placed so far.
     pub split_cursor: AtomicU64,
+    /// Copies of other apps' requests that it has placed so far.
+    pub mirror_cursor: AtomicU64,
 }
 
 impl AppLive {

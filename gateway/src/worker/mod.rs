@@ -31,6 +31,7 @@ use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
 use crate::filter::RateLimits;
+use crate::filter::compression::Room;
 use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
 use crate::table::RoutingTable;
@@ -96,6 +97,10 @@ pub struct Worker {
     pub request_ids: RequestIds,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
+    /// What encoders of responses may hold.
+    pub encoders: Room,
+    /// Copies of requests on their way.
+    pub mirrored: Rc<Cell<u32>>,
     /// The table last seen, behind a count that only this thread touches.
     table: RefCell<Rc<TableHandle>>,
     connections: Cell<usize>,
@@ -125,6 +130,8 @@ impl Worker {
             request_ids: RequestIds::default(),
             metrics,
             log,
+            encoders: Room::default(),
+            mirrored: Rc::default(),
             connections: Cell::new(0),
             aborting: Cell::new(false),
         }
