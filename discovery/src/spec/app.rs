@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
+use super::containment::read_containment;
 use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::matching::read_matches;
@@ -43,6 +44,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let https_only = table.boolean("https_only");
     let matches = read_matches(table);
     let filters = read_filters(table, place, matches.as_deref().unwrap_or_default());
+    let filters = read_filters(table, place);
+    let containment = read_containment(table);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -59,6 +62,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         https_only: https_only.unwrap_or_default(),
         matches,
         filters,
+        containment,
     })
 }
 

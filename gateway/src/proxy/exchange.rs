@@ -10,6 +10,7 @@ use super::answer::Answer;
 use super::attempt::Attempt;
 use super::client::Client;
 use super::facts::{After, Facts, Outcome, Refusal, Request};
+use super::feedback;
 use super::record;
 use super::refuse::refuse;
 use super::wire::Wire;
@@ -43,6 +44,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         let failure = match ended {
             Ok(after) => {
                 let outcome = attempt.into_outcome();
+                feedback::observe(&worker, &app, &outcome);
                 record::exchange(client, &facts, &outcome);
                 copy.into_iter().for_each(|copy| copy.send(&worker, &client.origin, body.clone()));
                 return after;
@@ -52,6 +54,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         let (unsent, mut outcome) = attempt.into_parts();
         heads = unsent;
         outcome.failure = Some(failure.reason);
+        feedback::observe(&worker, &app, &outcome);
         if matches!(failure.reason, Reason::ConnectFailed | Reason::ConnectTimeout) {
             worker.rotations.suspect(outcome.endpoint.live.id);
         }
