@@ -7,14 +7,14 @@ use gateway::balance::{Candidate, SmoothRotation};
 
 const ENDPOINTS: [u64; 3] = [2, 10, 100];
 
-type Weight = fn(u64) -> u16;
+type Weight = fn(u64) -> u32;
 
-fn equal(_: u64) -> u16 {
+fn equal(_: u64) -> u32 {
     1
 }
 
-fn unequal(number: u64) -> u16 {
-    1 + (number % 7) as u16
+fn unequal(number: u64) -> u32 {
+    1 + (number % 7) as u32
 }
 
 pub fn measure(criterion: &mut Criterion) {

@@ -16,7 +16,7 @@ use discovery::file::{FileReloader, FileSource};
 use discovery::registry::{Registry, State};
 use discovery::zookeeper::{self, ZooKeeper};
 use healthcheck::Checker;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{self, UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
@@ -25,14 +25,14 @@ use vip::ServingSwitch;
 use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
 use crate::admin::{self, AdminState};
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
-use crate::control::{Applied, Applier, on_transition};
+use crate::control::{Applied, Applier, Judge, on_transition};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
 use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
-use crate::worker::Shared;
+use crate::worker::{Shared, Suspicion, suspicions};
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
 /// gateway that knows no route yet should rather not accept.
@@ -94,7 +94,8 @@ impl Gateway {
         let registry_watch = registry.watch();
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
 
-        let shared = Arc::new(share(&config)?);
+        let (suspicions, reports) = suspicions();
+        let shared = Arc::new(share(&config, suspicions)?);
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
@@ -103,7 +104,12 @@ impl Gateway {
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
-        let mut tasks = vec![discovery, tokio::spawn(applier.run(snapshots, control.clone()))];
+        let judge = Judge::new(shared.clone(), reports);
+        let mut tasks = vec![
+            discovery,
+            tokio::spawn(applier.run(snapshots, control.clone())),
+            tokio::spawn(judge.run(control.clone())),
+        ];
 
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
         listeners.commit(plan, config.gateway.drain_timeout).await?;
@@ -186,7 +192,7 @@ fn start_workers(
     commands.into_iter().zip(metrics).enumerate().map(start).collect()
 }
 
-fn share(config: &Config) -> anyhow::Result<Shared> {
+fn share(config: &Config, suspicions: mpsc::Sender<Suspicion>) -> anyhow::Result<Shared> {
     let unrouted = AppId::parse(UNROUTED).context("the label of unrouted requests")?;
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
@@ -196,6 +202,7 @@ fn share(config: &Config) -> anyhow::Result<Shared> {
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),
         abort: CancellationToken::new(),
+        suspicions,
     })
 }
 

@@ -2,10 +2,12 @@
 //!
 //! This crate decides when an endpoint is probed ([`Checker`]), what a probe's answer means
 //! ([`ProbeError`]) and how many answers in a row change its state (`verdict`). The result lands in a
-//! [`HealthCell`] that requests read with one atomic load. It refuses to know where endpoints come
-//! from, how requests are balanced over them, and how figures are rendered.
+//! [`HealthCell`] that requests read with one atomic load. [`outlier`] decides the same from what requests
+//! met. It refuses to know where endpoints come from, how requests are balanced over them, and how
+//! figures are rendered.
 
 mod cell;
+pub mod outlier;
 mod pace;
 mod probe;
 mod schedule;

@@ -1,8 +1,12 @@
 //! An app: what its owner asked for, and the endpoints that run it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{AppId, Endpoint, HealthSettings, HostPattern, InstanceKey, PathMatch, RequestMatch, VersionId};
+use crate::{
+    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
+    RequestMatch, VersionId,
+};
 
 /// How requests are spread over the endpoints of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,6 +54,8 @@ pub struct AppSpec {
     pub https_only: bool,
     /// Requests that go another way than the split says; the first that takes a request decides.
     pub matches: Option<Arc<[RequestMatch]>>,
+    /// `None`: the defaults, which set no limits.
+    pub containment: Option<Arc<Containment>>,
 }
 
 /// How endpoints are spoken to.
@@ -79,7 +85,18 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             matches: None,
+            containment: None,
         }
+    }
+
+    /// How outliers are found.
+    pub fn outliers(&self) -> Outliers {
+        self.containment.as_ref().map_or_else(Outliers::default, |containment| containment.outliers)
+    }
+
+    /// See [`Containment::slow_start`].
+    pub fn slow_start(&self) -> Option<Duration> {
+        self.containment.as_ref()?.slow_start
     }
 }
 

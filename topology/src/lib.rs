@@ -5,6 +5,7 @@
 //! request finds it.
 
 mod app;
+mod containment;
 mod endpoint;
 mod health;
 mod host;
@@ -14,6 +15,7 @@ mod path;
 mod snapshot;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
+pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};

@@ -70,6 +70,19 @@ impl<'d> Table<'d> {
         })
     }
 
+    /// Whether the key holds a table, for keys that may hold something simpler.
+    pub fn is_table(&self, key: &'d str) -> bool {
+        self.find(key).is_some_and(|field| matches!(field.node.value, Value::Table(_)))
+    }
+
+    /// `true` or `false`, where a table would have been possible too.
+    pub fn switch(&self, key: &'d str) -> Option<bool> {
+        self.typed(key, "true, false or a table", |value| match value {
+            Value::Bool(value) => Some(*value),
+            _ => None,
+        })
+    }
+
     /// A whole number within `range`.
     pub fn integer<N>(&self, key: &'d str, range: RangeInclusive<N>) -> Option<N>
     where

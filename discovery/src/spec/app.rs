@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
+use super::containment::read_containment;
 use super::health::read_health;
 use super::matching::read_matches;
 use crate::document::Table;
@@ -41,6 +42,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
     let matches = read_matches(table);
+    let containment = read_containment(table);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
@@ -56,6 +58,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
         matches,
+        containment,
     })
 }
 

@@ -4,6 +4,7 @@
 
 mod address;
 mod app;
+mod containment;
 mod endpoint;
 mod health;
 mod intern;

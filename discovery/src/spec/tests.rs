@@ -277,3 +277,66 @@ fn datagram_endpoints_and_the_proxy_protocol_are_asked_for_by_name() {
     assert_eq!(app.spec.proxy_protocol, Some(topology::ProxyVersion::V2));
     assert_eq!(app.endpoints[0].protocol, Protocol::Udp);
 }
+
+fn containment_of(lines: &str) -> topology::Containment {
+    let app = parse_app_file("shop.toml", &format!("id = \"shop\"\n{lines}")).unwrap();
+    app.spec.containment.as_deref().cloned().unwrap_or_default()
+}
+
+#[test]
+fn outliers_are_looked_for_unless_the_app_says_how_or_that_not() {
+    use topology::{Outliers, Slowness, SuccessRate};
+    let app = parse_app_file("shop.toml", "id = \"shop\"").unwrap();
+    assert!(app.spec.containment.is_none(), "an app without wishes costs a pointer");
+    assert_eq!(app.spec.outliers(), Outliers::default());
+    assert_eq!(containment_of("outliers = { enabled = false }").outliers, Outliers::off());
+    let lines = r#"
+        slow_start = "30s"
+        [outliers]
+        failures = 3
+        gateway_errors = 0
+        success_rate = true
+        latency = { factor = 5, least = "1ms" }
+        ejection = "10m"
+        max_ejected_percent = 20
+    "#;
+    let read = containment_of(lines);
+    assert_eq!(read.slow_start, Some(Duration::from_secs(30)));
+    let latency = Slowness { factor: 5, least: Duration::from_millis(1), ..Slowness::default() };
+    let wanted = Outliers {
+        failures: 3,
+        gateway_errors: 0,
+        success_rate: Some(SuccessRate::default()),
+        latency: Some(latency),
+        ejection: Duration::from_secs(600),
+        // The default is shorter than the first ejection.
+        max_ejection: Duration::from_secs(600),
+        max_ejected_percent: 20,
+        ..Outliers::default()
+    };
+    assert_eq!(read.outliers, wanted);
+    assert_eq!(containment_of("outliers = { latency = false }"), topology::Containment::default());
+}
+
+#[test]
+fn mistakes_about_outliers_name_key_line_and_fix() {
+    let lines = r#"id = "shop"
+slow_start = "0s"
+[outliers]
+failures = -1
+latency = 3
+success_rate = { deviation = 2 }
+ejection = "10s"
+max_ejection = "5s"
+"#;
+    let mistakes = mistakes_of(lines);
+    for wanted in [
+        "shop.toml:2: slow_start: \"0s\" is out of range",
+        "shop.toml:4: outliers.failures: must be an integer from 0 to 1000",
+        "shop.toml:5: outliers.latency: must be true, false or a table",
+        "shop.toml:6: outliers.success_rate.deviation: unknown key; did you mean \"deviations\"?",
+        "shop.toml:8: outliers.max_ejection: is shorter than ejection",
+    ] {
+        assert!(mistakes.contains(wanted), "{wanted} is not in:\n{mistakes}");
+    }
+}

@@ -8,6 +8,7 @@ use discovery::registry::{Link, State};
 use serde::Serialize;
 use topology::{AppId, Rejection};
 
+use crate::balance::slow_start;
 use crate::table::{CompiledApp, CompiledMatch, PooledEndpoint, RoutingTable};
 
 /// A list, and whether it is all of it.
@@ -67,6 +68,10 @@ pub struct EndpointView {
     instance: String,
     address: String,
     weight: u16,
+    /// What it has of that by now; below 100 for as long as the app's `slow_start` lasts.
+    weight_percent: u32,
+    /// Since it began or returned; absent while it is out.
+    serving_seconds: Option<f64>,
     state: &'static str,
     /// Why it takes no traffic; absent while it does.
     why: Option<String>,
@@ -104,7 +109,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
     let view = |app: &Arc<CompiledApp>| {
         let mut endpoints = BTreeMap::new();
         for endpoint in &app.endpoints {
-            *endpoints.entry(endpoint.live.health.state().as_str()).or_default() += 1;
+            *endpoints.entry(endpoint.live.state()).or_default() += 1;
         }
         let split = app.spec.split.as_ref();
         let rejections = table.snapshot.rejections.iter();
@@ -145,7 +150,7 @@ fn match_view(entry: &CompiledMatch) -> MatchView {
 pub fn endpoints(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<EndpointView> {
     let selected = || {
         let apps = table.apps.values().filter(|app| only.is_none_or(|only| app.id == *only));
-        apps.flat_map(|app| app.endpoints.iter().map(|endpoint| (&app.id, endpoint)))
+        apps.flat_map(|app| app.endpoints.iter().map(move |endpoint| (app, endpoint)))
     };
     page(table, selected().count(), selected().take(most).map(|(app, e)| endpoint(app, e)).collect())
 }
@@ -223,23 +228,33 @@ fn refused(app: &Arc<CompiledApp>) -> Option<RejectionView> {
     Some(RejectionView { place: format!("app {}", app.id), app: Some(app.id.to_string()), reason })
 }
 
-fn endpoint(app: &AppId, endpoint: &PooledEndpoint) -> EndpointView {
+fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
     let report = endpoint.live.health.report();
     let error = report.last_error.as_ref();
+    let ejection = endpoint.live.ejection.report();
+    let serving_for = endpoint.live.serving_for();
     let why = if !report.state.is_up() {
         Some(error.map_or_else(|| "down".to_owned(), |error| format!("probe failed: {}", error.text)))
+    } else if let Some(ejection) = &ejection {
+        Some(format!("ejected until {}: {}", moment(ejection.until), ejection.text))
     } else {
         (endpoint.weight == 0).then(|| "weight is 0".to_owned())
     };
+    let since = ejection.filter(|_| report.state.is_up()).map_or(report.since, |ejection| ejection.since);
     EndpointView {
-        app: app.to_string(),
+        app: app.id.to_string(),
         version: endpoint.key.version.to_string(),
         instance: endpoint.key.instance.to_string(),
         address: endpoint.address.to_string(),
         weight: endpoint.weight,
-        state: report.state.as_str(),
+        weight_percent: app
+            .spec
+            .slow_start()
+            .map_or(slow_start::WHOLE, |ramp| slow_start::share(serving_for, ramp)),
+        serving_seconds: endpoint.live.is_available().then_some(serving_for.as_secs_f64()),
+        state: endpoint.live.state(),
         why,
-        since: moment(report.since),
+        since: moment(since),
         last_probe: report.last_probe.map(moment),
         last_probe_seconds: report.last_latency.as_ref().map(Duration::as_secs_f64),
         last_error: error.map(|error| error.text.to_string()),

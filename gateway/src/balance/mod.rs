@@ -2,6 +2,7 @@
 //!
 //! Pure: time and randomness play no part, and health arrives as a list of who may be picked.
 
+pub mod slow_start;
 mod smooth;
 mod split;
 

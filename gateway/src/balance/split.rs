@@ -22,7 +22,8 @@ impl SplitSchedule {
         let sum: u64 = reduced.iter().sum();
         let weights: Vec<u16> = reduced.iter().map(|share| fit(*share, sum)).collect();
         let mut rotation = SmoothRotation::default();
-        let candidates = weights.iter().zip(0..).map(|(weight, id)| Candidate { id, weight: *weight });
+        let candidates =
+            weights.iter().zip(0..).map(|(weight, id)| Candidate { id, weight: u32::from(*weight) });
         rotation.update(candidates);
         let length: usize = weights.iter().map(|weight| usize::from(*weight)).sum();
         Self { steps: (0..length).filter_map(|_| rotation.pick()).map(|position| position as u16).collect() }

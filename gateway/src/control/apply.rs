@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use healthcheck::{Checker, OnTransition, ProbeTarget, ProbeTls, Transition};
+use healthcheck::{Checker, OnTransition, ProbeTarget, ProbeTls, State, Transition};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::{App, HealthSettings, Origin, Protocol, Snapshot};
 
 use super::Applied;
+use super::outliers::probed_back_to_life;
 use crate::table::compile::Settings;
-use crate::table::{CompiledApp, Upstream, compile};
+use crate::table::{CompiledApp, PooledEndpoint, Upstream, compile};
 use crate::worker::Shared;
 
 /// The one writer of the table.
@@ -88,7 +89,7 @@ impl Applier {
         };
         // Both lists are in the order of the keys.
         let pairs = app.endpoints.iter().zip(&compiled.endpoints);
-        let target = |(endpoint, pooled): (&topology::Endpoint, &Arc<crate::table::PooledEndpoint>)| {
+        let target = |(endpoint, pooled): (&topology::Endpoint, &Arc<PooledEndpoint>)| {
             if endpoint.protocol == Protocol::Udp {
                 return None;
             }
@@ -110,6 +111,13 @@ impl Applier {
 pub fn on_transition(shared: Arc<Shared>) -> OnTransition {
     Arc::new(move |target: &ProbeTarget, transition: Transition| {
         if let Some(app) = shared.table.load().app(&target.app) {
+            // The cell tells whether it is still the same endpoint.
+            let is_probed =
+                |endpoint: &&Arc<PooledEndpoint>| Arc::ptr_eq(&endpoint.live.health, &target.cell);
+            let has_recovered = transition.from == State::Down && transition.to.is_up();
+            if let Some(endpoint) = app.endpoint(&target.key).filter(is_probed).filter(|_| has_recovered) {
+                probed_back_to_life(app, &endpoint.live);
+            }
             app.live.health_changed();
         }
         let why = target.cell.report().last_error.map(|error| error.text);

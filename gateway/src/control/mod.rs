@@ -1,13 +1,17 @@
 //! The life of a change: discovery publishes a snapshot, [`apply`] compiles what differs into the next
-//! table, one swap puts it in force, and the probers follow.
+//! table, one swap puts it in force, and the probers follow. Beside it [`Judge`] decides whom requests have
+//! found too bad to go on with.
 
 mod apply;
+mod comparisons;
+mod outliers;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 pub use apply::{Applier, on_transition};
+pub use outliers::Judge;
 
 /// What is known of the changes so far; for metrics.
 #[derive(Debug)]

@@ -64,6 +64,7 @@ impl Exporter {
         services(&self.0.shared.unrouted, &table, &mut families);
         endpoints(&table, &mut families);
         families.extend(matches(&table).finish());
+        ejections(&table, &mut families);
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
@@ -133,7 +134,7 @@ impl Exporter {
             .for_each(|(result, count)| probes.sample(&[("result", result.as_str())], count as f64));
         let mut turns = Family::counter(
             "sluice_endpoint_transitions_total",
-            "Endpoints that went up or down (were ejected).",
+            "Endpoints that went up or down by their probes.",
         );
         self.0
             .probes
@@ -358,7 +359,7 @@ fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
     for app in table.apps.values() {
         let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
         for endpoint in &app.endpoints {
-            let state = endpoint.live.health.state().as_str();
+            let state = endpoint.live.state();
             *counts.entry((endpoint.key.version.as_str(), state)).or_default() += 1;
         }
         for ((version, state), count) in counts {
@@ -367,4 +368,16 @@ fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
         }
     }
     families.extend(endpoints.finish());
+}
+
+/// Where there were any.
+fn ejections(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
+    let mut ejections =
+        Family::counter("sluice_ejections_total", "Endpoints ejected for how they served, by reason.");
+    for app in table.apps.values() {
+        for (cause, count) in app.live.ejections().filter(|(_, count)| *count > 0) {
+            ejections.sample(&[("app", app.id.as_str()), ("reason", cause.as_str())], count as f64);
+        }
+    }
+    families.extend(ejections.finish());
 }

@@ -8,6 +8,7 @@ use super::answer::Answer;
 use super::attempt::Attempt;
 use super::client::Client;
 use super::facts::{After, Facts, Outcome, Refusal, Request};
+use super::feedback;
 use super::record;
 use super::refuse::refuse;
 use super::wire::Wire;
@@ -34,6 +35,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         let failure = match attempt.run().await {
             Ok(after) => {
                 let outcome = attempt.into_outcome();
+                feedback::observe(&worker, &app, &outcome);
                 record::exchange(client, &facts, &outcome);
                 return after;
             }
@@ -42,6 +44,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         let (unsent, mut outcome) = attempt.into_parts();
         heads = unsent;
         outcome.failure = Some(failure.reason);
+        feedback::observe(&worker, &app, &outcome);
         if matches!(failure.reason, Reason::ConnectFailed | Reason::ConnectTimeout) {
             worker.rotations.suspect(outcome.endpoint.live.id);
         }

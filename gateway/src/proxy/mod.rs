@@ -6,7 +6,8 @@
 //! 3. [`exchange`] picks an endpoint, takes or opens a connection, and tries another one where that is safe.
 //! 4. [`attempt`] sends the request and waits for the response's head; bodies flow both ways through
 //!    [`relay`], each only as fast as its receiver reads.
-//! 5. [`record`] counts and logs, once per request, whatever became of it.
+//! 5. [`feedback`] counts what an attempt says of its endpoint; [`record`] counts and logs, once per
+//!    request, whatever became of it.
 //!
 //! They work on two things: the [`client`] and the request's [`facts`]. [`refuse`] ends a request that
 //! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`], UDP listeners theirs
@@ -18,6 +19,7 @@ mod client;
 mod date;
 mod exchange;
 mod facts;
+mod feedback;
 mod frames;
 mod hops;
 pub mod http1;

@@ -87,6 +87,11 @@ impl CompiledApp {
         self.spec.listeners.as_ref().is_none_or(|names| names.iter().any(|name| other.serves(name)))
     }
 
+    pub fn endpoint(&self, key: &InstanceKey) -> Option<&Arc<PooledEndpoint>> {
+        let position = self.endpoints.binary_search_by(|endpoint| endpoint.key.cmp(key)).ok()?;
+        self.endpoints.get(position)
+    }
+
     pub fn serves(&self, listener: &str) -> bool {
         self.spec.listeners.as_ref().is_none_or(|names| names.iter().any(|name| &**name == listener))
     }
@@ -174,6 +179,11 @@ impl Spread {
 
     pub fn is_empty(&self) -> bool {
         self.pools.iter().all(|pool| pool.endpoints.is_empty())
+    }
+
+    /// The pool that holds an endpoint.
+    pub fn pool_of(&self, endpoint: u64) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.endpoints.iter().any(|other| other.live.id == endpoint))
     }
 }
 

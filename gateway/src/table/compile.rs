@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 use rustls::pki_types::ServerName;
-use topology::{App, AppId, Endpoint, HostPattern, InstanceKey, Protocol, Snapshot, VersionId};
+use topology::{App, AppId, Endpoint, HostPattern, Protocol, Snapshot, VersionId};
 
 use super::RoutingTable;
 use super::app::{CompiledApp, Manner, Pool, PooledEndpoint, Spread, Upstream};
 use super::hosts::HostRoutes;
 use super::live::{AppLive, fresh_id};
 use super::matches::{self, shares_of};
+use super::tally::Tally;
 use crate::balance::SplitSchedule;
 use crate::listener::tls::{EndpointTls, UpstreamProfiles};
 use crate::metrics::ServiceMetrics;
@@ -86,6 +87,11 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
     let manner = Manner { tls: upstream.tls().cloned(), proxy_protocol: app.spec.proxy_protocol };
     let compile = |endpoint| compile_endpoint(&services, alike, &manner, endpoint);
     let endpoints: Vec<_> = app.endpoints.iter().map(compile).collect();
+    if app.spec.outliers().compares() {
+        for endpoint in &endpoints {
+            endpoint.live.tally.get_or_init(|| Tally::new(settings.shards));
+        }
+    }
     let is_udp = |endpoint: &&Arc<PooledEndpoint>| endpoint.protocol == Protocol::Udp;
     let datagrams: Vec<_> = endpoints.iter().filter(is_udp).cloned().collect();
     let former_udp = old.and_then(|old| old.udp.as_deref());
@@ -219,7 +225,7 @@ fn compile_endpoint(
     manner: &Manner,
     endpoint: &Endpoint,
 ) -> Arc<PooledEndpoint> {
-    let same = old.and_then(|old| find(old, &endpoint.key));
+    let same = old.and_then(|old| old.endpoint(&endpoint.key));
     let metrics = services
         .iter()
         .find(|service| service.version() == Some(&endpoint.key.version))
@@ -242,11 +248,6 @@ fn compile_endpoint(
         live: live.unwrap_or_default(),
         metrics: metrics.clone(),
     })
-}
-
-fn find<'a>(app: &'a CompiledApp, key: &InstanceKey) -> Option<&'a Arc<PooledEndpoint>> {
-    let position = app.endpoints.binary_search_by(|endpoint| endpoint.key.cmp(key)).ok()?;
-    app.endpoints.get(position)
 }
 
 fn spread(old: Option<&Spread>, app: &App, endpoints: Vec<Arc<PooledEndpoint>>) -> Spread {

@@ -1,9 +1,13 @@
 //! What outlives a table: one object per app and per endpoint, found again at every compilation.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
 use healthcheck::HealthCell;
+use healthcheck::outlier::{Cause, EjectionCell, Streak};
+
+use super::tally::Tally;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -19,12 +23,22 @@ pub struct AppLive {
     pub generation: AtomicU64,
     /// Requests that the split has placed so far.
     pub split_cursor: AtomicU64,
+    /// Endpoints that were ejected so far, in the order of [`Cause::ALL`]. Only the control plane writes it.
+    ejections: [AtomicU64; Cause::ALL.len()],
 }
 
 impl AppLive {
     /// Makes every worker look at the health of this app's endpoints again.
     pub fn health_changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    pub fn count_ejection(&self, cause: Cause) {
+        self.ejections[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn ejections(&self) -> impl Iterator<Item = (Cause, u64)> {
+        Cause::ALL.into_iter().map(|cause| (cause, self.ejections[cause as usize].load(Ordering::Relaxed)))
     }
 }
 
@@ -33,11 +47,45 @@ impl AppLive {
 pub struct EndpointLive {
     pub id: u64,
     pub health: Arc<HealthCell>,
+    pub ejection: EjectionCell,
+    pub streak: Streak,
+    /// What its requests came to, where somebody compares.
+    pub tally: OnceLock<Tally>,
+    /// When it last began to take traffic, in nanoseconds of [`uptime`].
+    serving_since: AtomicU64,
 }
 
 impl EndpointLive {
     pub fn new() -> Self {
-        Self { id: fresh_id(), health: Arc::new(HealthCell::new()) }
+        Self {
+            id: fresh_id(),
+            health: Arc::new(HealthCell::new()),
+            ejection: EjectionCell::default(),
+            streak: Streak::default(),
+            tally: OnceLock::new(),
+            serving_since: AtomicU64::new(nanos(uptime())),
+        }
+    }
+
+    /// Whether requests may go there: two relaxed loads.
+    pub fn is_available(&self) -> bool {
+        self.health.is_up() && !self.ejection.is_out()
+    }
+
+    /// The word in reports and metric labels. A probe's "no" outlasts an ejection, so it comes first.
+    pub fn state(&self) -> &'static str {
+        let health = self.health.state();
+        if health.is_up() && self.ejection.is_out() { "ejected" } else { health.as_str() }
+    }
+
+    /// It was out, and takes traffic again from now on.
+    pub fn returned(&self) {
+        self.serving_since.store(nanos(uptime()), Ordering::Relaxed);
+    }
+
+    /// How long it has been taking traffic.
+    pub fn serving_for(&self) -> Duration {
+        uptime().saturating_sub(Duration::from_nanos(self.serving_since.load(Ordering::Relaxed)))
     }
 }
 
@@ -45,4 +93,15 @@ impl Default for EndpointLive {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Time on a clock that all threads share, so that moments fit into atomics.
+fn uptime() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
+/// Enough for 584 years.
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }

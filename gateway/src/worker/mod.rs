@@ -9,6 +9,7 @@ mod pipes;
 pub mod request_ids;
 mod retries;
 mod rotations;
+mod suspicion;
 mod upstreams;
 
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,8 @@ use ipnet::IpNet;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
 use rotations::Rotations;
+pub use suspicion::{Suspicion, suspicions};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use upstreams::UpstreamPool;
 
@@ -50,6 +53,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Cancelled: close what is left.
     pub abort: CancellationToken,
+    /// Endpoints that failed too often in a row.
+    pub suspicions: mpsc::Sender<Suspicion>,
 }
 
 impl Shared {

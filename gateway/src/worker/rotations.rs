@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
 use super::deadlines::{Deadlines, TICK};
 use super::retries::RetryBudget;
-use crate::balance::{Candidate, SmoothRotation};
+use crate::balance::{Candidate, SmoothRotation, slow_start};
+use crate::table::live::EndpointLive;
 use crate::table::{CompiledApp, Pool, PooledEndpoint, Spread};
 
 /// How long a worker avoids an endpoint that refused a connection, if it has another: long enough that
@@ -17,6 +19,8 @@ use crate::table::{CompiledApp, Pool, PooledEndpoint, Spread};
 const SUSPECT_TICKS: u32 = (1_000 / TICK.as_millis()) as u32;
 /// Rotations that nobody has used for this long are forgotten.
 const FORGET_TICKS: u32 = (600_000 / TICK.as_millis()) as u32;
+/// Thirteen years of ticks.
+const NEVER: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct View {
@@ -27,6 +31,8 @@ struct View {
     /// One app's dead endpoints do not use up another one's retries.
     retries: RetryBudget,
     used: u32,
+    /// When somebody's weight will have grown, whatever the stamp says.
+    stale_at: u32,
 }
 
 #[derive(Debug)]
@@ -84,12 +90,13 @@ impl Rotations {
             rotation: SmoothRotation::starting_at(self.offset),
             retries: RetryBudget::default(),
             used: 0,
+            stale_at: NEVER,
         });
-        let stamp = pool.stamp(&app.live);
-        if view.stamp != stamp {
-            view.refresh(pool, stamp);
+        let (stamp, now) = (pool.stamp(&app.live), self.deadlines.now());
+        if view.stamp != stamp || now >= view.stale_at {
+            view.refresh(pool, stamp, app.spec.slow_start(), now);
         }
-        view.used = self.deadlines.now();
+        view.used = now;
         work(view)
     }
 
@@ -119,15 +126,41 @@ impl View {
         pool.endpoints[self.eligible[position] as usize].live.id
     }
 
-    fn refresh(&mut self, pool: &Pool, stamp: (u64, u64)) {
-        let up = || pool.endpoints.iter().zip(0u32..).filter(|(endpoint, _)| endpoint.live.health.is_up());
-        self.eligible = up().map(|(_, position)| position).collect();
+    fn refresh(&mut self, pool: &Pool, stamp: (u64, u64), ramp: Option<Duration>, now: u32) {
+        self.eligible = eligible(pool);
+        self.stale_at = NEVER;
         // Health may turn between the two passes; the second one follows the first one's list.
-        let candidates = self.eligible.iter().map(|position| {
+        let mut weights = Vec::with_capacity(self.eligible.len());
+        for position in &self.eligible {
             let endpoint = &pool.endpoints[*position as usize];
-            Candidate { id: endpoint.live.id, weight: endpoint.weight }
-        });
-        self.rotation.update(candidates);
+            let mut weight = u32::from(endpoint.weight);
+            if let Some(ramp) = ramp {
+                let share = slow_start::share(endpoint.live.serving_for(), ramp);
+                if share < slow_start::WHOLE {
+                    self.stale_at = now + ticks(slow_start::step(ramp));
+                }
+                weight *= share;
+            }
+            weights.push(Candidate { id: endpoint.live.id, weight });
+        }
+        self.rotation.update(weights.into_iter());
         self.stamp = stamp;
     }
+}
+
+/// At least one.
+fn ticks(time: Duration) -> u32 {
+    time.as_millis().div_ceil(TICK.as_millis()).max(1) as u32
+}
+
+/// Who may be picked. Where only ejected ones are left they are: that they served badly is no reason to
+/// serve nobody.
+fn eligible(pool: &Pool) -> Vec<u32> {
+    let positions = |may: fn(&EndpointLive) -> bool| -> Vec<u32> {
+        let endpoints = pool.endpoints.iter().zip(0u32..);
+        endpoints.filter(|(endpoint, _)| may(&endpoint.live)).map(|(_, position)| position).collect()
+    };
+    let available = positions(EndpointLive::is_available);
+    let has_weight = |position: &u32| pool.endpoints[*position as usize].weight > 0;
+    if available.iter().any(has_weight) { available } else { positions(|live| live.health.is_up()) }
 }

@@ -8,6 +8,7 @@ use super::Connection;
 use crate::listener::Stream;
 use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::Alpn;
+use crate::proxy::feedback;
 use crate::proxy::upstream::dial::{DialError, dial};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream};
@@ -45,29 +46,35 @@ impl Connection<'_> {
             let error = match dial(&endpoint, client, self.deadline, Alpn::None).await {
                 Ok(stream) => {
                     cells.connects.increment();
+                    feedback::observe_dial(worker, app, &endpoint, None);
                     return Ok(Dialled { stream, endpoint, retries });
                 }
                 Err(error) => error,
             };
             cells.connect_failures.increment();
             worker.rotations.suspect(endpoint.live.id);
+            let reason = reason_of(error);
+            feedback::observe_dial(worker, app, &endpoint, Some(reason));
             let next = if tried.len() < MAX_ATTEMPTS && !self.listener.ending.is_aborting() {
                 worker.rotations.pick_again(app, &app.tcp, turn, &tried)
             } else {
                 None
             };
             let Some(next) = next else {
-                let reason = match error {
-                    DialError::TimedOut => Reason::ConnectTimeout,
-                    DialError::Tls => Reason::UpstreamTlsFailed,
-                    DialError::OutOfSockets => Reason::OutOfSockets,
-                    DialError::Failed => Reason::ConnectFailed,
-                };
                 return Err(NotDialled { reason, retries });
             };
             cells.retries.increment();
             retries += 1;
             endpoint = next;
         }
+    }
+}
+
+fn reason_of(error: DialError) -> Reason {
+    match error {
+        DialError::TimedOut => Reason::ConnectTimeout,
+        DialError::Tls => Reason::UpstreamTlsFailed,
+        DialError::OutOfSockets => Reason::OutOfSockets,
+        DialError::Failed => Reason::ConnectFailed,
     }
 }
