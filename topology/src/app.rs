@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filters::Filters;
-use crate::{AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch, RequestMatch, VersionId};
+use crate::{
+    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
+    RequestMatch, VersionId,
+};
 
 /// How requests are spread over the endpoints of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -60,7 +60,6 @@ impl PathMatch {
     pub fn all() -> Self {
         Self::Prefix(Arc::from(""))
     }
-
 }
 
 impl fmt::Display for PathMatch {

@@ -79,7 +79,13 @@ impl Filtered {
 
     /// What compression makes of an endpoint's final response; `answered` is what is known otherwise of the
     /// request.
-    pub fn recode(&self, response: &ResponseHead, head: &[u8], answered: Answered, room: &Room) -> Option<Plan> {
+    pub fn recode(
+        &self,
+        response: &ResponseHead,
+        head: &[u8],
+        answered: Answered,
+        room: &Room,
+    ) -> Option<Plan> {
         let compression = self.filters.as_ref()?.compression()?;
         compression.plan(response, head, Answered { coding: self.coding, ..answered }, room)
     }

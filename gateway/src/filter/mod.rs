@@ -243,7 +243,11 @@ pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
     request.extend(out.clone().map(|edits| RequestFilter::ResponseHeaders(ResponseHeaders(edits))));
     request.extend(settings.compression.as_ref().map(|settings| {
         let former = former.and_then(Filters::compression);
-        RequestFilter::Compression(Arc::new(Compression::compile(settings, former.map(|former| &**former), workers)))
+        RequestFilter::Compression(Arc::new(Compression::compile(
+            settings,
+            former.map(|former| &**former),
+            workers,
+        )))
     }));
     debug_assert!(request.is_sorted_by_key(|filter| filter.kind() as usize), "they act in the order shown");
     Filters {

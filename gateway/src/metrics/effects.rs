@@ -8,7 +8,8 @@ use crate::filter::MirrorCells;
 use crate::table::RoutingTable;
 
 pub(super) fn collect(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
-    let mut responses = Family::counter("sluice_compressed_responses_total", "Responses whose bodies were coded.");
+    let mut responses =
+        Family::counter("sluice_compressed_responses_total", "Responses whose bodies were coded.");
     let mut bytes = Family::counter(
         "sluice_compression_bytes_total",
         "Bytes of bodies before (in) and after (out) they were coded.",

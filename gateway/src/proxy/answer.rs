@@ -83,8 +83,7 @@ impl Answer {
     /// What it says besides its length: name and value.
     fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         // Probes decide within seconds; a client that asks again at once only adds to the load.
-        let retry =
-            (self.reason.status() == 503 && !self.has_retry_after).then_some(("Retry-After", "1"));
+        let retry = (self.reason.status() == 503 && !self.has_retry_after).then_some(("Retry-After", "1"));
         let content = self.has_content().then_some(("Content-Type", self.content_type));
         content.into_iter().chain([("X-Sluice-Reason", self.reason.as_str())]).chain(retry)
     }

@@ -80,9 +80,12 @@ pub async fn hold_up<W: Wire>(client: &mut Client<W>, facts: &Facts) {
     client.deadline.set(delay);
     let Client { wire, deadline, .. } = client;
     // A client that is gone is noticed by whoever has something for it.
-    let _ = deadline
-        .bound(|context| if let Poll::Ready(true) = wire.poll_gone(context) { Poll::Ready(()) } else { Poll::Pending })
-        .await;
+    let _ =
+        deadline
+            .bound(|context| {
+                if let Poll::Ready(true) = wire.poll_gone(context) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
 }
 
 /// The endpoint for the next attempt. A kept connection that its endpoint had just closed says nothing

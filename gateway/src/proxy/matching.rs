@@ -21,7 +21,8 @@ fn meets(asked: &Asked<'_>, condition: &Condition) -> bool {
         }
         Condition::Path(paths) => {
             // CONNECT asks for a host, and for no path there.
-            asked.request.method != Method::Connect && paths.iter().any(|path| path.below(asked.path).is_some())
+            asked.request.method != Method::Connect
+                && paths.iter().any(|path| path.below(asked.path).is_some())
         }
         Condition::Client(networks) => {
             let client = asked.client();

@@ -101,7 +101,8 @@ impl Copy {
             MirrorTarget::Version(_) => to.mirror.as_deref()?,
             MirrorTarget::App(_) => &to.http,
         };
-        let Some(endpoint) = worker.rotations.pick(&to, spread, spread.next_turn(&to.live.mirror_cursor)) else {
+        let Some(endpoint) = worker.rotations.pick(&to, spread, spread.next_turn(&to.live.mirror_cursor))
+        else {
             cells.failed.increment();
             return None;
         };

@@ -8,8 +8,8 @@ use topology::filters::MirrorTarget;
 
 use super::client::{Client, Origin};
 use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
-use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::mirror::{self, Copy};
+use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::filter::{Changes, Step};
 use crate::listener::tls::ClientIdentity;
@@ -100,8 +100,14 @@ fn route<W>(
         return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
     }
     if let Some(filters) = &app.filters {
-        let step =
-            screen::decide(client, (&app, filters, taken), (parsed, head), (&host, &path), &facts, &mut changes);
+        let step = screen::decide(
+            client,
+            (&app, filters, taken),
+            (parsed, head),
+            (&host, &path),
+            &facts,
+            &mut changes,
+        );
         if let Step::Refused(reason) = step {
             facts.filtered = screen::filtered(changes, Some(filters));
             return refuse(facts, reason, Some(app));
@@ -113,7 +119,11 @@ fn route<W>(
     }
     let heads = heads(client, &app, parsed, head, &facts, hops, changes.as_deref());
     let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);
-    let copy = if is_mirrored { copy(client, &table, &app, (parsed, head), &facts, changes.as_deref()) } else { None };
+    let copy = if is_mirrored {
+        copy(client, &table, &app, (parsed, head), &facts, changes.as_deref())
+    } else {
+        None
+    };
     facts.filtered = screen::filtered(changes, app.filters.as_ref());
     Ok(Request { table, app, taken, heads, facts, copy })
 }

@@ -11,7 +11,12 @@ const PROTOCOLS: [&str; 2] = ["--http1.1", "--http2-prior-knowledge"];
 
 /// Text that shrinks, and in which every missing or doubled piece shows.
 fn text(bytes: usize) -> String {
-    (0..).map(|line| format!("line {line} of a page\n")).flat_map(|line| line.into_bytes()).take(bytes).map(char::from).collect()
+    (0..)
+        .map(|line| format!("line {line} of a page\n"))
+        .flat_map(|line| line.into_bytes())
+        .take(bytes)
+        .map(char::from)
+        .collect()
 }
 
 /// An endpoint whose `/{path}` answers with the fields after `?` and a body of text.
@@ -38,7 +43,11 @@ fn page() -> Endpoint {
             () => 200,
         };
         let length = if wanted("short") { 100 } else { 300_000 };
-        Reply::Answer(status, fields, if status == 204 || status == 304 { Vec::new() } else { text(length).into() })
+        Reply::Answer(
+            status,
+            fields,
+            if status == 204 || status == 304 { Vec::new() } else { text(length).into() },
+        )
     })
 }
 
@@ -87,7 +96,11 @@ fn what_must_not_change_does_not_and_what_could_have_says_so() {
     for protocol in PROTOCOLS {
         // Nothing to do with it.
         for path in ["/png", "/no-transform", "/coded", "/none", "/part"] {
-            let answer = curl(&gateway, path, &[&[protocol], &gzip[..], &["--output", "/dev/null", "--dump-header", "-"]].concat());
+            let answer = curl(
+                &gateway,
+                path,
+                &[&[protocol], &gzip[..], &["--output", "/dev/null", "--dump-header", "-"]].concat(),
+            );
             assert!(!field(&answer, "content-encoding").contains(&"gzip"), "{path}");
             assert!(field(&answer, "vary").is_empty(), "{path}: {answer}");
             assert_eq!(field(&answer, "etag"), ["\"v1\""], "{path}");
@@ -107,10 +120,17 @@ fn what_must_not_change_does_not_and_what_could_have_says_so() {
             assert_eq!(field(&answer, "etag"), ["\"v1\""], "{path} {more:?}");
         }
         let answer = curl(&gateway, "/unmodified", &[&[protocol], &gzip[..]].concat());
-        assert_eq!((field(&answer, "etag"), field(&answer, "vary")), (vec!["W/\"v1\""], vec!["Accept-Encoding"]));
-        let answer = curl(&gateway, "/missing?varies&weak", &[&[protocol, "--compressed"], &gzip[..]].concat());
+        assert_eq!(
+            (field(&answer, "etag"), field(&answer, "vary")),
+            (vec!["W/\"v1\""], vec!["Accept-Encoding"])
+        );
+        let answer =
+            curl(&gateway, "/missing?varies&weak", &[&[protocol, "--compressed"], &gzip[..]].concat());
         assert_eq!(field(&answer, "vary"), ["Accept-Encoding, Cookie"], "said once");
-        assert_eq!((field(&answer, "etag"), field(&answer, "content-encoding")), (vec!["W/\"v1\""], vec!["gzip"]));
+        assert_eq!(
+            (field(&answer, "etag"), field(&answer, "content-encoding")),
+            (vec!["W/\"v1\""], vec!["gzip"])
+        );
     }
 }
 
@@ -142,8 +162,19 @@ fn events_are_not_held_back() {
             });
             let gateway = Gateway::start(&Config::new().app(&App::everything(endpoint.address()).line(ON)));
             let mut command = Command::new("curl");
-            command.args(["--silent", "--no-buffer", "--max-time", "20", "--noproxy", "*", "--compressed", protocol]);
-            command.args(["-H", &format!("Accept-Encoding: {coding}")]).arg(format!("http://{}/", gateway.web()));
+            command.args([
+                "--silent",
+                "--no-buffer",
+                "--max-time",
+                "20",
+                "--noproxy",
+                "*",
+                "--compressed",
+                protocol,
+            ]);
+            command
+                .args(["-H", &format!("Accept-Encoding: {coding}")])
+                .arg(format!("http://{}/", gateway.web()));
             let mut client = Program::start(&mut command);
             client.wait_for_line("the first event", |line| (line == "data: one").then_some(()));
             gate.open();

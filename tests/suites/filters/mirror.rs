@@ -19,11 +19,16 @@ fn a_copy_has_the_head_and_the_body_and_says_what_it_is() {
     let (live, tried) = (Endpoint::start("live"), Endpoint::start("tried"));
     let gateway = gateway(&live, &tried, "[filters.mirror]\nversion = \"v2\"");
     let mut client = gateway.connect();
-    client.send(format!("POST /order?x=1 HTTP/1.1\r\nHost: {HOST}\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello"));
+    client.send(format!(
+        "POST /order?x=1 HTTP/1.1\r\nHost: {HOST}\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello"
+    ));
     assert_eq!(client.receive().text(), "live");
     eventually(DEADLINE, "the copy came", || tried.requests() == 1);
     let copy = tried.last();
-    assert_eq!((copy.method.as_str(), copy.target.as_str(), copy.body.as_slice()), ("POST", "/order?x=1", &b"hello"[..]));
+    assert_eq!(
+        (copy.method.as_str(), copy.target.as_str(), copy.body.as_slice()),
+        ("POST", "/order?x=1", &b"hello"[..])
+    );
     assert_eq!((copy.fields.get("x-a"), copy.fields.get("x-sluice-mirror")), (Some("b"), Some("1")));
     assert_eq!(copy.fields.get("host"), Some(HOST));
     assert_eq!(live.last().fields.get("x-sluice-mirror"), None);
@@ -82,7 +87,9 @@ fn a_share_of_some_requests_is_copied_and_long_bodies_are_not() {
     let mut client = short.connect();
     client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n\r\nhello"));
     assert_eq!(client.receive().text(), "live");
-    client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    ));
     assert_eq!(client.receive().text(), "live");
     client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nhell"));
     assert_eq!(client.receive().text(), "live");
@@ -93,7 +100,11 @@ fn a_share_of_some_requests_is_copied_and_long_bodies_are_not() {
 #[test]
 fn another_app_may_be_tried() {
     let (live, tried) = (Endpoint::start("live"), Endpoint::start("tried"));
-    let shop = App::new("shop").host(HOST).line("[filters.mirror]\napp = \"next\"").endpoint("v1", "a", live.address());
+    let shop = App::new("shop").host(HOST).line("[filters.mirror]\napp = \"next\"").endpoint(
+        "v1",
+        "a",
+        live.address(),
+    );
     let next = App::new("next").host("next.test").endpoint("v9", "b", tried.address());
     let gateway = Gateway::start(&Config::with_workers(1).app(&shop).app(&next));
     assert_eq!(gateway.get(HOST, "/x").text(), "live");

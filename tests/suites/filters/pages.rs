@@ -21,7 +21,9 @@ fn browsers_programs_and_terminals_are_told_in_their_own_way() {
     for protocol in PROTOCOLS {
         let page = curl(&gateway, "/", &[protocol, "-H", BROWSER]);
         assert_eq!((status(&page), field(&page, "content-type")), (502, vec!["text/html; charset=utf-8"]));
-        for part in ["<h1>502 Bad Gateway</h1>", "Fish &amp; &lt;Chips&gt;", "Soon &lt;b&gt;back", "connect_failed"] {
+        for part in
+            ["<h1>502 Bad Gateway</h1>", "Fish &amp; &lt;Chips&gt;", "Soon &lt;b&gt;back", "connect_failed"]
+        {
             assert!(body(&page).contains(part), "{part}: {page}");
         }
         assert_eq!(field(&page, "x-sluice-reason"), ["connect_failed"]);
@@ -38,7 +40,10 @@ fn browsers_programs_and_terminals_are_told_in_their_own_way() {
         assert_eq!(field(&head, "content-type"), ["text/html; charset=utf-8"]);
         // Before the app's own way of speaking is known there is ours.
         let unknown = curl(&gateway, "/../x", &[protocol, "-H", BROWSER]);
-        assert_eq!((status(&unknown), field(&unknown, "content-type")), (400, vec!["text/plain; charset=utf-8"]));
+        assert_eq!(
+            (status(&unknown), field(&unknown, "content-type")),
+            (400, vec!["text/plain; charset=utf-8"])
+        );
     }
 }
 
@@ -55,22 +60,30 @@ fn a_refusal_by_a_match_is_told_in_the_apps_way_too() {
 #[test]
 fn a_closed_app_says_until_when_and_lets_some_through() {
     let endpoint = Endpoint::start("c1");
-    let lines = "[filters.maintenance]\nallow = [\"10.0.0.0/8\"]\nretry_after = \"5m\"\ntext = \"Back at <noon>.\"";
+    let lines =
+        "[filters.maintenance]\nallow = [\"10.0.0.0/8\"]\nretry_after = \"5m\"\ntext = \"Back at <noon>.\"";
     let config = Config::new().trusting("127.0.0.1");
     let app = App::everything(endpoint.address());
     let gateway = Gateway::start(&config.app(&app.clone().line(lines)));
     for protocol in PROTOCOLS {
         let page = curl(&gateway, "/", &[protocol, "-H", BROWSER]);
         assert_eq!((status(&page), field(&page, "retry-after")), (503, vec!["300"]));
-        assert!(body(&page).contains("Back at &lt;noon&gt;.") && body(&page).contains("maintenance"), "{page}");
+        assert!(
+            body(&page).contains("Back at &lt;noon&gt;.") && body(&page).contains("maintenance"),
+            "{page}"
+        );
         let told = curl(&gateway, "/", &[protocol, "-X", "POST", "-d", "x", "-H", PROGRAM]);
         assert_eq!((status(&told), field(&told, "x-sluice-reason")), (503, vec!["maintenance"]));
         let ours = curl(&gateway, "/", &[protocol, "-H", "X-Forwarded-For: 10.1.2.3"]);
         assert_eq!((status(&ours), body(&ours)), (200, "c1"));
         // gRPC clients look at their own status.
         if protocol == PROTOCOLS[1] {
-            let call = curl(&gateway, "/a/B", &[protocol, "-X", "POST", "-H", "Content-Type: application/grpc"]);
-            assert_eq!((field(&call, "grpc-status"), field(&call, "grpc-message")), (vec!["14"], vec!["maintenance"]));
+            let call =
+                curl(&gateway, "/a/B", &[protocol, "-X", "POST", "-H", "Content-Type: application/grpc"]);
+            assert_eq!(
+                (field(&call, "grpc-status"), field(&call, "grpc-message")),
+                (vec!["14"], vec!["maintenance"])
+            );
         }
     }
     assert_eq!(endpoint.requests(), 2);
@@ -85,7 +98,8 @@ fn faults_hit_their_share_and_say_that_they_are_on_purpose() {
                  [[filters.faults]]\nmatch = [\"testers\"]\npercent = 100\nabort = 418\n\
                  [[filters.faults]]\npercent = 25\nabort = 503\n\
                  [[filters.faults]]\npercent = 100\ndelay = \"100ms\"";
-    let gateway = Gateway::start(&Config::with_workers(1).app(&App::everything(endpoint.address()).line(lines)));
+    let gateway =
+        Gateway::start(&Config::with_workers(1).app(&App::everything(endpoint.address()).line(lines)));
     for protocol in PROTOCOLS {
         let teapot = curl(&gateway, "/", &[protocol, "-H", "X-Test: 1"]);
         assert_eq!((status(&teapot), field(&teapot, "x-sluice-reason")), (418, vec!["fault_injected"]));

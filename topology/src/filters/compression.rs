@@ -131,7 +131,9 @@ impl MediaPattern {
                 Subtype::Exact(exact) => subtype.eq_ignore_ascii_case(exact.as_bytes()),
                 Subtype::Suffix(suffix) => {
                     let start = subtype.len().checked_sub(suffix.len());
-                    start.is_some_and(|start| start > 0 && subtype[start..].eq_ignore_ascii_case(suffix.as_bytes()))
+                    start.is_some_and(|start| {
+                        start > 0 && subtype[start..].eq_ignore_ascii_case(suffix.as_bytes())
+                    })
                 }
             }
     }
@@ -165,7 +167,11 @@ mod tests {
             ("text/*", "text", false),
             ("text/*", "", false),
         ] {
-            assert_eq!(MediaPattern::parse(pattern).unwrap().covers(given.as_bytes()), wanted, "{pattern} {given}");
+            assert_eq!(
+                MediaPattern::parse(pattern).unwrap().covers(given.as_bytes()),
+                wanted,
+                "{pattern} {given}"
+            );
         }
         for pattern in Compression::DEFAULT_TYPES {
             assert_eq!(MediaPattern::parse(pattern).unwrap().to_string(), pattern);

@@ -29,7 +29,8 @@ pub(super) fn read_faults(filters: &Table<'_>, known: &[RequestMatch]) -> Vec<Fa
 fn read_fault(table: Table<'_>, known: &[RequestMatch]) -> Option<Fault> {
     let matches = read_matches(&table, known);
     let percent = table.integer("percent", 1..=100u8);
-    let percent = table.required("percent", percent, "percent = 10, the share of requests that it happens to");
+    let percent =
+        table.required("percent", percent, "percent = 10, the share of requests that it happens to");
     let delay = table.duration("delay", MIN_DELAY..=MAX_DELAY);
     let abort = table.integer("abort", 400..=599u16);
     if !table.has("delay") && !table.has("abort") {

@@ -122,7 +122,12 @@ pub struct Encoder {
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { coding, taken, given, .. } = self;
-        formatter.debug_struct("Encoder").field("coding", coding).field("taken", taken).field("given", given).finish_non_exhaustive()
+        formatter
+            .debug_struct("Encoder")
+            .field("coding", coding)
+            .field("taken", taken)
+            .field("given", given)
+            .finish_non_exhaustive()
     }
 }
 
@@ -251,7 +256,8 @@ mod tests {
     #[test]
     fn what_was_flushed_can_be_read_before_the_end() {
         for coding in ALL {
-            let mut encoder = Encoder::new(coding, CompressionLevel::Balanced, None, &Room::default()).unwrap();
+            let mut encoder =
+                Encoder::new(coding, CompressionLevel::Balanced, None, &Room::default()).unwrap();
             let mut coded = Vec::new();
             for event in ["data: one\n\n", "data: two\n\n"] {
                 coded.extend_from_slice(&encoder.write(event.as_bytes()).unwrap());

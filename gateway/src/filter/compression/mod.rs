@@ -69,12 +69,23 @@ impl Compression {
         let codings: Vec<_> = self.settings.codings.iter().map(|coding| coding.as_str()).collect();
         let types: Vec<_> = self.settings.types.iter().map(ToString::to_string).collect();
         let Settings { min_bytes, level, .. } = &self.settings;
-        format!("{} ({}) of {} from {min_bytes} bytes on", codings.join(", "), level.as_str(), types.join(", "))
+        format!(
+            "{} ({}) of {} from {min_bytes} bytes on",
+            codings.join(", "),
+            level.as_str(),
+            types.join(", ")
+        )
     }
 
     /// `head` are the bytes of `response`, a final one; `room` is what encoders may hold. `None`: nothing
     /// of it changes.
-    pub fn plan(&self, response: &ResponseHead, head: &[u8], answered: Answered, room: &Room) -> Option<Plan> {
+    pub fn plan(
+        &self,
+        response: &ResponseHead,
+        head: &[u8],
+        answered: Answered,
+        room: &Room,
+    ) -> Option<Plan> {
         if answered.is_grpc || answered.method == Method::Connect {
             return None;
         }

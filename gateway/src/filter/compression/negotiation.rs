@@ -2,9 +2,9 @@
 
 use topology::filters::Coding;
 
+use crate::message::RequestHead;
 use crate::message::accept::{Weight, weighted};
 use crate::message::fields::list_items;
-use crate::message::RequestHead;
 
 /// The coding of `ours` that the request's client likes best; of equals the first of `ours`. `None`: it
 /// wants the body as it is, or has not said that it can read another.

@@ -16,7 +16,8 @@ pub fn text(said: &Said<'_>) -> String {
 
 /// RFC 9457. `about:blank`: the type is the status.
 pub fn json(said: &Said<'_>) -> String {
-    let mut out = format!("{{\"type\":\"about:blank\",\"title\":{},\"status\":{}", Json(said.phrase), said.status);
+    let mut out =
+        format!("{{\"type\":\"about:blank\",\"title\":{},\"status\":{}", Json(said.phrase), said.status);
     let detail = [said.detail, said.text].into_iter().flatten().collect::<Vec<_>>().join("\n");
     for (name, value) in [("reason", said.reason), ("detail", &detail), ("request_id", said.id)] {
         if !value.is_empty() {
