@@ -1,20 +1,52 @@
-//! What matches look up in a request: cookies and parameters of the query.
+//! What matches and filters look up in a request: cookies, parameters of the query, and what its client
+//! would rather have.
 
+use gateway::message::accept;
 use gateway::message::cookies;
 use gateway::message::query::{self, Encoded};
 
 use crate::shown;
 
-/// `input`: a Cookie field's value, and after the first line feed a query.
+/// `input`: a line that is a Cookie field's value, a line that is a query, and the rest: an Accept field's
+/// value, or that of one of its relatives.
 ///
 /// # Panics
 /// When a cookie is found that RFC 6265 knows not, when one is not where it was, when what is found
-/// depends on its neighbours, or when a parameter is decoded otherwise than the URL standard says.
+/// depends on its neighbours, when a parameter is decoded otherwise than the URL standard says, or when a
+/// weight is read that RFC 9110 knows not.
 pub fn lookups(input: &[u8]) {
-    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
-    cookie_pairs(&input[..end]);
-    let query = [b"/?", input.get(end + 1..).unwrap_or_default()].concat();
-    parameters(&query);
+    let mut lines = input.splitn(3, |byte| *byte == b'\n');
+    cookie_pairs(lines.next().unwrap_or_default());
+    parameters(&[b"/?", lines.next().unwrap_or_default()].concat());
+    weights(lines.next().unwrap_or_default());
+}
+
+fn weights(value: &[u8]) {
+    let found: Vec<_> = accept::weighted(std::iter::once(value)).collect();
+    let plain: Vec<_> = value
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|item| !item.is_empty())
+        .take(accept::MAX_ITEMS)
+        .filter_map(plainly_weighed)
+        .collect();
+    assert_eq!(found, plain, "{}", shown(value));
+}
+
+/// The standard library's reading of a number, within the grammar's bounds.
+fn plainly_weighed(item: &[u8]) -> Option<(&[u8], u16)> {
+    let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let name = parts.next().filter(|name| !name.is_empty())?;
+    let Some(given) = parts.find(|part| part.len() >= 2 && part[..2].eq_ignore_ascii_case(b"q=")) else {
+        return Some((name, 1000));
+    };
+    let text = std::str::from_utf8(&given[2..]).ok()?;
+    let is_plain = text.len() <= 5
+        && text.starts_with(['0', '1'])
+        && (text.len() == 1 || text.as_bytes()[1] == b'.')
+        && text.bytes().skip(2).all(|byte| byte.is_ascii_digit());
+    let weight = text.parse::<f64>().ok().filter(|weight| is_plain && *weight <= 1.0)?;
+    Some((name, (weight * 1000.0).round() as u16))
 }
 
 fn cookie_pairs(value: &[u8]) {
