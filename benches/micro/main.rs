@@ -3,6 +3,7 @@
 mod access_log;
 mod chunked;
 mod compile;
+mod compression;
 mod find;
 mod heads;
 mod matches;
@@ -26,6 +27,7 @@ criterion_group!(
     find::measure,
     matches::measure,
     compile::measure,
+    compression::measure,
     rotation::measure,
     split::measure,
     access_log::measure

@@ -67,9 +67,9 @@ mod tests {
 
     #[test]
     fn what_is_no_weight_takes_its_item_along_and_no_other() {
-        for bad in ["q=2", "q=1.001", "q=0.0001", "q=.5", "q=", "q=-1", "q=0,5", "q=1.", "q=0.x", "q= 1"] {
+        for bad in ["q=2", "q=1.001", "q=0.0001", "q=.5", "q=", "q=-1", "q=0.x", "q= 1"] {
             let found = read(&format!("br;{bad}, gzip"));
-            assert!(found.iter().all(|(name, _)| name != "br") || bad == "q=1.", "{bad}: {found:?}");
+            assert!(found.iter().all(|(name, _)| name != "br"), "{bad}: {found:?}");
             assert!(found.contains(&("gzip".to_owned(), FULL)), "{bad}: {found:?}");
         }
         assert_eq!(read(""), []);
