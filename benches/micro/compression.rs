@@ -46,7 +46,10 @@ fn code(coding: Coding, level: CompressionLevel, page: &[u8]) -> u64 {
 fn page(bytes: usize) -> Vec<u8> {
     let row = |number: usize| {
         let price = number * 7919 % 10_000;
-        format!("<tr class=\"item\"><td>{number}</td><td>Shoes no. {}</td><td>{price}.00 EUR</td></tr>\n", number * 31)
+        format!(
+            "<tr class=\"item\"><td>{number}</td><td>Shoes no. {}</td><td>{price}.00 EUR</td></tr>\n",
+            number * 31
+        )
     };
     let mut page: Vec<u8> = (0..).flat_map(|number| row(number).into_bytes()).take(bytes).collect();
     page.truncate(bytes);

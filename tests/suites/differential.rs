@@ -228,10 +228,7 @@ fn rustls_finds_the_name_that_we_find() {
 /// Pieces of cookies and queries.
 const LOOKUP_WORDS: &[&str] = &[
     ";", "; ", "=", "\"", ",", " ", "\t", "\\", "&", "+", "%", "%2", "%41", "%zz", "%25", "%00", "\n", "\r",
-    "?", "a=1", "ü",
-    ";q=",
-    "q=0.5",
-    "1.000",
+    "?", "a=1", "ü", ";q=", "q=0.5", "1.000",
 ];
 
 #[test]

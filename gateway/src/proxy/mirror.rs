@@ -25,7 +25,7 @@ use crate::listener::HttpListener;
 use crate::message::encode::Delimiting;
 use crate::message::{Framing, Method};
 use crate::reason::Reason;
-use crate::table::{CompiledApp, PooledEndpoint};
+use crate::table::{CompiledApp, PooledEndpoint, Upstream};
 use crate::worker::{TableHandle, Worker};
 
 /// What endpoints tell a copy by.
@@ -97,12 +97,7 @@ impl Copy {
             cells.skipped.increment();
             return None;
         };
-        let spread = match &mirror.settings.to {
-            MirrorTarget::Version(_) => to.mirror.as_deref()?,
-            MirrorTarget::App(_) => &to.http,
-        };
-        let Some(endpoint) = worker.rotations.pick(&to, spread, spread.next_turn(&to.live.mirror_cursor))
-        else {
+        let Some(endpoint) = pick(worker, &mirror.settings.to, &to) else {
             cells.failed.increment();
             return None;
         };
@@ -157,6 +152,18 @@ impl Copy {
             counter.increment();
         });
     }
+}
+
+/// Whom a copy for `to` goes to; `None` where nobody may take it.
+fn pick(worker: &Worker, target: &MirrorTarget, to: &CompiledApp) -> Option<Arc<PooledEndpoint>> {
+    if matches!(to.upstream, Upstream::Unknown) {
+        return None;
+    }
+    let spread = match target {
+        MirrorTarget::Version(_) => to.mirror.as_deref()?,
+        MirrorTarget::App(_) => &to.http,
+    };
+    worker.rotations.pick(to, spread, spread.next_turn(&to.live.mirror_cursor))
 }
 
 /// A client that has said all that it says, and does not listen.

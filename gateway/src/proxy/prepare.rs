@@ -11,7 +11,7 @@ use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
 use super::mirror::{self, Copy};
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
-use crate::filter::{Changes, Step};
+use crate::filter::{Changes, Filters, Step};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
 use crate::message::{FieldKind, Malformed, Method, NO_NAMES, RequestHead, http2, target};
@@ -117,7 +117,7 @@ fn route<W>(
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return refuse(facts, reason, Some(app));
     }
-    let heads = heads(client, &app, parsed, head, &facts, hops, changes.as_deref());
+    let heads = heads(client, &app, app.filters.as_deref(), (parsed, head), &facts, hops, changes.as_deref());
     let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);
     let copy = if is_mirrored {
         copy(client, &table, &app, (parsed, head), &facts, changes.as_deref())
@@ -143,7 +143,7 @@ fn copy<W>(
         MirrorTarget::App(id) => table.app(id)?.clone(),
     };
     Copy::begin(client, mirror, to, table, facts, |to| {
-        let mut heads = heads(client, to, parsed, head, facts, None, changes);
+        let mut heads = heads(client, to, app.filters.as_deref(), (parsed, head), facts, None, changes);
         mirror::mark(&mut heads);
         heads
     })
@@ -225,17 +225,18 @@ fn facts<W>(
     }
 }
 
-/// What endpoints are sent, in the versions that the app's endpoints speak.
+/// What endpoints of `app` are sent, in the versions that they speak; `filters` are those that had `changes`
+/// made.
 fn heads<W>(
     client: &Client<W>,
     app: &CompiledApp,
-    parsed: &RequestHead,
-    head: &[u8],
+    filters: Option<&Filters>,
+    (parsed, head): (&RequestHead, &[u8]),
     facts: &Facts,
     hops: Option<u64>,
     changes: Option<&Changes>,
 ) -> Heads {
-    let strips = app.filters.as_ref().map_or(&NO_NAMES, |filters| &filters.request_strips);
+    let strips = filters.map_or(&NO_NAMES, |filters| &filters.request_strips);
     let edits = changes.map(|changes| changes.request_edits(strips));
     let hop = Hop {
         peer: client.origin.peer.ip(),
