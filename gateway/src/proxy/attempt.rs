@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::client::Client;
 use super::facts::{After, Facts, Heads, Outcome};
-use super::relay::{Relay, RelayError, Tee};
+use super::relay::{Relay, RelayError};
+use super::tee::Tee;
 use super::timeouts;
 use super::tunnel::Tunnel;
 use super::upstream::{Lost, OpenError, Upstream};

@@ -9,10 +9,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
+use super::fill::{PREFIX_ROOM, poll_fill, poll_fill_up_to};
 use super::frames::FramesOut;
 use super::outgoing::Outgoing;
+use super::tee::Tee;
 use super::wire::{Sink, Source, Upward};
 use crate::filter::compression::Encoder;
 use crate::listener::Stream;
@@ -21,8 +23,6 @@ use crate::message::encode::Delimiting;
 use crate::message::{Framing, Malformed, http2};
 use crate::worker::{Buffer, Buffers};
 
-/// Room before what is read, for a chunk's size line: 16 digits, CR LF.
-pub const PREFIX_ROOM: usize = 18;
 /// A sender that filled this many usual buffers in a row, to a receiver that took them whole, gets
 /// large ones.
 const FULL_READS: u8 = 2;
@@ -87,29 +87,6 @@ enum Out {
     Frames(FramesOut),
 }
 
-/// A body as it passes by, as long as it is not too long.
-#[derive(Debug)]
-pub struct Tee {
-    kept: Vec<u8>,
-    most: usize,
-}
-
-impl Tee {
-    /// Keeps `most` bytes, and nothing of a longer body.
-    pub fn new(most: usize) -> Self {
-        Self { kept: Vec::new(), most }
-    }
-
-    /// Whether it still keeps the body.
-    fn keep(&mut self, bytes: &[u8]) -> bool {
-        let fits = self.kept.len() + bytes.len() <= self.most;
-        if fits {
-            self.kept.extend_from_slice(bytes);
-        }
-        fits
-    }
-}
-
 #[derive(Debug)]
 pub struct Relay {
     decoder: Decoder,
@@ -170,7 +147,7 @@ impl Relay {
 
     /// What was kept of the body so far; `None` if it is too long, or nothing was to be kept.
     pub fn take_teed(&mut self) -> Option<Bytes> {
-        self.tee.take().map(|tee| tee.kept.into())
+        self.tee.take().map(Tee::into_bytes)
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -528,68 +505,6 @@ impl Relay {
             outgoing.release(buffers);
         }
     }
-}
-
-/// Reads into a buffer of its own; none is held while there is nothing to read. `None`: the source has ended.
-pub fn poll_fill<S>(
-    context: &mut Context<'_>,
-    source: &mut S,
-    buffers: &Buffers,
-    large: bool,
-) -> Poll<io::Result<Option<Buffer>>>
-where
-    S: AsyncRead + Unpin,
-{
-    let buffer = if large { buffers.take_large(PREFIX_ROOM) } else { buffers.take(PREFIX_ROOM) };
-    poll_fill_up_to(context, source, buffer, usize::MAX, buffers)
-}
-
-/// As [`poll_fill`], into `buffer`, at most `limit` bytes.
-fn poll_fill_up_to<S>(
-    context: &mut Context<'_>,
-    source: &mut S,
-    mut buffer: Buffer,
-    limit: usize,
-    buffers: &Buffers,
-) -> Poll<io::Result<Option<Buffer>>>
-where
-    S: AsyncRead + Unpin,
-{
-    let polled = poll_more_up_to(context, source, &mut buffer, limit);
-    if let Poll::Ready(Ok(read)) = polled
-        && read > 0
-    {
-        return Poll::Ready(Ok(Some(buffer)));
-    }
-    buffers.put(buffer);
-    polled.map_ok(|_| None)
-}
-
-/// Reads what fits behind what `buffer` holds.
-pub fn poll_more<S>(context: &mut Context<'_>, source: &mut S, buffer: &mut Buffer) -> Poll<io::Result<usize>>
-where
-    S: AsyncRead + Unpin,
-{
-    poll_more_up_to(context, source, buffer, usize::MAX)
-}
-
-/// As [`poll_more`], at most `limit` bytes.
-pub fn poll_more_up_to<S>(
-    context: &mut Context<'_>,
-    source: &mut S,
-    buffer: &mut Buffer,
-    limit: usize,
-) -> Poll<io::Result<usize>>
-where
-    S: AsyncRead + Unpin,
-{
-    let room = buffer.room();
-    let limit = limit.min(room.len());
-    let mut room = ReadBuf::new(&mut room[..limit]);
-    ready!(Pin::new(source).poll_read(context, &mut room))?;
-    let read = room.filled().len();
-    buffer.end += read;
-    Poll::Ready(Ok(read))
 }
 
 /// `bytes` in a buffer of their own, which is as large as they need.
