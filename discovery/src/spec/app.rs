@@ -44,7 +44,6 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let https_only = table.boolean("https_only");
     let matches = read_matches(table);
     let filters = read_filters(table, place, matches.as_deref().unwrap_or_default());
-    let filters = read_filters(table, place, matches.as_deref().unwrap_or_default());
     let containment = read_containment(table);
     Some(AppSpec {
         hosts,
