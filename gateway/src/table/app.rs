@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion, VersionId};
 
 use super::live::{AppLive, EndpointLive};
-use super::matches::{CompiledMatch, Matches, Way};
+use super::matches::{CompiledMatch, Matches, Way, own_spreads};
 use crate::balance::SplitSchedule;
 use crate::filter::Filters;
 use crate::listener::tls::EndpointTls;
@@ -108,6 +108,12 @@ impl CompiledApp {
         self.matches.as_ref()?.at(position)
     }
 
+    /// Those that stand in for an endpoint: of its version, or of all.
+    pub fn pool_of(&self, endpoint: u64) -> Option<&Pool> {
+        let spreads = std::iter::once(&*self.tcp).chain(own_spreads(self));
+        spreads.flat_map(|spread| &spread.pools).map(|pool| &**pool).find(|pool| pool.holds(endpoint))
+    }
+
     /// Where requests go that the match at `taken` has taken, or none; and what counts the turns of their
     /// split.
     pub fn way(&self, taken: Option<usize>) -> (&Spread, &AtomicU64) {
@@ -185,14 +191,13 @@ impl Spread {
     pub fn is_empty(&self) -> bool {
         self.pools.iter().all(|pool| pool.endpoints.is_empty())
     }
-
-    /// The pool that holds an endpoint.
-    pub fn pool_of(&self, endpoint: u64) -> Option<&Pool> {
-        self.pools.iter().map(|pool| &**pool).find(|pool| pool.endpoints.iter().any(|other| other.live.id == endpoint))
-    }
 }
 
 impl Pool {
+    fn holds(&self, endpoint: u64) -> bool {
+        self.endpoints.iter().any(|held| held.live.id == endpoint)
+    }
+
     /// What a worker compares to know whether its view of this pool is still right.
     pub fn stamp(&self, live: &AppLive) -> (u64, u64) {
         (self.edition, live.generation.load(Ordering::Acquire))
