@@ -183,7 +183,10 @@ impl Spread {
 
     /// The pool that holds an endpoint.
     pub fn pool_of(&self, endpoint: u64) -> Option<&Pool> {
-        self.pools.iter().find(|pool| pool.endpoints.iter().any(|other| other.live.id == endpoint))
+        self.pools
+            .iter()
+            .map(|pool| &**pool)
+            .find(|pool| pool.endpoints.iter().any(|other| other.live.id == endpoint))
     }
 }
 
