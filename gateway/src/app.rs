@@ -70,7 +70,8 @@ impl Gateway {
     /// # Errors
     /// Whatever cannot be opened, bound or read, with its name. Nothing has been accepted by then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let max_connections = raise_open_files()? / config.gateway.workers;
+        let all_connections = raise_open_files()?;
+        let max_connections = all_connections / config.gateway.workers;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let registry = open_registry(&config.registry)?;
@@ -95,7 +96,7 @@ impl Gateway {
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
 
         let (suspicions, reports) = suspicions();
-        let shared = Arc::new(share(&config, suspicions)?);
+        let shared = Arc::new(share(&config, suspicions, all_connections)?);
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
@@ -192,13 +193,19 @@ fn start_workers(
     commands.into_iter().zip(metrics).enumerate().map(start).collect()
 }
 
-fn share(config: &Config, suspicions: mpsc::Sender<Suspicion>) -> anyhow::Result<Shared> {
+fn share(
+    config: &Config,
+    suspicions: mpsc::Sender<Suspicion>,
+    max_connections: usize,
+) -> anyhow::Result<Shared> {
     let unrouted = AppId::parse(UNROUTED).context("the label of unrouted requests")?;
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
+        clients: Arc::default(),
+        max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),
         abort: CancellationToken::new(),

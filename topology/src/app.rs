@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
     RequestMatch, VersionId,
 };
 
@@ -54,6 +54,8 @@ pub struct AppSpec {
     pub https_only: bool,
     /// Requests that go another way than the split says; the first that takes a request decides.
     pub matches: Option<Arc<[RequestMatch]>>,
+    /// `None`: what its listeners ask for.
+    pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
     pub containment: Option<Arc<Containment>>,
 }
@@ -85,6 +87,7 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             matches: None,
+            limits: None,
             containment: None,
         }
     }

@@ -8,6 +8,7 @@ use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, S
 
 use super::containment::read_containment;
 use super::health::read_health;
+use super::limits::read_limits;
 use super::matching::read_matches;
 use crate::document::Table;
 
@@ -42,6 +43,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
     let matches = read_matches(table);
+    let limits = read_limits(table);
     let containment = read_containment(table);
     Some(AppSpec {
         hosts,
@@ -58,6 +60,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
         matches,
+        limits,
         containment,
     })
 }

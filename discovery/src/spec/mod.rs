@@ -8,6 +8,7 @@ mod containment;
 mod endpoint;
 mod health;
 mod intern;
+mod limits;
 mod matching;
 
 use topology::{App, AppId, AppSpec, Endpoint, Protocol};

@@ -26,6 +26,7 @@ pub mod http1;
 pub mod http2;
 pub mod matching;
 mod outgoing;
+mod pace;
 mod prepare;
 pub mod pump;
 mod record;

@@ -3,19 +3,19 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
-use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request, client_address};
+use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request, client_address};
 use super::hops;
 use super::matching::{self, Asked, Client as Address};
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
-use crate::message::{FieldKind, Malformed, Method, RequestHead, http2, target};
+use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, Match, Upstream, Way};
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
-    match RequestHead::parse(head) {
+    match RequestHead::parse_within(head, client.origin.listener.limits.head) {
         Ok(parsed) => route(client, &parsed, head, head.len(), started),
         Err(malformed) => Err(unread(client, malformed, head.len(), started)),
     }
@@ -28,7 +28,7 @@ pub fn prepare_http2<W>(
     has_body: bool,
     started: Instant,
 ) -> Result<Request, Box<Refusal>> {
-    match http2::read_request(head, has_body) {
+    match http2::read_request_within(head, has_body, client.origin.listener.limits.head) {
         Ok((bytes, parsed)) => route(client, &parsed, &bytes, bytes.len(), started),
         Err(malformed) => Err(unread(client, malformed, 0, started)),
     }
@@ -51,7 +51,7 @@ fn route<W>(
     let path = path.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
     let hops = hops::left(parsed, head);
     let hops = hops.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
-    let facts = facts(client, parsed, head, head_bytes, started);
+    let mut facts = facts(client, parsed, head, head_bytes, started);
     let refuse =
         |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
     let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
@@ -77,10 +77,13 @@ fn route<W>(
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
     };
-    let mut facts = facts;
     let taken = taken_by(client, &app, parsed, head, &path, &mut facts);
     if let Err((reason, location)) = admit(&client.origin, &app, taken, parsed, head, (&host, &path)) {
         return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
+    }
+    facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
+    if matches!(facts.framing, Framing::Length(length) if length > facts.body.max) {
+        return refuse(facts, Reason::BodyTooLarge, Some(app));
     }
     let heads = heads(client, &app, parsed, head, &facts, hops);
     Ok(Request { table, app, taken, heads, facts })
@@ -168,6 +171,7 @@ fn facts<W>(
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
         is_grpc,
         patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        body: BodyLimits::default(),
         head_bytes,
         id: worker.request_ids.next(),
         log: worker

@@ -70,6 +70,8 @@ pub enum RelayError {
     /// The sender failed, or closed before the body's end.
     Source,
     Malformed(Malformed),
+    /// There is more of it than may be.
+    TooLarge,
     /// The receiver failed.
     Sink,
 }
@@ -86,6 +88,8 @@ pub struct Relay {
     decoder: Decoder,
     out: Out,
     full_reads: u8,
+    /// Payload bytes that may be.
+    most: u64,
     /// Payload bytes so far.
     pub payload: u64,
 }
@@ -94,13 +98,23 @@ impl Relay {
     /// To a connection that is sent `head` first.
     pub fn to_bytes(decoder: Decoder, delimiting: Delimiting, head: Vec<u8>) -> Self {
         let out = Out::Bytes { outgoing: Outgoing::starting_with(head), delimiting };
-        Self { decoder, out, full_reads: 0, payload: 0 }
+        Self { decoder, out, full_reads: 0, most: u64::MAX, payload: 0 }
     }
 
     /// To an HTTP/2 stream whose head has been sent; with the stream's end, where there is no body.
     pub fn to_frames(decoder: Decoder) -> Self {
         let out = Out::Frames(FramesOut::new(matches!(decoder, Decoder::Done)));
-        Self { decoder, out, full_reads: 0, payload: 0 }
+        Self { decoder, out, full_reads: 0, most: u64::MAX, payload: 0 }
+    }
+
+    /// Not a byte beyond `most` is passed on.
+    pub fn limited_to(self, most: u64) -> Self {
+        Self { most, ..self }
+    }
+
+    fn count(&mut self, payload: usize) -> Result<(), RelayError> {
+        self.payload += payload as u64;
+        if self.payload > self.most { Err(RelayError::TooLarge) } else { Ok(()) }
     }
 
     /// A request's body on its way to an endpoint.
@@ -240,7 +254,7 @@ impl Relay {
         body: &mut RecvStream,
     ) -> Poll<Result<(), RelayError>> {
         match ready!(body.poll_data(context)) {
-            Some(Ok(data)) => self.take_frame(data, body.is_end_stream()),
+            Some(Ok(data)) => self.take_frame(data, body.is_end_stream())?,
             Some(Err(_)) => return Poll::Ready(Err(RelayError::Source)),
             None => {
                 let trailers = ready!(body.poll_trailers(context)).map_err(|_| RelayError::Source)?;
@@ -251,8 +265,8 @@ impl Relay {
         Poll::Ready(Ok(()))
     }
 
-    fn take_frame(&mut self, data: Bytes, is_last: bool) {
-        self.payload += data.len() as u64;
+    fn take_frame(&mut self, data: Bytes, is_last: bool) -> Result<(), RelayError> {
+        self.count(data.len())?;
         if let Decoder::Frames { unreleased } = &mut self.decoder {
             *unreleased += data.len();
         }
@@ -269,6 +283,7 @@ impl Relay {
             self.decoder = Decoder::Done;
             self.write_end(None);
         }
+        Ok(())
     }
 
     fn take_in(
@@ -279,8 +294,15 @@ impl Relay {
     ) -> Result<(), RelayError> {
         let full = buffer.room().is_empty();
         self.full_reads = if full { self.full_reads.saturating_add(1) } else { 0 };
-        let (payload, consumed) = self.decode(buffer.filled_mut()).map_err(RelayError::Malformed)?;
-        self.payload += payload as u64;
+        let taken = self.decode(buffer.filled_mut()).map_err(RelayError::Malformed);
+        let taken = taken.and_then(|taken| self.count(taken.0).map(|()| taken));
+        let (payload, consumed) = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                buffers.put(buffer);
+                return Err(error);
+            }
+        };
         let rest = buffer.filled().len() - consumed;
         if rest > payload {
             // Many small requests in one buffer: the body moves, and the rest stays where it is.
