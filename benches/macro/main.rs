@@ -2,6 +2,7 @@
 
 mod change_latency;
 mod change_under_load;
+mod compare;
 mod fleet;
 mod micro;
 mod registry_outage;
@@ -28,6 +29,8 @@ enum Scenario {
     ChangeUnderLoad(change_under_load::Settings),
     /// Whether a ZooKeeper that is killed fails a request.
     RegistryOutage(registry_outage::Settings),
+    /// What a request costs beside nginx, HAProxy and pingora-proxy.
+    Compare(compare::Settings),
     /// Runs the micro benches and keeps their figures.
     Micro(micro::Settings),
 }
@@ -37,10 +40,11 @@ fn main() -> anyhow::Result<()> {
         Some(Scenario::ChangeLatency(settings)) => change_latency::run(&settings),
         Some(Scenario::ChangeUnderLoad(settings)) => change_under_load::run(&settings),
         Some(Scenario::RegistryOutage(settings)) => registry_outage::run(&settings),
+        Some(Scenario::Compare(settings)) => compare::run(&settings),
         Some(Scenario::Micro(settings)) => micro::run(&settings),
         // `cargo bench` without a name runs every bench: minutes of load must be asked for.
         None => {
-            println!("name a scenario: change_latency, change_under_load, registry_outage, micro");
+            println!("name a scenario: change_latency, change_under_load, registry_outage, compare, micro");
             Ok(())
         }
     }

@@ -75,7 +75,8 @@ impl Gateway {
     /// # Errors
     /// Whatever cannot be opened, bound or read, with its name. Nothing has been accepted by then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let max_connections = raise_open_files()? / config.gateway.workers;
+        let all_connections = raise_open_files()?;
+        let max_connections = all_connections / config.gateway.workers;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let registry = open_registry(&config.registry)?;
@@ -100,7 +101,7 @@ impl Gateway {
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
 
         let (suspicions, reports) = suspicions();
-        let shared = Arc::new(share(&config, suspicions)?);
+        let shared = Arc::new(share(&config, suspicions, all_connections)?);
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
@@ -210,7 +211,11 @@ fn start_workers(
     commands.into_iter().zip(metrics).enumerate().map(start).collect()
 }
 
-fn share(config: &Config, suspicions: mpsc::Sender<Suspicion>) -> anyhow::Result<Shared> {
+fn share(
+    config: &Config,
+    suspicions: mpsc::Sender<Suspicion>,
+    max_connections: usize,
+) -> anyhow::Result<Shared> {
     let unrouted = AppId::parse(UNROUTED).context("the label of unrouted requests")?;
     let limits = &config.gateway.rate_limits;
     Ok(Shared {
@@ -220,6 +225,8 @@ fn share(config: &Config, suspicions: mpsc::Sender<Suspicion>) -> anyhow::Result
         rate_limits: (!limits.is_empty())
             .then(|| filter::RateLimits::compile(limits, None, config.gateway.workers)),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
+        clients: Arc::default(),
+        max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),
         abort: CancellationToken::new(),

@@ -150,6 +150,7 @@ impl Listeners {
         address: SocketAddr,
     ) -> anyhow::Result<(Speaks, Option<Arc<ServerTls>>)> {
         let (name, proxy_protocol) = (config.name.clone(), config.proxy_protocol);
+        let limits = config.limits.clone();
         let inside = match &config.protocol {
             ListenerProtocol::Http { http2: true, .. } => Inside::Http2OrHttp1,
             ListenerProtocol::Http { .. } => Inside::Http1,
@@ -165,11 +166,12 @@ impl Listeners {
                 authority: address.to_string(),
                 https: https.into(),
                 proxy_protocol,
+                limits,
             }),
             ListenerProtocol::Tcp(tcp) => {
                 let routes = StreamRoutes::new(tcp.app.clone(), &tcp.sni);
                 let settings = TcpSettings { routes, tls: tls.clone(), idle_timeout: tcp.idle_timeout };
-                Speaks::Tcp { name, settings: Arc::new(settings), proxy_protocol }
+                Speaks::Tcp { name, settings: Arc::new(settings), proxy_protocol, limits }
             }
             ListenerProtocol::Udp(udp) => {
                 let (app, idle_timeout, max_sessions) = (udp.app.clone(), udp.idle_timeout, udp.max_sessions);
@@ -222,7 +224,7 @@ impl Listeners {
 
     fn carry_out(&self, listener: &OpenListener, step: Step) {
         let id = listener.id;
-        let cells = || self.metrics.cells(&listener.config.name).into_iter();
+        let cells = || self.metrics.shares(&listener.config.name).into_iter();
         match step {
             Step::Keep => {}
             Step::Change(speaks) => {
@@ -296,8 +298,14 @@ mod tests {
 
     fn config(name: &str, address: &str) -> ListenerConfig {
         let protocol = ListenerProtocol::Http { tls: None, http2: true, https: HttpsConfig::default() };
-        let proxy_protocol = Default::default();
-        ListenerConfig { name: name.into(), address: address.parse().unwrap(), proxy_protocol, protocol }
+        let (proxy_protocol, limits) = Default::default();
+        ListenerConfig {
+            name: name.into(),
+            address: address.parse().unwrap(),
+            proxy_protocol,
+            limits,
+            protocol,
+        }
     }
 
     /// Listeners numbered from 1, as `(name, configured address, actual address)`.

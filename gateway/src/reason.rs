@@ -68,12 +68,20 @@ reasons! {
     IdleTimeout, "idle_timeout", 408;
     /// The app does not let clients leave HTTP for this protocol.
     UpgradeNotAllowed, "upgrade_not_allowed", 403;
+    /// The client sends its body more slowly than the listener or the app takes.
+    BodyTooSlow, "body_too_slow", 408;
+    /// The body is larger than the listener or the app takes.
+    BodyTooLarge, "body_too_large", 413;
     UriTooLong, "uri_too_long", 414;
     /// An expectation other than 100-continue.
     ExpectationFailed, "expectation_failed", 417;
     /// The host is not one that the client verified us as (RFC 9110 section 15.5.20).
     MisdirectedRequest, "misdirected_request", 421;
     HeadTooLarge, "head_too_large", 431;
+    /// A connection of an address that has as many as it may have.
+    ClientConnectionLimit, "client_connection_limit", 429;
+    /// A connection above what the listener or the process may have.
+    ConnectionLimit, "connection_limit", 503;
     /// The client went away or stopped reading before it had its response (nginx's number for it).
     ClientAbort, "client_abort", 499;
     /// CONNECT; TRACE and OPTIONS with Max-Forwards at 0.
@@ -139,6 +147,7 @@ pub fn phrase(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
         421 => "Misdirected Request",

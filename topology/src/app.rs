@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
     RequestMatch, VersionId,
 };
 
@@ -57,6 +57,8 @@ pub struct AppSpec {
     pub matches: Option<Arc<[RequestMatch]>>,
     /// `None`: requests and responses pass as they are.
     pub filters: Option<Arc<Filters>>,
+    /// `None`: what its listeners ask for.
+    pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
     pub containment: Option<Arc<Containment>>,
 }
@@ -89,6 +91,7 @@ impl AppSpec {
             https_only: false,
             matches: None,
             filters: None,
+            limits: None,
             containment: None,
         }
     }

@@ -11,6 +11,7 @@ pub mod filters;
 mod health;
 mod host;
 mod id;
+mod limits;
 mod matching;
 mod path;
 mod snapshot;
@@ -21,6 +22,7 @@ pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
+pub use limits::AppLimits;
 pub use matching::{
     Condition, MatchEffect, Named, RequestMatch, UserCondition, UserGroup, UserId, ValueMatch,
 };

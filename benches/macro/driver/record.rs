@@ -69,16 +69,24 @@ impl Record {
         let machine = &self.lines[0]["machine"];
         let text = |key: &str| machine[key].as_str().unwrap_or_default().to_owned();
         format!(
-            "# {}, {}\n\nsluice {} (built {}), ZooKeeper {}, {} cores ({}), kernel {}. Raw values: `{name}.jsonl`.\n",
+            "# {}, {}\n\nsluice {} (built {}), {}, {} cores ({}), kernel {}. Raw values: `{name}.jsonl`.\n",
             self.scenario,
             self.began.strftime("%Y-%m-%d %H:%M UTC"),
             text("checkout"),
             text("sluice_built"),
-            text("zookeeper"),
+            self.others().unwrap_or_else(|| format!("ZooKeeper {}", text("zookeeper"))),
             machine["cores"],
             text("cpu"),
             text("kernel"),
         )
+    }
+
+    /// The `versions` among the settings; `None` where a scenario names none, since its others are a ZooKeeper.
+    fn others(&self) -> Option<String> {
+        let versions = self.lines[0]["settings"]["versions"].as_object()?;
+        let words =
+            versions.iter().map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")));
+        Some(words.collect::<Vec<_>>().join(", "))
     }
 }
 

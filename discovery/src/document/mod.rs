@@ -10,6 +10,7 @@ mod mistake;
 mod nearest;
 mod nesting;
 mod node;
+mod size;
 mod table;
 mod toml;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use duration::{parse_duration, show_duration};
 pub use mistake::{MAX_REPORTED, Mistake, Mistakes};
 pub use nearest::nearest;
+pub use size::{parse_size, show_size};
 pub use table::{Table, pick};
 
 use mistake::Log;

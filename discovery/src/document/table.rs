@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::mistake::Log;
 use super::nearest::suggestion;
 use super::node::{self, Field, Node, Value};
-use super::{parse_duration, show_duration};
+use super::{parse_duration, parse_size, show_duration, show_size};
 
 /// A table of a [`super::Document`]. Every getter returns `None` for an absent key and for one that it
 /// reported as a mistake, and remembers that the key is known; [`Table::finish`] reports the others.
@@ -102,6 +102,17 @@ impl<'d> Table<'d> {
             let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
             let out = || format!("{text:?} is out of range; write {least} to {most}");
             range.contains(&duration).then_some(duration).ok_or_else(out)
+        });
+        checked.map_err(|message| self.mistake(key, message)).ok()
+    }
+
+    /// A size such as `"10MiB"`, in bytes, within `range`.
+    pub fn size(&self, key: &'d str, range: RangeInclusive<u64>) -> Option<u64> {
+        let text = self.typed(key, "a size such as \"64KiB\" or \"10MiB\"", as_text)?;
+        let checked = parse_size(text).and_then(|bytes| {
+            let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+            let out = || format!("{text:?} is out of range; write {least} to {most}");
+            range.contains(&bytes).then_some(bytes).ok_or_else(out)
         });
         checked.map_err(|message| self.mistake(key, message)).ok()
     }

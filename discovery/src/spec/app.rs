@@ -9,6 +9,7 @@ use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, S
 use super::containment::read_containment;
 use super::filters::{Place, read_filters};
 use super::health::read_health;
+use super::limits::read_limits;
 use super::matching::read_matches;
 use crate::document::Table;
 
@@ -44,6 +45,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let https_only = table.boolean("https_only");
     let matches = read_matches(table);
     let filters = read_filters(table, place, matches.as_deref().unwrap_or_default());
+    let limits = read_limits(table);
     let containment = read_containment(table);
     Some(AppSpec {
         hosts,
@@ -61,6 +63,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         https_only: https_only.unwrap_or_default(),
         matches,
         filters,
+        limits,
         containment,
     })
 }

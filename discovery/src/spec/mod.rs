@@ -9,6 +9,7 @@ mod endpoint;
 pub mod filters;
 mod health;
 mod intern;
+mod limits;
 mod matching;
 
 use std::path::Path;

@@ -278,6 +278,20 @@ fn datagram_endpoints_and_the_proxy_protocol_are_asked_for_by_name() {
     assert_eq!(app.endpoints[0].protocol, Protocol::Udp);
 }
 
+#[test]
+fn limits_are_a_pointer_that_is_there_when_one_is_set() {
+    let read =
+        |text: &str| parse_app_file("a.toml", &format!("id = \"a\"\n{text}")).unwrap().spec.limits.clone();
+    let limits = read("limits = { max_body = \"1MiB\", min_body_rate = 500 }").unwrap();
+    assert_eq!((limits.max_body, limits.min_body_rate), (Some(1 << 20), Some(500)));
+    assert_eq!((read(""), read("limits = {}")), (None, None));
+    assert_eq!(
+        mistakes_of("id = \"a\"\nlimits = { max_body = 5, min_body_rate = 0 }"),
+        "shop.toml:2: limits.max_body: must be a size such as \"64KiB\" or \"10MiB\", not the integer 5\n\
+         shop.toml:2: limits.min_body_rate: must be an integer from 1 to 240000, not the integer 0"
+    );
+}
+
 fn containment_of(lines: &str) -> topology::Containment {
     let app = parse_app_file("shop.toml", &format!("id = \"shop\"\n{lines}")).unwrap();
     app.spec.containment.as_deref().cloned().unwrap_or_default()

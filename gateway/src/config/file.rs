@@ -10,6 +10,7 @@ use discovery::spec::filters::read_rate_limits;
 use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
+use super::limits::read_limits;
 use super::listener::read_listeners;
 use super::registry::read_registry;
 use super::tls::read_upstream_tls;
@@ -18,6 +19,7 @@ use super::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, AdminConfig, AppsConfig, Config, GatewayConfig,
     ListenerConfig,
 };
+use crate::listener::Limits;
 
 /// More workers than cores only take turns, and no machine that we know has more cores.
 const MAX_WORKERS: usize = 256;
@@ -52,7 +54,9 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let workers = table.integer("workers", 1..=MAX_WORKERS);
     let base_domain = table.parsed("base_domain", base_domain);
     let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
-    let listeners = read_listeners(&table, base);
+    let limits =
+        table.table("limits").map_or_else(Limits::default, |table| read_limits(table, &Limits::default()));
+    let listeners = read_listeners(&table, base, &limits);
     let upstream_tls = read_upstream_tls(&table, base);
     let rate_limits = read_rate_limits(&table, "rate_limits", true);
     let access_log = read_access_log(&table, base);

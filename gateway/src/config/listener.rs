@@ -1,25 +1,28 @@
 //! The `[[gateway.listener]]` sections.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use discovery::document::Table;
 
+use super::limits::{read_limits, read_tcp_limits};
 use super::stream::{read_proxy_protocol, read_tcp, read_udp, refuse_on_http};
 use super::tls::{read_https, read_tls, refuse_https};
 use super::values::{label, socket_address};
 use super::{ListenerConfig, ListenerProtocol};
+use crate::listener::Limits;
 
 /// Each costs a socket per worker.
 const MAX_LISTENERS: usize = 100;
 
-pub(super) fn read_listeners(gateway: &Table<'_>, base: &Path) -> Vec<ListenerConfig> {
+pub(super) fn read_listeners(gateway: &Table<'_>, base: &Path, limits: &Limits) -> Vec<ListenerConfig> {
     let sections = gateway.tables("listener", MAX_LISTENERS);
     let example = "a [[gateway.listener]] section with name, address and protocol";
     gateway.required("listener", gateway.has("listener").then_some(()), example);
     gateway.refuse_empty("listener", &format!("write {example}"));
     let mut listeners: Vec<ListenerConfig> = Vec::with_capacity(sections.len());
     for section in sections {
-        if let Some(listener) = read_listener(&section, base) {
+        if let Some(listener) = read_listener(&section, base, limits) {
             refuse_duplicates(&section, &listener, &listeners);
             listeners.push(listener);
         }
@@ -28,14 +31,33 @@ pub(super) fn read_listeners(gateway: &Table<'_>, base: &Path) -> Vec<ListenerCo
     listeners
 }
 
-fn read_listener(section: &Table<'_>, base: &Path) -> Option<ListenerConfig> {
+fn read_listener(section: &Table<'_>, base: &Path, general: &Limits) -> Option<ListenerConfig> {
     let name = section.parsed("name", label);
     let name = section.required("name", name, "name = \"web\"");
     let address = section.parsed("address", socket_address);
     let address = section.required("address", address, "address = \"0.0.0.0:8080\"");
     let proxy_protocol = read_proxy_protocol(section);
     let protocol = read_protocol(section, base);
-    Some(ListenerConfig { name: name?, address: address?, proxy_protocol, protocol: protocol? })
+    let limits = Arc::new(read_own_limits(section, protocol.as_ref(), general));
+    Some(ListenerConfig { name: name?, address: address?, proxy_protocol, limits, protocol: protocol? })
+}
+
+fn read_own_limits(section: &Table<'_>, protocol: Option<&ListenerProtocol>, general: &Limits) -> Limits {
+    let read = match protocol {
+        Some(ListenerProtocol::Http { .. }) => read_limits,
+        Some(ListenerProtocol::Tcp(_)) => read_tcp_limits,
+        Some(ListenerProtocol::Udp(_)) => {
+            if section.has("limits") {
+                section.mistake("limits", "is for connections; remove it: max_sessions limits sessions");
+            }
+            return general.clone();
+        }
+        None => {
+            section.ignore(&["limits"]);
+            return general.clone();
+        }
+    };
+    section.table("limits").map_or_else(|| general.clone(), |table| read(table, general))
 }
 
 #[derive(Clone, Copy)]

@@ -7,6 +7,7 @@
 mod changes;
 mod check;
 mod file;
+mod limits;
 mod listener;
 mod registry;
 mod stream;
@@ -23,8 +24,8 @@ use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
 use topology::filters::RateLimit;
 
-use crate::listener::Transport;
 use crate::listener::proxy_protocol::Mode;
+use crate::listener::{Limits, Transport};
 
 pub use check::check;
 pub use stream::{TcpConfig, UdpConfig};
@@ -88,6 +89,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// Default: off.
     pub proxy_protocol: Mode,
+    /// What `[gateway.limits]` says, where the listener says nothing of its own.
+    pub limits: Arc<Limits>,
     pub protocol: ListenerProtocol,
 }
 

@@ -295,6 +295,28 @@ fn mistakes_name_line_key_and_what_to_write() {
             before("[registry]\nkind = \"zookeeper\"\nservers = [\"zk\"]\nprefix = \"caas\""),
             "sluice.toml:3: registry.servers[0]: \"zk\" is no server; write host:port, such as \"zk-1.example.com:2181\"\nsluice.toml:4: registry.prefix: is no prefix; write a path such as \"/caas\", without a slash at its end",
         ),
+        // Limits.
+        (
+            gateway(
+                "limits = { header_timeout = \"0s\", max_head = \"1MiB\", max_uri = \"16\", max_fields = 3 }",
+            ),
+            "sluice.toml:3: gateway.limits.max_head: \"1MiB\" is out of range; write 1KiB to 48KiB\nsluice.toml:3: gateway.limits.max_fields: must be an integer from 16 to 256, not the integer 3\nsluice.toml:3: gateway.limits.max_uri: \"16\" is no size; write a whole number with B, KiB, MiB or GiB, such as \"64KiB\" or \"10MiB\"\nsluice.toml:3: gateway.limits.header_timeout: \"0s\" is out of range; write 1s to 1h",
+        ),
+        (
+            format!("{LISTENER}limits = {{ max_uri = \"33KiB\" }}"),
+            "sluice.toml:5: gateway.listener[0].limits.max_uri: is more than max_head, which it is a part of; raise max_head too",
+        ),
+        (
+            format!(
+                "{}app = \"db\"\nlimits = {{ max_body = \"1KiB\", max_connections = 5 }}",
+                LISTENER.replace("http", "tcp")
+            ),
+            "sluice.toml:6: gateway.listener[0].limits.max_body: is for protocol = \"http\" only; remove it",
+        ),
+        (
+            format!("{}app = \"dns\"\nlimits = {{ max_connections = 5 }}", LISTENER.replace("http", "udp")),
+            "sluice.toml:6: gateway.listener[0].limits: is for connections; remove it: max_sessions limits sessions",
+        ),
         // What this version lacks.
         (
             before("[deploy]\nruntime = \"docker\""),
@@ -461,4 +483,46 @@ name = "public"
     };
     let public = UpstreamTlsConfig { name: "public".into(), ca: None, server_name: None, certificate: None };
     assert_eq!(config.gateway.upstream_tls, [internal, public]);
+}
+
+#[test]
+fn a_listener_has_the_general_limits_but_for_those_of_its_own() {
+    let config = parse_at_etc(
+        r#"
+[gateway]
+id = "gw-1"
+
+[gateway.limits]
+header_timeout = "5s"
+max_body = "10MiB"
+max_requests = 1000
+
+[[gateway.listener]]
+name = "web"
+address = "0.0.0.0:80"
+protocol = "http"
+
+[[gateway.listener]]
+name = "upload"
+address = "0.0.0.0:81"
+protocol = "http"
+limits = { max_body = "0B", min_body_rate = 0, max_connections_per_client = 0, max_connections = 100 }
+"#,
+    )
+    .unwrap();
+    let general = Limits {
+        header_timeout: Duration::from_secs(5),
+        max_body: 10 << 20,
+        max_requests: 1_000,
+        ..Limits::default()
+    };
+    let own = Limits {
+        max_body: u64::MAX,
+        min_body_rate: 0,
+        max_connections: 100,
+        max_connections_per_client: Some(u32::MAX),
+        ..general.clone()
+    };
+    let limits: Vec<_> = config.gateway.listeners.iter().map(|listener| (*listener.limits).clone()).collect();
+    assert_eq!(limits, [general, own]);
 }

@@ -1,6 +1,7 @@
 //! Listening sockets, one per worker each, and what is spoken on them.
 
 pub mod client_hello;
+mod limits;
 pub mod proxy_protocol;
 mod stream;
 mod stream_settings;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+pub use limits::Limits;
 use socket2::{Domain, Protocol, Socket, Type};
 pub use stream::{Stream, keep_alive};
 pub use stream_settings::{StreamRoutes, TcpSettings, UdpSettings};
@@ -23,7 +25,7 @@ use tokio::sync::watch;
 use proxy_protocol::Mode;
 
 use crate::config::HttpsConfig;
-use crate::metrics::ListenerCells;
+use crate::metrics::ListenerShare;
 use crate::worker::Ending;
 
 /// Connections that wait to be accepted: a second's worth at a few thousand per second, and what the
@@ -35,6 +37,7 @@ const BACKLOG: i32 = 4096;
 pub struct HttpListener {
     pub settings: HttpSettings,
     pub ending: Rc<Ending>,
+    pub cells: ListenerShare,
 }
 
 impl Deref for HttpListener {
@@ -102,7 +105,7 @@ pub struct ListenerId(pub u32);
 #[derive(Debug)]
 pub struct Bound {
     pub id: ListenerId,
-    pub cells: Arc<ListenerCells>,
+    pub cells: ListenerShare,
     /// Dropped after the socket: when all of a listener's are gone, its address is free.
     pub held: watch::Sender<()>,
     pub socket: BoundSocket,
@@ -128,8 +131,19 @@ impl BoundSocket {
 #[derive(Debug, Clone)]
 pub enum Speaks {
     Http(HttpSettings),
-    Tcp { name: Arc<str>, settings: Arc<TcpSettings>, proxy_protocol: Mode },
+    Tcp { name: Arc<str>, settings: Arc<TcpSettings>, proxy_protocol: Mode, limits: Arc<Limits> },
     Udp { name: Arc<str>, settings: Arc<UdpSettings> },
+}
+
+impl Speaks {
+    pub fn limits(&self) -> Arc<Limits> {
+        match self {
+            Self::Http(settings) => settings.limits.clone(),
+            Self::Tcp { limits, .. } => limits.clone(),
+            // Its sessions have a limit of their own.
+            Self::Udp { .. } => Arc::default(),
+        }
+    }
 }
 
 /// What an HTTP listener is set up with.
@@ -145,6 +159,7 @@ pub struct HttpSettings {
     pub authority: String,
     pub https: HttpsPolicy,
     pub proxy_protocol: Mode,
+    pub limits: Arc<Limits>,
 }
 
 impl HttpSettings {

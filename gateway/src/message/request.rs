@@ -13,6 +13,28 @@ pub const MAX_HEAD_BYTES: usize = 32 << 10;
 pub const MAX_FIELDS: usize = 128;
 /// RFC 9112 section 3 asks for 8,000 octets of request line at least.
 pub const MAX_TARGET_BYTES: usize = 8 << 10;
+/// What the setting may raise [`MAX_FIELDS`] to: twice what anybody needed, 8 KiB of stack.
+pub const CEILING_FIELDS: usize = 256;
+/// What the setting may raise [`MAX_HEAD_BYTES`] to. Spans are 16 bits wide, and HTTP/2's heads grow by what
+/// HTTP/1.1 writes between fields.
+pub const CEILING_HEAD_BYTES: usize = 48 << 10;
+
+/// How large a head may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Of the whole head. Default: [`MAX_HEAD_BYTES`].
+    pub bytes: usize,
+    /// Default: [`MAX_FIELDS`].
+    pub fields: usize,
+    /// Of the request target, in bytes. Default: [`MAX_TARGET_BYTES`].
+    pub target: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes: MAX_HEAD_BYTES, fields: MAX_FIELDS, target: MAX_TARGET_BYTES }
+    }
+}
 
 /// Methods that the gateway tells apart: retries, bodies of responses, metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +129,15 @@ impl RequestHead {
     /// The first rule of RFC 9112 that it breaks; the connection must then be closed, since nobody can
     /// know where the next request begins.
     pub fn parse(head: &[u8]) -> Result<Self, Malformed> {
-        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        Self::parse_within(head, HeadLimits::default())
+    }
+
+    /// As [`Self::parse`]; that `head` is no longer than `limits` allow has been seen to.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_within(head: &[u8], limits: HeadLimits) -> Result<Self, Malformed> {
+        let mut slots = [const { MaybeUninit::uninit() }; CEILING_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(head, &mut slots) {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
@@ -119,8 +149,11 @@ impl RequestHead {
         let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
             return Err(Malformed::Grammar);
         };
-        if target.len() > MAX_TARGET_BYTES {
+        if target.len() > limits.target {
             return Err(Malformed::TargetTooLong);
+        }
+        if parsed.headers.len() > limits.fields {
+            return Err(Malformed::TooManyFields);
         }
         let version = Version::from_minor(minor);
         let fields = Fields::of(parsed.headers, head);

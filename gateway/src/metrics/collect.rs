@@ -17,10 +17,9 @@ use vip::{Serving, ServingWatch};
 use super::cells::{Histogram, HistogramTotal};
 use super::families::Family;
 use super::service::RequestTotals;
-use super::{DatagramCells, ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
+use super::{ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
 use crate::control::Applied;
 use crate::listener::tls::TlsRegistry;
-use crate::reason::Reason;
 use crate::table::RoutingTable;
 use crate::worker::Shared;
 
@@ -147,39 +146,7 @@ impl Exporter {
     }
 
     fn listeners(&self, families: &mut Vec<MetricFamily>) {
-        let mut open = Family::gauge("sluice_connections_open", "Client connections by listener.");
-        let mut accepted =
-            Family::counter("sluice_connections_accepted_total", "Client connections accepted.");
-        let mut refused =
-            Family::counter("sluice_connections_refused_total", "Closed at once: at the limit of open ones.");
-        let mut handshakes =
-            Family::counter("sluice_tls_handshake_failures_total", "TLS handshakes that failed.");
-        let mut failed = Family::counter(
-            "sluice_connections_failed_total",
-            "Client connections that came to no app, by reason.",
-        );
-        let mut datagrams = datagram_families();
-        self.0.listeners.for_each(|name, workers| {
-            let (cells, labels) = (|| workers.iter(), [("listener", name)]);
-            open.sample(&labels, cells().map(|cells| cells.open.value()).sum::<i64>() as f64);
-            accepted.sample(&labels, cells().map(|cells| cells.accepted.value()).sum::<u64>() as f64);
-            refused.sample(&labels, cells().map(|cells| cells.refused.value()).sum::<u64>() as f64);
-            handshakes
-                .sample(&labels, cells().map(|cells| cells.handshake_failures.value()).sum::<u64>() as f64);
-            for reason in Reason::ALL {
-                let count: u64 = cells().map(|cells| cells.failures.value(*reason)).sum();
-                if count > 0 {
-                    failed.sample(&[labels[0], ("reason", reason.as_str())], count as f64);
-                }
-            }
-            if cells().any(|cells| cells.datagrams.are_used()) {
-                for (family, (.., value)) in datagrams.iter_mut().zip(DATAGRAMS) {
-                    family.sample(&labels, cells().map(|cells| value(&cells.datagrams)).sum::<u64>() as f64);
-                }
-            }
-        });
-        let all = [open, accepted, refused, handshakes, failed].into_iter().chain(datagrams);
-        families.extend(all.filter_map(Family::finish));
+        super::connections::of_listeners(&self.0.listeners, families);
         let workers = || self.0.workers.iter();
         families.extend(plain(
             Family::gauge("sluice_upstream_idle_connections", "Kept connections to endpoints."),
@@ -200,34 +167,6 @@ impl Exporter {
             workers().map(|worker| worker.http2_floods.value()).sum::<u64>() as f64,
         ));
     }
-}
-
-type Datagrams = (&'static str, &'static str, fn(&DatagramCells) -> u64);
-/// The first is a gauge, the others count.
-const DATAGRAMS: [Datagrams; 7] = [
-    ("sluice_udp_sessions_open", "Sessions of UDP clients by listener.", |cells| {
-        u64::try_from(cells.sessions.value()).unwrap_or(0)
-    }),
-    ("sluice_udp_sessions_total", "Sessions begun.", |cells| cells.begun.value()),
-    ("sluice_udp_sessions_expired_total", "Sessions that ended in silence.", |cells| cells.expired.value()),
-    ("sluice_udp_refused_total", "Datagrams of clients that found the table of sessions full.", |cells| {
-        cells.refused.value()
-    }),
-    ("sluice_udp_received_total", "Datagrams passed on to endpoints.", |cells| cells.received.value()),
-    ("sluice_udp_sent_total", "Datagrams passed on to clients.", |cells| cells.sent.value()),
-    (
-        "sluice_udp_dropped_total",
-        "Datagrams that no endpoint was there for, or that no socket took.",
-        |cells| cells.dropped.value(),
-    ),
-];
-
-fn datagram_families() -> Vec<Family> {
-    let family = |(at, (name, help, _)): (usize, Datagrams)| match at {
-        0 => Family::gauge(name, help),
-        _ => Family::counter(name, help),
-    };
-    DATAGRAMS.into_iter().enumerate().map(family).collect()
 }
 
 fn reloads(reloads: &Reloads, families: &mut Vec<MetricFamily>) {

@@ -4,6 +4,7 @@
 mod by_reason;
 mod cells;
 mod collect;
+mod connections;
 mod datagrams;
 mod effects;
 mod families;
@@ -19,4 +20,4 @@ pub use collect::{Exporter, Sources};
 pub use datagrams::DatagramCells;
 pub use reloads::Reloads;
 pub use service::{ServiceCells, ServiceMetrics};
-pub use worker::{ListenerCells, ListenerMetrics, WorkerMetrics};
+pub use worker::{ListenerCells, ListenerMetrics, ListenerShare, WorkerMetrics};

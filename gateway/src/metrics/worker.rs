@@ -10,13 +10,41 @@ use super::{ByReason, Counter, DatagramCells, Gauge};
 pub struct ListenerCells {
     pub accepted: Counter,
     pub open: Gauge,
-    /// Closed at once because the worker had as many as it may have.
-    pub refused: Counter,
+    /// Closed before anything was read of them.
+    pub refused: ByReason,
+    /// Closed between requests: nothing had come for the keepalive timeout.
+    pub idled_out: Counter,
+    /// Closed after as many requests as a connection may have.
+    pub used_up: Counter,
     pub handshake_failures: Counter,
     /// Connections that came to no app, other than by a failed handshake.
     pub failures: ByReason,
     /// Of a UDP listener.
     pub datagrams: DatagramCells,
+}
+
+/// What one worker holds of a listener's cells: its own to write, and all to read.
+#[derive(Debug, Clone)]
+pub struct ListenerShare {
+    pub own: Arc<ListenerCells>,
+    all: Arc<[Arc<ListenerCells>]>,
+}
+
+impl ListenerShare {
+    /// Connections that are open on any worker. Read without a lock: of workers that accept at the same
+    /// moment each may not see the other's.
+    pub fn open_everywhere(&self) -> usize {
+        let open: i64 = self.all.iter().map(|cells| cells.open.value()).sum();
+        usize::try_from(open).unwrap_or(0)
+    }
+}
+
+impl std::ops::Deref for ListenerShare {
+    type Target = ListenerCells;
+
+    fn deref(&self) -> &ListenerCells {
+        &self.own
+    }
 }
 
 /// Everything that a worker counts outside of services and listeners. Only that worker writes it.
@@ -48,6 +76,12 @@ impl ListenerMetrics {
         by_name.retain(|_, cells| is_in_use(cells));
         let fresh = || (0..self.workers).map(|_| Arc::default()).collect();
         by_name.entry(name.clone()).or_insert_with(fresh).clone()
+    }
+
+    /// As [`Self::cells`], with a view of the other workers' counts.
+    pub fn shares(&self, name: &Arc<str>) -> Vec<ListenerShare> {
+        let all: Arc<[_]> = self.cells(name).into();
+        all.iter().map(|own| ListenerShare { own: own.clone(), all: all.clone() }).collect()
     }
 
     /// Every listener that is open or has connections left.

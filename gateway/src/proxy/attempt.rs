@@ -3,12 +3,13 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::client::Client;
 use super::facts::{After, Facts, Heads, Outcome};
+use super::pace::{DOWNLOAD_WINDOW, Pace, UPLOAD_WINDOW};
 use super::relay::{Relay, RelayError};
 use super::tee::Tee;
 use super::timeouts;
@@ -55,6 +56,8 @@ pub struct Attempt<'a, W> {
     /// Of the response: a head and what came with it.
     received: Option<Buffer>,
     interims: u32,
+    /// Of the request's body.
+    pace: Pace,
     /// Whether it would be noticed that the client goes while nothing is read from it.
     watches_client: bool,
     outcome: Outcome,
@@ -74,11 +77,13 @@ impl<'a, W: Wire> Attempt<'a, W> {
         } else {
             Upward::Http1 { head: std::mem::take(&mut heads.http1) }
         };
-        let upload = client.wire.upload(facts.framing, upward);
+        let upload = client.wire.upload(facts.framing, upward).limited_to(facts.body.max).teed(tee);
         let strips = facts.filtered.as_ref().is_some_and(|filtered| filtered.strips_requests());
-        let upload = if strips { upload.without_trailers() } else { upload };
+        // Whether there is a body decides: a head alone is sent by us.
+        let rate = if facts.has_body() { facts.body.min_rate } else { 0 };
         Self {
-            upload: upload.teed(tee),
+            upload: if strips { upload.without_trailers() } else { upload },
+            pace: Pace::of(rate, UPLOAD_WINDOW, client.worker.deadlines.now()),
             client,
             facts,
             heads,
@@ -238,10 +243,17 @@ impl<'a, W: Wire> Attempt<'a, W> {
         scan: &mut HeadScan,
     ) -> Poll<Result<(ResponseHead, usize), Lost>> {
         if self.poll_upload(context, upstream) {
-            self.client.deadline.set(self.facts.patience.response);
+            self.client.deadline.set(self.patience());
         }
         if let Some(reason) = self.client_failure(context) {
             return Poll::Ready(Err(reason.into()));
+        }
+        if self.pace.is_on() {
+            let now = self.client.worker.deadlines.now();
+            let waits = self.awaits_client();
+            if self.pace.lags(now, self.upload.payload, waits) {
+                return Poll::Ready(Err(Reason::BodyTooSlow.into()));
+            }
         }
         let buffers = &self.client.worker.buffers;
         upstream.poll_head(context, scan, &mut self.received, self.facts.method, W::READ, buffers)
@@ -259,6 +271,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         self.upload_failure = match polled {
             Poll::Ready(Err(RelayError::Source)) => Some(Reason::ClientAbort),
             Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(malformed.into()),
+            Poll::Ready(Err(RelayError::TooLarge)) => Some(Reason::BodyTooLarge),
             Poll::Ready(Err(RelayError::Sink | RelayError::Coding)) => Some(Reason::UpstreamReset),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
@@ -275,7 +288,9 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Ready(false) => self.watches_client = false,
             }
         }
-        self.upload_failure.filter(|reason| matches!(reason, Reason::BadBody | Reason::ClientAbort))
+        let is_clients =
+            |reason: &Reason| matches!(reason, Reason::BadBody | Reason::BodyTooLarge | Reason::ClientAbort);
+        self.upload_failure.filter(is_clients)
     }
 
     /// Who kept us waiting for a response's head.
@@ -283,9 +298,23 @@ impl<'a, W: Wire> Attempt<'a, W> {
         if self.client.is_aborting() {
             return Reason::Shutdown;
         }
+        match self.awaits_client() {
+            true if self.pace.is_on() => Reason::BodyTooSlow,
+            true => Reason::BodyTimeout,
+            false => Reason::UpstreamTimeout,
+        }
+    }
+
+    /// Whether it is the client's turn: there is more of its body to come, and nothing left to send.
+    fn awaits_client(&self) -> bool {
         let may_send = !self.facts.expects_continue || self.interims > 0;
-        let awaits_client = !self.upload.is_done() && !self.upload.is_sending() && may_send;
-        if awaits_client { Reason::BodyTimeout } else { Reason::UpstreamTimeout }
+        !self.upload.is_done() && !self.upload.is_sending() && may_send
+    }
+
+    /// Until something has to happen.
+    fn patience(&self) -> Duration {
+        let response = self.facts.patience.response;
+        if self.pace.is_on() && self.awaits_client() { response.min(UPLOAD_WINDOW) } else { response }
     }
 
     fn consume_head(&mut self, length: usize) {
@@ -365,6 +394,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
     async fn pass_body(&mut self, upstream: &mut Upstream, download: &mut Relay) -> Result<(), Reason> {
         let patience = self.facts.patience.body;
         self.client.deadline.set(patience);
+        let began = self.client.worker.deadlines.now();
+        let mut pace = Pace::of(self.facts.body.min_rate, DOWNLOAD_WINDOW, began);
         let mut progress = 0;
         poll_fn(|context| {
             let uploaded = self.poll_upload(context, upstream);
@@ -385,6 +416,11 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Ready(Err(RelayError::Sink)) => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamTruncated)),
                 Poll::Pending if origin.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
+                Poll::Pending
+                    if pace.lags(worker.deadlines.now(), download.sent(), download.is_sending()) =>
+                {
+                    Poll::Ready(Err(Reason::ClientAbort))
+                }
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Pending => Poll::Ready(Err(Reason::UpstreamTruncated)),

@@ -5,9 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use topology::AppLimits;
+
 use super::mirror::Copy;
 use super::timeouts;
 use crate::filter::Filtered;
+use crate::listener::Limits;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version, forwarded};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
@@ -56,6 +59,7 @@ pub struct Facts {
     pub accept: Option<Box<[u8]>>,
     pub is_grpc: bool,
     pub patience: Patience,
+    pub body: BodyLimits,
     pub head_bytes: usize,
     pub id: RequestId,
     /// What filters change in its response; only where there are any.
@@ -79,6 +83,7 @@ impl Facts {
             accept: None,
             is_grpc: false,
             patience: Patience::default(),
+            body: BodyLimits::default(),
             head_bytes,
             id,
             filtered: None,
@@ -119,6 +124,34 @@ impl Patience {
         let longest = timeouts::TUNNEL;
         let response = deadline.map_or(longest, |deadline| (deadline + timeouts::GRPC_GRACE).min(longest));
         Self { response, body: longest }
+    }
+}
+
+/// What of a body is taken, and how fast it has to move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLimits {
+    /// Of the request's, in bytes.
+    pub max: u64,
+    /// In bytes per second, of either body; 0: whatever its deadlines allow.
+    pub min_rate: u32,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self { max: u64::MAX, min_rate: 0 }
+    }
+}
+
+impl BodyLimits {
+    /// The stricter of what a listener and an app say. gRPC's messages come when there is something to
+    /// say, so they have no rate.
+    pub fn of(listener: &Limits, app: Option<&AppLimits>, is_grpc: bool) -> Self {
+        let (mut max, mut min_rate) = (listener.max_body, listener.min_body_rate);
+        if let Some(app) = app {
+            max = max.min(app.max_body.unwrap_or(max));
+            min_rate = min_rate.max(app.min_body_rate.unwrap_or(min_rate));
+        }
+        Self { max, min_rate: if is_grpc { 0 } else { min_rate } }
     }
 }
 

@@ -28,6 +28,7 @@ pub mod http2;
 pub mod matching;
 mod mirror;
 mod outgoing;
+mod pace;
 mod prepare;
 pub mod pump;
 mod record;

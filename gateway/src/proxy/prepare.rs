@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use topology::filters::MirrorTarget;
 
 use super::client::{Client, Origin};
-use super::facts::{Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request};
 use super::mirror::{self, Copy};
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::filter::{Changes, Filters, Step};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
-use crate::message::{FieldKind, Malformed, Method, NO_NAMES, RequestHead, http2, target};
+use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, CompiledMatch, Match, Upstream, Way};
 use crate::worker::TableHandle;
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
-    match RequestHead::parse(head) {
+    match RequestHead::parse_within(head, client.origin.listener.limits.head) {
         Ok(parsed) => route(client, &parsed, head, head.len(), started),
         Err(malformed) => Err(unread(client, malformed, head.len(), started)),
     }
@@ -34,7 +34,7 @@ pub fn prepare_http2<W>(
     has_body: bool,
     started: Instant,
 ) -> Result<Request, Box<Refusal>> {
-    match http2::read_request(head, has_body) {
+    match http2::read_request_within(head, has_body, client.origin.listener.limits.head) {
         Ok((bytes, parsed)) => route(client, &parsed, &bytes, bytes.len(), started),
         Err(malformed) => Err(unread(client, malformed, 0, started)),
     }
@@ -91,31 +91,42 @@ fn route<W>(
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
     };
+    pass(client, (table.clone(), app), (parsed, head), (&host, &path), (facts, hops), changes)
+}
+
+/// A request whose app is known: which of the app's matches takes it, what its filters say, and what its
+/// endpoints are sent.
+fn pass<W>(
+    client: &Client<W>,
+    (table, app): (Rc<TableHandle>, Arc<CompiledApp>),
+    (parsed, head): (&RequestHead, &[u8]),
+    (host, path): (&str, &[u8]),
+    (mut facts, hops): (Facts, Option<u64>),
+    mut changes: Option<Box<Changes>>,
+) -> Result<Request, Box<Refusal>> {
+    let refuse = |facts, (reason, location), app| {
+        Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }))
+    };
     let taken = app.matches.as_deref().and_then(|matches| {
-        screen::taken_by(client, (&app, matches), (parsed, head), (&host, &path), &mut facts)
+        screen::taken_by(client, (&app, matches), (parsed, head), (host, path), &mut facts)
     });
-    if let Err((reason, location)) = admit(&client.origin, &app, taken, parsed, head, (&host, &path)) {
+    if let Err(denied) = admit(&client.origin, &app, taken, parsed, head, (host, path)) {
         screen::dress(&app, (parsed, head), &mut changes);
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
-        return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
+        return refuse(facts, denied, app);
     }
     if let Some(filters) = &app.filters {
-        let step = screen::decide(
-            client,
-            (&app, filters, taken),
-            (parsed, head),
-            (&host, &path),
-            &facts,
-            &mut changes,
-        );
+        let chain = (&*app, &**filters, taken);
+        let step = screen::decide(client, chain, (parsed, head), (host, path), &facts, &mut changes);
         if let Step::Refused(reason) = step {
             facts.filtered = screen::filtered(changes, Some(filters));
-            return refuse(facts, reason, Some(app));
+            return refuse(facts, (reason, None), app);
         }
     }
-    if let Some(reason) = lacks(&app, taken, parsed, head) {
+    facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
+    if let Some(reason) = lacks(&app, taken, parsed, head, &facts) {
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
-        return refuse(facts, reason, Some(app));
+        return refuse(facts, (reason, None), app);
     }
     let heads = heads(client, &app, app.filters.as_deref(), (parsed, head), &facts, hops, changes.as_deref());
     let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);
@@ -180,13 +191,21 @@ fn admit(
 }
 
 /// What is missing to carry the request out.
-fn lacks(app: &CompiledApp, taken: Option<usize>, parsed: &RequestHead, head: &[u8]) -> Option<Reason> {
+fn lacks(
+    app: &CompiledApp,
+    taken: Option<usize>,
+    parsed: &RequestHead,
+    head: &[u8],
+    facts: &Facts,
+) -> Option<Reason> {
     let reason = if matches!(app.upstream, Upstream::Unknown) {
         Reason::UpstreamTlsUnknown
     } else if app.way(taken).0.is_empty() {
         Reason::NoEndpoint
     } else if parsed.upgrade.is_some_and(|protocol| !is_allowed(app, protocol.within(head))) {
         Reason::UpgradeNotAllowed
+    } else if matches!(facts.framing, Framing::Length(length) if length > facts.body.max) {
+        Reason::BodyTooLarge
     } else {
         return None;
     };
@@ -215,6 +234,7 @@ fn facts<W>(
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
         is_grpc,
         patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        body: BodyLimits::default(),
         head_bytes,
         id: worker.request_ids.next(),
         filtered: None,

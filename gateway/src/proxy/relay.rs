@@ -76,6 +76,8 @@ pub enum RelayError {
     Malformed(Malformed),
     /// The body could not be coded anew: there is no memory left.
     Coding,
+    /// There is more of it than may be.
+    TooLarge,
     /// The receiver failed.
     Sink,
 }
@@ -98,6 +100,8 @@ pub struct Relay {
     full_reads: u8,
     /// What follows the body ends here.
     drops_trailers: bool,
+    /// Payload bytes that may be.
+    most: u64,
     /// Payload bytes so far.
     pub payload: u64,
 }
@@ -106,19 +110,47 @@ impl Relay {
     /// To a connection that is sent `head` first.
     pub fn to_bytes(decoder: Decoder, delimiting: Delimiting, head: Vec<u8>) -> Self {
         let out = Out::Bytes { outgoing: Outgoing::starting_with(head), delimiting };
-        Self { decoder, out, encoder: None, tee: None, full_reads: 0, drops_trailers: false, payload: 0 }
+        Self {
+            decoder,
+            out,
+            encoder: None,
+            tee: None,
+            full_reads: 0,
+            drops_trailers: false,
+            most: u64::MAX,
+            payload: 0,
+        }
     }
 
     /// To an HTTP/2 stream whose head has been sent; with the stream's end, where there is no body.
     pub fn to_frames(decoder: Decoder) -> Self {
         let out = Out::Frames(FramesOut::new(matches!(decoder, Decoder::Done)));
-        Self { decoder, out, encoder: None, tee: None, full_reads: 0, drops_trailers: false, payload: 0 }
+        Self {
+            decoder,
+            out,
+            encoder: None,
+            tee: None,
+            full_reads: 0,
+            drops_trailers: false,
+            most: u64::MAX,
+            payload: 0,
+        }
     }
 
     /// Nothing of a trailer section is passed on: endpoints that merge it into the head would take what a
     /// client says there for what a filter said.
     pub fn without_trailers(self) -> Self {
         Self { drops_trailers: true, ..self }
+    }
+
+    /// Not a byte beyond `most` is passed on.
+    pub fn limited_to(self, most: u64) -> Self {
+        Self { most, ..self }
+    }
+
+    fn count(&mut self, payload: usize) -> Result<(), RelayError> {
+        self.payload += payload as u64;
+        if self.payload > self.most { Err(RelayError::TooLarge) } else { Ok(()) }
     }
 
     /// A request's body on its way to an endpoint.
@@ -326,7 +358,7 @@ impl Relay {
     }
 
     fn take_frame(&mut self, data: Bytes, is_last: bool) -> Result<(), RelayError> {
-        self.payload += data.len() as u64;
+        self.count(data.len())?;
         if self.tee.is_some() {
             self.keep(&data);
         }
@@ -385,8 +417,15 @@ impl Relay {
     ) -> Result<(), RelayError> {
         let full = buffer.room().is_empty();
         self.full_reads = if full { self.full_reads.saturating_add(1) } else { 0 };
-        let (payload, consumed) = self.decode(buffer.filled_mut()).map_err(RelayError::Malformed)?;
-        self.payload += payload as u64;
+        let taken = self.decode(buffer.filled_mut()).map_err(RelayError::Malformed);
+        let taken = taken.and_then(|taken| self.count(taken.0).map(|()| taken));
+        let (payload, consumed) = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                buffers.put(buffer);
+                return Err(error);
+            }
+        };
         if self.tee.is_some() {
             self.keep(&buffer.filled()[..payload]);
         }

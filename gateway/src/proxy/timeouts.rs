@@ -1,12 +1,8 @@
-//! How long the data plane waits, and why no longer.
+//! How long the data plane waits, and why no longer. What listeners can set is in
+//! [`crate::listener::Limits`].
 
 use std::time::Duration;
 
-/// From a connection's first byte of a request to the end of its head. A head fits into a few packets:
-/// ten seconds cover a retransmission on a bad mobile link, and slow senders cannot hold a slot longer.
-pub const HEADER: Duration = Duration::from_secs(10);
-/// Between requests of a connection. nginx's default; below most load balancers' in front of us.
-pub const KEEPALIVE: Duration = Duration::from_secs(75);
 /// For a TCP connection to an endpoint in the same data centre: one lost SYN is sent again after 1 s.
 pub const CONNECT: Duration = Duration::from_secs(3);
 /// From the last byte sent upstream to the end of the response's head. nginx's default.

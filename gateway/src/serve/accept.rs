@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
-use crate::listener::{Bound, BoundSocket, ListenerId, Speaks, UdpListenerContext};
-use crate::metrics::ListenerCells;
+use crate::listener::proxy_protocol::Mode;
+use crate::listener::{Bound, BoundSocket, Limits, ListenerId, Speaks, UdpListenerContext};
+use crate::metrics::{ListenerCells, ListenerShare};
 use crate::proxy::udp;
-use crate::worker::{Ending, Worker};
+use crate::reason::Reason;
+use crate::worker::{Counted, Ending, TooMany, Worker};
 
 /// After the process ran out of file descriptors: connections need a moment to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -26,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub fn open(worker: Rc<Worker>, bound: Bound, most: usize) -> Option<(Rc<Door>, JoinHandle<()>)> {
     let Bound { id, cells, held, socket, speaks } = bound;
     let ending = Rc::new(Ending::new(worker.clone(), id.0));
-    let current = Rc::new(Current { handler: Handler::new(speaks, ending.clone()), cells });
+    let current = Rc::new(Current::new(speaks, ending.clone(), cells));
     let door = Rc::new(Door {
         id,
         stop: worker.shared.stop_accepting.child_token(),
@@ -70,9 +72,36 @@ pub struct Door {
 }
 
 /// A listener's settings, and where its connections are counted.
-struct Current {
+pub struct Current {
     handler: Handler,
-    cells: Arc<ListenerCells>,
+    limits: Arc<Limits>,
+    pub cells: ListenerShare,
+}
+
+impl Current {
+    fn new(speaks: Speaks, ending: Rc<Ending>, cells: ListenerShare) -> Self {
+        let limits = speaks.limits();
+        Self { handler: Handler::new(speaks, ending, cells.clone()), limits, cells }
+    }
+
+    /// Whether the listener has as many connections as it may have.
+    fn is_full(&self) -> bool {
+        let most = self.limits.max_connections;
+        most != usize::MAX && self.cells.open_everywhere() >= most
+    }
+
+    /// Counts a connection of `client`, unless it is a proxy that we trust: then it has many clients.
+    ///
+    /// # Errors
+    /// When the client has as many as it may have.
+    pub fn count_client(&self, worker: &Worker, client: IpAddr) -> Result<Option<Counted>, Reason> {
+        let shared = &worker.shared;
+        if shared.is_trusted(client) {
+            return Ok(None);
+        }
+        let most = self.limits.max_connections_per_client.unwrap_or(shared.max_connections_per_client);
+        shared.clients.admit(client.into(), most).map_err(|TooMany| Reason::ClientConnectionLimit)
+    }
 }
 
 impl Door {
@@ -80,9 +109,8 @@ impl Door {
         self.connections.get()
     }
 
-    pub fn change(&self, speaks: Speaks, cells: Arc<ListenerCells>) {
-        let handler = Handler::new(speaks, self.ending.clone());
-        *self.current.borrow_mut() = Rc::new(Current { handler, cells });
+    pub fn change(&self, speaks: Speaks, cells: ListenerShare) {
+        *self.current.borrow_mut() = Rc::new(Current::new(speaks, self.ending.clone(), cells));
     }
 
     pub fn close(&self) {
@@ -145,18 +173,31 @@ impl Door {
 
     fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let current = self.current.borrow().clone();
-        if self.worker.open_connections() >= self.most {
-            current.cells.refused.increment();
-            return;
-        }
-        let open = Open::count(self.clone(), current);
+        let counted = match self.judge(&current, peer) {
+            Ok(counted) => counted,
+            Err(reason) => return current.cells.refused.count(reason),
+        };
+        let open = Open::count(self.clone(), current, counted);
         spawn_local(async move {
             let worker = open.door.worker.clone();
             let deadline = open.door.ending.deadline().await;
-            let Current { handler, cells } = &*open.current;
-            handler.serve(stream, peer, worker, deadline, cells).await;
+            open.current.handler.serve(stream, peer, worker, deadline, &open.current).await;
             drop(open);
         });
+    }
+}
+
+impl Door {
+    /// Whether a connection from `peer` may begin, before anything is read of it.
+    fn judge(&self, current: &Current, peer: SocketAddr) -> Result<Option<Counted>, Reason> {
+        if self.worker.open_connections() >= self.most || current.is_full() {
+            return Err(Reason::ConnectionLimit);
+        }
+        if current.handler.proxy_protocol() == Mode::Required {
+            // The peer stands for clients that it is about to name.
+            return Ok(None);
+        }
+        current.count_client(&self.worker, peer.ip())
     }
 }
 
@@ -165,7 +206,7 @@ impl udp::Place for Door {
     fn current(&self) -> Option<(Rc<UdpListenerContext>, Arc<ListenerCells>)> {
         let current = self.current.borrow();
         let Handler::Udp(listener) = &current.handler else { return None };
-        Some((listener.clone(), current.cells.clone()))
+        Some((listener.clone(), current.cells.own.clone()))
     }
 
     fn worker(&self) -> &Rc<Worker> {
@@ -199,18 +240,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 struct Open {
     door: Rc<Door>,
     current: Rc<Current>,
+    /// Among its client's.
+    _counted: Option<Counted>,
 }
 
 impl Open {
-    fn count(door: Rc<Door>, current: Rc<Current>) -> Self {
+    fn count(door: Rc<Door>, current: Rc<Current>, counted: Option<Counted>) -> Self {
         current.cells.accepted.increment();
-        let open = Self { door, current };
+        let open = Self { door, current, _counted: counted };
         open.add(1);
         open
     }
 
     fn add(&self, change: isize) {
-        let Self { door, current } = self;
+        let Self { door, current, .. } = self;
         current.cells.open.add(change as i64);
         door.connections.set(door.connections.get().saturating_add_signed(change));
         door.worker.count_connections(change);

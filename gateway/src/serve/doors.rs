@@ -2,14 +2,13 @@
 //! others.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
 use super::accept::{self, Door};
 use crate::listener::{Bound, ListenerId, Speaks};
-use crate::metrics::ListenerCells;
+use crate::metrics::ListenerShare;
 use crate::worker::Worker;
 
 /// What the control plane tells a worker.
@@ -18,7 +17,7 @@ pub enum Command {
     /// Accept on one more.
     Open(Bound),
     /// Serve connections to come in another way; those that are open go on as they began.
-    Change { id: ListenerId, speaks: Speaks, cells: Arc<ListenerCells> },
+    Change { id: ListenerId, speaks: Speaks, cells: ListenerShare },
     /// Accept no more. What is open finishes what it is doing, within `drain`.
     Close { id: ListenerId, drain: Duration },
 }

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
+use super::accept::Current;
 use crate::listener::proxy_protocol::{self, Mode};
 use crate::listener::tls::ClientIdentity;
 use crate::listener::{HttpListener, Speaks, Stream, TcpListenerContext, UdpListenerContext};
-use crate::metrics::ListenerCells;
+use crate::metrics::{ListenerCells, ListenerShare};
 use crate::proxy::http1::connection;
 use crate::proxy::{Client, Http1, Origin, http2, tcp, timeouts};
 use crate::worker::{Deadline, Ending, Worker};
@@ -25,10 +26,10 @@ pub enum Handler {
 }
 
 impl Handler {
-    pub fn new(speaks: Speaks, ending: Rc<Ending>) -> Self {
+    pub fn new(speaks: Speaks, ending: Rc<Ending>, cells: ListenerShare) -> Self {
         match speaks {
-            Speaks::Http(settings) => Self::Http(Rc::new(HttpListener { settings, ending })),
-            Speaks::Tcp { name, settings, proxy_protocol } => {
+            Speaks::Http(settings) => Self::Http(Rc::new(HttpListener { settings, ending, cells })),
+            Speaks::Tcp { name, settings, proxy_protocol, .. } => {
                 Self::Tcp(Rc::new(TcpListenerContext { name, settings, proxy_protocol, ending }))
             }
             Speaks::Udp { name, settings } => {
@@ -45,7 +46,7 @@ impl Handler {
         }
     }
 
-    fn proxy_protocol(&self) -> Mode {
+    pub fn proxy_protocol(&self) -> Mode {
         match self {
             Self::Http(listener) => listener.proxy_protocol,
             Self::Tcp(listener) => listener.proxy_protocol,
@@ -80,14 +81,23 @@ impl Handler {
         peer: SocketAddr,
         worker: Rc<Worker>,
         deadline: Deadline,
-        cells: &ListenerCells,
+        current: &Current,
     ) {
+        let cells = &*current.cells;
         let mut arrived = proxy_protocol::Origin { peer, destination: None };
+        // The client that a header names counts as long as its connection lives.
+        let mut _named = None;
         if self.proxy_protocol() != Mode::Off {
             // Boxed: it is over before the long part of the connection's life begins.
             match Box::pin(self.origin(&stream, peer, &worker, &deadline, cells)).await {
                 Some(found) => arrived = found,
                 None => return,
+            }
+            if arrived.peer != peer || self.proxy_protocol() == Mode::Required {
+                match current.count_client(&worker, arrived.peer.ip()) {
+                    Ok(counted) => _named = counted,
+                    Err(reason) => return cells.refused.count(reason),
+                }
             }
         }
         let peer = arrived.peer;

@@ -2,6 +2,7 @@
 //! another worker but what [`Shared`] names, and nothing of that is ever locked.
 
 mod buffers;
+mod clients;
 mod deadlines;
 mod ending;
 mod http2_upstreams;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
+pub use clients::{ClientKey, Clients, Counted, TooMany};
 pub use deadlines::{Deadline, Deadlines, TICK};
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
@@ -51,6 +53,10 @@ pub struct Shared {
     pub rate_limits: Option<RateLimits>,
     /// Requests that no app can be named for.
     pub unrouted: Arc<ServiceMetrics>,
+    /// Connections by client address.
+    pub clients: Arc<Clients>,
+    /// What one address may have where nothing else is said.
+    pub max_connections_per_client: u32,
     /// Cancelled: accept no more.
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.

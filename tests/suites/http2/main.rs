@@ -7,6 +7,7 @@ mod flow;
 mod grpc;
 mod heads;
 mod lifecycle;
+mod limits;
 mod raw;
 mod streams;
 mod translation;

@@ -9,7 +9,7 @@ mod trailers;
 mod websocket;
 mod write;
 
-pub use read::{read_request, read_response};
+pub use read::{read_request, read_request_within, read_response};
 pub use trailers::{read_trailers, write_trailers};
 pub use websocket::accept as websocket_accept;
 pub use write::{append_lines, write_interim, write_request, write_response, write_switched};

@@ -3,7 +3,7 @@
 use h2::ext::Protocol;
 use http::{HeaderMap, header};
 
-use super::super::request::{MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES, expects_continue};
+use super::super::request::{HeadLimits, expects_continue};
 use super::super::response::is_bodiless;
 use super::super::{
     Field, FieldKind, Fields, Framing, Malformed, Method, RequestHead, ResponseHead, Span, Version, framing,
@@ -14,13 +14,14 @@ use super::super::{
 struct Text {
     bytes: Vec<u8>,
     fields: Fields,
+    limits: HeadLimits,
 }
 
 impl Text {
-    fn with_room_for(fields: &HeaderMap, start: usize) -> Self {
+    fn with_room_for(fields: &HeaderMap, start: usize, limits: HeadLimits) -> Self {
         let fields: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         // The status line or the version, and the Host line's name.
-        Self { bytes: Vec::with_capacity(start + fields + 64), fields: Fields::default() }
+        Self { bytes: Vec::with_capacity(start + fields + 64), fields: Fields::default(), limits }
     }
 
     fn push(&mut self, part: &[u8]) -> Span {
@@ -30,10 +31,10 @@ impl Text {
     }
 
     fn field(&mut self, kind: FieldKind, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
-        if self.bytes.len() + name.len() + value.len() > MAX_HEAD_BYTES {
+        if self.bytes.len() + name.len() + value.len() > self.limits.bytes {
             return Err(Malformed::HeadTooLong);
         }
-        if self.fields.len() == MAX_FIELDS {
+        if self.fields.len() == self.limits.fields {
             return Err(Malformed::TooManyFields);
         }
         if is_padded(value) {
@@ -57,7 +58,7 @@ impl Text {
             // The joint alone would end in a space.
             return Ok(());
         }
-        if self.bytes.len() + value.len() > MAX_HEAD_BYTES {
+        if self.bytes.len() + value.len() > self.limits.bytes {
             return Err(Malformed::HeadTooLong);
         }
         let Some(last) = self.fields.last_mut() else { return Err(Malformed::Grammar) };
@@ -110,6 +111,18 @@ pub fn read_request(
     parts: &http::request::Parts,
     has_body: bool,
 ) -> Result<(Vec<u8>, RequestHead), Malformed> {
+    read_request_within(parts, has_body, HeadLimits::default())
+}
+
+/// As [`read_request`], of a head that may be as large as `limits` say.
+///
+/// # Errors
+/// As [`read_request`].
+pub fn read_request_within(
+    parts: &http::request::Parts,
+    has_body: bool,
+    limits: HeadLimits,
+) -> Result<(Vec<u8>, RequestHead), Malformed> {
     let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
     let name = if protocol.is_some() { "GET" } else { parts.method.as_str() };
     let method = Method::of(name);
@@ -119,13 +132,14 @@ pub fn read_request(
         Some(path) => path.as_str().as_bytes(),
         None => return Err(Malformed::Target),
     };
-    if wanted.len() > MAX_TARGET_BYTES {
+    if wanted.len() > limits.target {
         return Err(Malformed::TargetTooLong);
     }
     if target::parse(method, wanted)?.authority.is_some() != (method == Method::Connect) {
         return Err(Malformed::Target);
     }
-    let mut text = Text::with_room_for(&parts.headers, name.len() + wanted.len() + authority.len());
+    let start = name.len() + wanted.len() + authority.len();
+    let mut text = Text::with_room_for(&parts.headers, start, limits);
     let method_name = text.push(name.as_bytes());
     text.push(b" ");
     let target = text.push(wanted);
@@ -133,7 +147,7 @@ pub fn read_request(
     text.field(FieldKind::Host, b"host", authority)?;
     let authority = text.fields.last_mut().map(|field| field.value).unwrap_or_default();
     text.all(&parts.headers)?;
-    let Text { mut bytes, fields } = text;
+    let Text { mut bytes, fields, .. } = text;
     bytes.extend_from_slice(b"\r\n");
     let framing = match protocol {
         // What follows is the tunnel.
@@ -214,13 +228,13 @@ pub fn read_response(
     if !(100..600).contains(&status) || status == 101 {
         return Err(Malformed::Status);
     }
-    let mut text = Text::with_room_for(&parts.headers, 0);
+    let mut text = Text::with_room_for(&parts.headers, 0, HeadLimits::default());
     text.push(b"HTTP/1.1 ");
     text.push(parts.status.as_str().as_bytes());
     let phrase = text.push(b" ").end;
     text.push(b"\r\n");
     text.all(&parts.headers)?;
-    let Text { mut bytes, fields } = text;
+    let Text { mut bytes, fields, .. } = text;
     bytes.extend_from_slice(b"\r\n");
     let framing = match announced(&fields, &bytes)? {
         _ if is_bodiless(status, method) => Framing::None,

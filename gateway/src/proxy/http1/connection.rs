@@ -11,7 +11,6 @@ use super::super::prepare::prepare;
 use super::super::{exchange, http2, refuse, timeouts};
 use super::Http1;
 use crate::message::Malformed;
-use crate::message::request::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 use crate::message::scan::HeadScan;
 use crate::reason::Reason;
 use crate::worker::Buffer;
@@ -31,9 +30,13 @@ enum Received {
 /// that an idle connection stays small.
 pub async fn serve(mut client: Client<Http1>) {
     let mut is_first = true;
+    let mut left = client.origin.listener.limits.max_requests;
     loop {
         let after = match receive_head(&mut client, is_first).await {
-            Received::Head(length) => request(&mut client, length).await,
+            Received::Head(length) => {
+                left -= 1;
+                request(&mut client, length, left > 0).await
+            }
             Received::Preface => return http2::connection::take_over(client).await,
             Received::Closed => After::Close,
             Received::Malformed(malformed) => {
@@ -60,11 +63,19 @@ async fn unparsed(client: &mut Client<Http1>, reason: Reason, detail: Option<Mal
     refuse::refuse(client, Refusal { facts, reason, detail, app: None, location: None }).await
 }
 
-async fn request(client: &mut Client<Http1>, head_bytes: usize) -> After {
+/// `may_go_on`: the connection may have another one after it.
+async fn request(client: &mut Client<Http1>, head_bytes: usize, may_go_on: bool) -> After {
     let started = Instant::now();
     let Some(buffer) = &client.wire.received else { return After::Close };
-    let prepared = prepare(client, &buffer.filled()[..head_bytes], started);
+    let mut prepared = prepare(client, &buffer.filled()[..head_bytes], started);
     client.consume(head_bytes);
+    if !may_go_on {
+        client.origin.listener.cells.used_up.increment();
+        match &mut prepared {
+            Ok(request) => request.facts.keep_alive = false,
+            Err(refusal) => refusal.facts.keep_alive = false,
+        }
+    }
     match prepared {
         Ok(request) => Box::pin(exchange::run(client, request)).await,
         Err(refusal) => Box::pin(refuse::refuse(client, *refusal)).await,
@@ -90,7 +101,7 @@ async fn receive_head(client: &mut Client<Http1>, is_first: bool) -> Received {
             Err(malformed) => return Received::Malformed(malformed),
         }
         if !is_waiting {
-            client.deadline.set(timeouts::HEADER);
+            client.deadline.set(client.origin.listener.limits.header_timeout);
             is_waiting = true;
             client.wire.received =
                 client.wire.received.take().map(|buffer| client.worker.buffers.shrink(buffer, PREFIX_ROOM));
@@ -106,7 +117,8 @@ async fn receive_head(client: &mut Client<Http1>, is_first: bool) -> Received {
 
 /// The first bytes of a request; `None` when there will be none.
 async fn receive_first(client: &mut Client<Http1>, is_first: bool) -> Option<Buffer> {
-    client.deadline.set(if is_first { timeouts::HEADER } else { timeouts::KEEPALIVE });
+    let limits = &client.origin.listener.limits;
+    client.deadline.set(if is_first { limits.header_timeout } else { limits.keepalive_timeout });
     let Client { wire: Http1 { stream, .. }, worker, origin, deadline } = client;
     let mut is_last_call = false;
     let waited = deadline.bound(|context| match poll_fill(context, stream, &worker.buffers, false) {
@@ -118,7 +130,15 @@ async fn receive_first(client: &mut Client<Http1>, is_first: bool) -> Option<Buf
         }
         polled => polled,
     });
-    waited.await.ok()?.ok()?
+    match waited.await {
+        Ok(received) => received.ok()?,
+        Err(_) => {
+            if !is_first && !origin.is_draining() {
+                origin.listener.cells.idled_out.increment();
+            }
+            None
+        }
+    }
 }
 
 /// RFC 9112 section 2.2: empty lines before a request are ignored. Returns whether nothing is left.
@@ -145,19 +165,18 @@ fn find_head(client: &mut Client<Http1>, scan: &mut HeadScan) -> Result<Option<u
         found = scan.find_end(buffer.filled());
     }
     let filled = buffer.filled();
+    let limits = client.origin.listener.limits.head;
     match found? {
-        Some(length) if length <= MAX_HEAD_BYTES => Ok(Some(length)),
-        Some(_) if has_long_line(filled) => Err(Malformed::TargetTooLong),
-        Some(_) => Err(Malformed::HeadTooLong),
-        None if filled.len() < MAX_HEAD_BYTES => Ok(None),
-        None if has_long_line(filled) => Err(Malformed::TargetTooLong),
-        None => Err(Malformed::HeadTooLong),
+        Some(length) if length <= limits.bytes => Ok(Some(length)),
+        None if filled.len() < limits.bytes => Ok(None),
+        _ if has_long_line(filled, limits.target) => Err(Malformed::TargetTooLong),
+        _ => Err(Malformed::HeadTooLong),
     }
 }
 
 /// Whether it is the request line that is too long.
-fn has_long_line(head: &[u8]) -> bool {
-    memchr::memchr(b'\n', &head[..MAX_TARGET_BYTES]).is_none()
+fn has_long_line(head: &[u8], most: usize) -> bool {
+    head.get(..most).is_some_and(|line| memchr::memchr(b'\n', line).is_none())
 }
 
 /// A head like no other: whoever sends it speaks HTTP/2 and knows that we do.

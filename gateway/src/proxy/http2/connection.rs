@@ -18,8 +18,7 @@ use super::super::prepare::prepare_http2;
 use super::super::{exchange, refuse, timeouts};
 use super::Http2;
 use super::meter::{Account, Metered};
-use crate::listener::Stream;
-use crate::message::request::MAX_HEAD_BYTES;
+use crate::listener::{Limits, Stream};
 use crate::worker::{Deadline, Worker};
 
 /// Requests of one connection at a time. nginx has 128, HAProxy 100; RFC 9113 section 6.5.2 asks for
@@ -59,8 +58,9 @@ pub async fn serve(
 ) {
     let account = Rc::new(Account::opened(worker.deadlines.now()));
     let metered = Metered::new(stream, before, account.clone());
-    deadline.set(timeouts::HEADER);
-    let mut opening = Box::pin(builder().handshake(metered));
+    let limits = origin.listener.limits.clone();
+    deadline.set(limits.header_timeout);
+    let mut opening = Box::pin(builder(&limits).handshake(metered));
     let opened = deadline.bound(|context| opening.as_mut().poll(context)).await;
     let Ok(Ok(connection)) = opened else { return };
     drop(opening);
@@ -72,19 +72,20 @@ pub async fn serve(
         worker,
         origin,
         deadline,
+        requests_left: limits.max_requests,
         is_going_away: false,
         was_busy: true,
     };
     poll_fn(|context| session.poll(context)).await;
 }
 
-fn builder() -> Builder {
+fn builder(limits: &Limits) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_header_list_size(limits.head.bytes as u32)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
@@ -102,6 +103,7 @@ struct Session {
     worker: Rc<Worker>,
     origin: Rc<Origin>,
     deadline: Deadline,
+    requests_left: u64,
     is_going_away: bool,
     was_busy: bool,
 }
@@ -117,7 +119,10 @@ impl Session {
                 self.go_away();
             }
             match self.connection.poll_accept(context) {
-                Poll::Ready(Some(Ok((request, respond)))) => self.start(request, respond),
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.start(request, respond);
+                    self.count_request();
+                }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
@@ -127,11 +132,21 @@ impl Session {
             if self.is_going_away || self.origin.is_aborting() {
                 return Poll::Ready(());
             }
+            self.origin.listener.cells.idled_out.increment();
             self.go_away();
             // So that the frame is written.
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// What comes after the last one that a connection may have is on its way already and still served.
+    fn count_request(&mut self) {
+        self.requests_left = self.requests_left.saturating_sub(1);
+        if self.requests_left == 0 && !self.is_going_away {
+            self.origin.listener.cells.used_up.increment();
+            self.go_away();
+        }
     }
 
     /// RFC 9113 section 6.8: what is under way ends, nothing new begins.
@@ -164,7 +179,7 @@ impl Session {
         } else if is_busy {
             self.deadline.clear();
         } else if self.was_busy {
-            self.deadline.set(timeouts::KEEPALIVE);
+            self.deadline.set(self.origin.listener.limits.keepalive_timeout);
         }
         self.was_busy = is_busy;
     }
