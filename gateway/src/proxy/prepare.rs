@@ -91,7 +91,7 @@ fn route<W>(
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
     };
-    pass(client, (table.clone(), app), (parsed, head), (&host, &path), (facts, hops), changes)
+    pass(client, (table, app), (parsed, head), (&host, &path), (facts, hops), changes)
 }
 
 /// A request whose app is known: which of the app's matches takes it, what its filters say, and what its

@@ -151,10 +151,10 @@ fn weaken_tag(response: &ResponseHead, head: &[u8], out: &mut Recoding) {
 /// something, not to be transformed, or with a digest of exactly these bytes.
 fn is_bound(response: &ResponseHead, head: &[u8]) -> bool {
     const DIGESTS: [&[u8]; 4] = [b"content-digest", b"repr-digest", b"digest", b"content-md5"];
-    let has = |name: &[u8]| values(response, head, name).next().is_some();
+    let has = |name: &'static [u8]| values(response, head, name).next().is_some();
     has(b"content-encoding")
         || has(b"content-range")
-        || DIGESTS.iter().any(|name| has(name))
+        || DIGESTS.into_iter().any(has)
         || values(response, head, b"cache-control").any(forbids)
 }
 
