@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
+use topology::filters::MirrorTarget;
 use topology::{App, Condition, MatchEffect, RequestMatch, Split, VersionId};
 
 use super::app::{CompiledApp, Pool, PooledEndpoint, Spread};
@@ -83,20 +84,28 @@ impl CompiledMatch {
     }
 }
 
-/// The matches of `app`, whose other requests go to `default`.
+/// The matches of `app`, whose other requests go to `default`; and where copies of its requests go, if they
+/// go to one of its versions.
 pub(super) fn compile(
     settings: &Settings,
     old: Option<&CompiledApp>,
     app: &App,
     default: &Spread,
     endpoints: &[Arc<PooledEndpoint>],
-) -> Option<Box<Matches>> {
-    let specs = app.spec.matches.as_ref()?;
-    let old = old.and_then(|old| old.matches.as_deref());
+) -> (Option<Box<Matches>>, Option<Box<Spread>>) {
+    let mirrored = app.spec.filters.as_ref().and_then(|filters| match &filters.mirror.as_ref()?.to {
+        MirrorTarget::Version(version) => Some(version),
+        MirrorTarget::App(_) => None,
+    });
     let mut pools = Pools { old, default, endpoints, own: Vec::new() };
+    let mirror = mirrored.map(|version| {
+        let only = pools.pool(version);
+        Box::new(pools.spread(vec![only], None, true))
+    });
+    let Some(specs) = &app.spec.matches else { return (None, mirror) };
+    let former = |name: &str| old?.matches.as_ref()?.iter().find(|old| old.name() == name);
     let compiled = specs.iter().enumerate().map(|(position, spec)| {
-        let former = old.and_then(|old| old.iter().find(|old| old.name() == &*spec.name));
-        let live = former.map(|former| former.live.clone());
+        let live = former(&spec.name).map(|former| former.live.clone());
         CompiledMatch {
             spec: specs.clone(),
             position,
@@ -104,12 +113,12 @@ pub(super) fn compile(
             live: live.unwrap_or_else(|| Arc::new(MatchLive::new(&spec.name, settings.shards))),
         }
     });
-    Some(Box::new(Matches(compiled.collect())))
+    (Some(Box::new(Matches(compiled.collect()))), mirror)
 }
 
 /// What the ways of one app's matches are made of.
 struct Pools<'a> {
-    old: Option<&'a Matches>,
+    old: Option<&'a CompiledApp>,
     default: &'a Spread,
     endpoints: &'a [Arc<PooledEndpoint>],
     /// Of versions that the default has no pool for.
@@ -152,10 +161,7 @@ impl Pools<'_> {
         if let Some(known) = self.default.pools.iter().chain(&self.own).find(is_it) {
             return known.clone();
         }
-        let former = self.old.into_iter().flat_map(Matches::iter).find_map(|old| match &old.way {
-            Way::Own(spread) => spread.pools.iter().find(is_it),
-            Way::Default | Way::Nowhere => None,
-        });
+        let former = self.old.into_iter().flat_map(own_spreads).find_map(|old| old.pools.iter().find(is_it));
         let is_member =
             |endpoint: &&Arc<PooledEndpoint>| endpoint.protocol.is_http() && endpoint.key.version == *version;
         let members = self.endpoints.iter().filter(is_member);
@@ -163,6 +169,15 @@ impl Pools<'_> {
         self.own.push(pool.clone());
         pool
     }
+}
+
+/// Those of an app that it has beside where its requests go by default.
+pub(super) fn own_spreads(app: &CompiledApp) -> impl Iterator<Item = &Spread> {
+    let ways = app.matches.iter().flat_map(|matches| matches.iter()).filter_map(|entry| match &entry.way {
+        Way::Own(spread) => Some(spread),
+        Way::Default | Way::Nowhere => None,
+    });
+    ways.chain(app.mirror.as_deref())
 }
 
 /// The versions that get anything.
