@@ -1,12 +1,15 @@
 //! Which match takes a request: what an app with matches pays for each request that none of them takes.
 
+use std::cell::OnceCell;
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::Criterion;
+use gateway::filter::Asked;
 use gateway::message::{RequestHead, target};
-use gateway::proxy::matching::{Asked, Client, taken_by};
+use gateway::proxy::matching::taken_by;
 use gateway::table::{RoutingTable, compile};
 use topology::{
     AppSpec, Condition, MatchEffect, Named, RequestMatch, Snapshot, UserCondition, UserGroup, UserId,
@@ -34,16 +37,23 @@ pub fn measure(criterion: &mut Criterion) {
             let matches = app.matches.as_deref().expect("the app has matches");
             let parsed = RequestHead::parse(heads::BROWSER).expect("it is valid");
             let path = target::route_path(parsed.path_and_query.within(heads::BROWSER)).expect("it is valid");
-            let find = || IpAddr::from([198, 51, 100, 7]);
+            let now = Instant::now();
             group.bench_function(format!("{count}_{name}"), |bencher| {
                 bencher.iter(|| {
                     let asked = Asked {
-                        parsed: black_box(&parsed),
+                        request: black_box(&parsed),
                         head: heads::BROWSER,
                         path: &path,
-                        is_trusted: false,
-                        client: Client::new(&find),
-                        salt: "shop",
+                        host: "shop.example.com",
+                        app: "shop",
+                        taken_by: None,
+                        id: &[b'0'; 32],
+                        now,
+                        worker: 0,
+                        is_tls: false,
+                        peer: IpAddr::from([198, 51, 100, 7]),
+                        trusts: None,
+                        client: OnceCell::new(),
                     };
                     taken_by(matches, &asked)
                 });

@@ -12,7 +12,8 @@ use crate::heads;
 const HEADS: [(&str, &[u8]); 2] =
     [("short", heads::SHORT_RESPONSE), ("application", heads::APPLICATION_RESPONSE)];
 
-const DOWNSTREAM: Downstream<'static> = Downstream { version: Version::Http11, keep_alive: true, hsts: None };
+const DOWNSTREAM: Downstream<'static> =
+    Downstream { version: Version::Http11, keep_alive: true, hsts: None, edits: None };
 
 pub fn measure(criterion: &mut Criterion) {
     scan_and_parse(criterion);

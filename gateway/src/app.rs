@@ -26,6 +26,7 @@ use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
 use crate::admin::{self, AdminState};
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
 use crate::control::{Applied, Applier, Judge, on_transition};
+use crate::filter;
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
 use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
@@ -39,6 +40,8 @@ use crate::worker::{Shared, Suspicion, suspicions};
 const REGISTRY_WAIT: Duration = Duration::from_secs(5);
 /// Certificates are looked at this often; files change by hand or by a renewal every few weeks.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+/// Filters' files are looked at this often: a list of addresses is changed while an attack is under way.
+const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The label of requests that no app can be named for. No valid app id begins with an underscore and
 /// ends with one.
 const UNROUTED: &str = "_unrouted_";
@@ -59,6 +62,8 @@ pub struct Gateway {
     pub(crate) listeners: Listeners,
     pub(crate) tls: Arc<TlsRegistry>,
     pub(crate) reloads: Arc<Reloads>,
+    /// What filters read.
+    pub(crate) filter_sources: Arc<filter::Sources>,
     registry: Arc<dyn Registry>,
     pub admin_address: Option<SocketAddr>,
 }
@@ -101,7 +106,9 @@ impl Gateway {
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
-        let settings = Settings { base_domain, shards: workers, upstream_tls };
+        let filter_sources = Arc::new(filter::Sources::default());
+        let settings =
+            Settings { base_domain, shards: workers, upstream_tls, sources: filter_sources.clone() };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
@@ -144,10 +151,12 @@ impl Gateway {
             tls,
             listeners,
             reloads,
+            filter_sources,
             registry,
             admin_address,
         };
         gateway.tasks.push(gateway.watch_certificates());
+        gateway.tasks.push(gateway.watch_sources());
         gateway.serving.serve();
         Ok(gateway)
     }
@@ -155,6 +164,15 @@ impl Gateway {
     /// The registry that this gateway watches.
     pub fn registry(&self) -> Arc<dyn Registry> {
         self.registry.clone()
+    }
+
+    fn watch_sources(&self) -> tokio::task::JoinHandle<()> {
+        let (sources, cancel) = (self.filter_sources.clone(), self.control.clone());
+        tokio::spawn(async move {
+            while cancel.run_until_cancelled(tokio::time::sleep(SOURCE_INTERVAL)).await.is_some() {
+                sources.refresh();
+            }
+        })
     }
 
     fn watch_certificates(&self) -> tokio::task::JoinHandle<()> {
@@ -199,10 +217,13 @@ fn share(
     max_connections: usize,
 ) -> anyhow::Result<Shared> {
     let unrouted = AppId::parse(UNROUTED).context("the label of unrouted requests")?;
+    let limits = &config.gateway.rate_limits;
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
+        rate_limits: (!limits.is_empty())
+            .then(|| filter::RateLimits::compile(limits, None, config.gateway.workers)),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
         clients: Arc::default(),
         max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),

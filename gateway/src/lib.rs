@@ -9,6 +9,7 @@ pub mod app;
 pub mod balance;
 pub mod config;
 pub mod control;
+pub mod filter;
 pub mod listener;
 mod listeners;
 pub mod message;

@@ -38,6 +38,18 @@ reasons! {
     ProxyHeaderMalformed, "proxy_header_malformed", 400;
     /// A listener that requires headers was asked by somebody who is not among `trusted_proxies`.
     ProxyHeaderUntrusted, "proxy_header_untrusted", 400;
+    /// The client's address is on a list, or on none that lets it in.
+    AddressDenied, "address_denied", 403;
+    /// The client has asked more often than it may.
+    RateLimited, "rate_limited", 429;
+    /// A browser asked whether it may ask, and was told.
+    CorsPreflight, "cors_preflight", 204;
+    /// A browser asked for an origin that may not ask.
+    CorsOriginDenied, "cors_origin_denied", 403;
+    /// The app sends its clients elsewhere.
+    Redirected, "redirected", 308;
+    /// What a filter needs to decide was never read, and nobody is let past it.
+    FilterUnavailable, "filter_unavailable", 503;
     /// No app claims the host.
     UnknownHost, "unknown_host", 404;
     /// The host is claimed, this path of it is not.
@@ -121,6 +133,11 @@ impl From<Malformed> for Reason {
 /// The reason phrase of a status that the gateway itself answers with.
 pub fn phrase(status: u16) -> &'static str {
     match status {
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",

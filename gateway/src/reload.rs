@@ -13,6 +13,7 @@ impl Gateway {
     pub async fn reload(&mut self, path: &Path) {
         self.files.reload();
         self.tls.reload();
+        self.filter_sources.refresh();
         if let Some(log) = &self.log {
             log.reopen();
         }

@@ -115,6 +115,11 @@ impl Config {
         self
     }
 
+    /// `sluice.toml`, for who starts nothing.
+    pub fn toml(&self) -> String {
+        self.render()
+    }
+
     /// `sluice.toml`. Where a port is 0 the gateway says which one it got.
     pub(crate) fn render(&self) -> String {
         let mut text = format!("[registry]\n{}\n[gateway]\n{}\n", self.registry, self.gateway.join("\n"));

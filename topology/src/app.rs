@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::filters::Filters;
 use crate::{
     AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
     RequestMatch, VersionId,
@@ -54,6 +55,8 @@ pub struct AppSpec {
     pub https_only: bool,
     /// Requests that go another way than the split says; the first that takes a request decides.
     pub matches: Option<Arc<[RequestMatch]>>,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
     /// `None`: what its listeners ask for.
     pub limits: Option<Arc<AppLimits>>,
     /// `None`: the defaults, which set no limits.
@@ -87,6 +90,7 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             matches: None,
+            filters: None,
             limits: None,
             containment: None,
         }

@@ -49,6 +49,18 @@ impl HostPattern {
             _ => Err(bad()),
         }
     }
+
+    /// Whether `host`, a normalized one, is one of these.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *host,
+            Self::Wildcard(name) => host
+                .strip_suffix(&**name)
+                .and_then(|start| start.strip_suffix('.'))
+                .is_some_and(|start| !start.is_empty()),
+            Self::Any => true,
+        }
+    }
 }
 
 impl fmt::Display for HostPattern {
@@ -125,6 +137,16 @@ mod tests {
         {
             assert!(HostPattern::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_wildcard_is_for_names_below_it() {
+        let wildcard = HostPattern::parse("*.example.com").unwrap();
+        assert!(wildcard.matches("a.b.example.com"));
+        for other in ["example.com", ".example.com", "aexample.com", "a.example.com.evil"] {
+            assert!(!wildcard.matches(other), "{other}");
+        }
+        assert!(HostPattern::parse("a.b").unwrap().matches("a.b") && HostPattern::Any.matches("x"));
     }
 
     #[test]

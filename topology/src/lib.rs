@@ -7,6 +7,7 @@
 mod app;
 mod containment;
 mod endpoint;
+pub mod filters;
 mod health;
 mod host;
 mod id;

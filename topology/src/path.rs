@@ -46,19 +46,19 @@ impl PathMatch {
         }
     }
 
+    /// What of `path`, a request's normalized one, lies below; `None` when it does not fit.
+    pub fn below<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        match self {
+            Self::Exact(exact) => (path == exact.as_bytes()).then_some(&[]),
+            Self::Prefix(prefix) => {
+                path.strip_prefix(prefix.as_bytes()).filter(|rest| matches!(rest, [] | [b'/', ..]))
+            }
+        }
+    }
+
     /// Every path.
     pub fn all() -> Self {
         Self::Prefix(Arc::from(""))
-    }
-
-    /// Whether a route with it takes `path`.
-    pub fn covers(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Exact(exact) => exact.as_bytes() == path,
-            Self::Prefix(prefix) => {
-                path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-            }
-        }
     }
 }
 
@@ -84,5 +84,15 @@ mod tests {
         for bad in ["", "api", "/a?b", "/a//b", "/a/../b", "/a%20b", "/a b", "=", "/a/."] {
             assert!(PathMatch::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_prefix_takes_whole_segments() {
+        let api = PathMatch::parse("/api").unwrap();
+        assert_eq!(api.below(b"/api"), Some(&b""[..]));
+        assert_eq!(api.below(b"/api/x"), Some(&b"/x"[..]));
+        assert_eq!(api.below(b"/apis"), None);
+        assert_eq!(PathMatch::all().below(b"/x"), Some(&b"/x"[..]));
+        assert_eq!(PathMatch::parse("=/login").unwrap().below(b"/login/"), None);
     }
 }

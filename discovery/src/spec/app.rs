@@ -7,6 +7,7 @@ use std::sync::Arc;
 use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
 use super::containment::read_containment;
+use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::limits::read_limits;
 use super::matching::read_matches;
@@ -27,7 +28,7 @@ const MAX_UPGRADES: usize = 16;
 const MAX_PROFILE_NAME_BYTES: usize = 64;
 
 /// `None` when a mistake was reported that leaves no spec to return.
-pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
+pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> {
     let hosts = table.list("hosts", MAX_HOSTS, HostPattern::parse).map(distinct).unwrap_or_default();
     let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
@@ -43,6 +44,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
     let matches = read_matches(table);
+    let filters = read_filters(table, place);
     let limits = read_limits(table);
     let containment = read_containment(table);
     Some(AppSpec {
@@ -60,6 +62,7 @@ pub(super) fn read_spec(table: &Table<'_>) -> Option<AppSpec> {
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
         matches,
+        filters,
         limits,
         containment,
     })

@@ -6,15 +6,19 @@ mod address;
 mod app;
 mod containment;
 mod endpoint;
+pub mod filters;
 mod health;
 mod intern;
 mod limits;
 mod matching;
 
+use std::path::Path;
+
 use topology::{App, AppId, AppSpec, Endpoint, Protocol};
 
 pub use address::{BadAddress, parse_address};
 
+use self::filters::Place;
 use crate::document::{Document, Mistakes, Table};
 
 pub(crate) use endpoint::{read_address, read_protocol, read_weight, read_zone};
@@ -39,7 +43,7 @@ pub(crate) fn read_app_file(name: &str, text: &str) -> (Option<AppId>, Result<Ap
     let (parts, mistakes) = document.read_leniently(|table| {
         let id = app_id(&table);
         let id = table.required("id", id, "id = \"shop\"");
-        let spec = app::read_spec(&table);
+        let spec = app::read_spec(&table, Place::File(Path::new(name)));
         let endpoints = endpoint::read_endpoints(&table);
         refuse_datagram_probes(&table, spec.as_ref(), &endpoints);
         table.finish();
@@ -77,7 +81,7 @@ pub fn parse_app_value(key: &str, value: &[u8], app: &AppId) -> Result<AppSpec, 
         if table.has("endpoint") {
             table.mistake("endpoint", "only files list endpoints; in the registry each has its own key");
         }
-        let spec = app::read_spec(&table);
+        let spec = app::read_spec(&table, Place::Registry);
         table.finish();
         spec
     })

@@ -32,6 +32,7 @@ pub fn request(request: &Request, is_trusted: bool) {
         pseudonym: "gw-1",
         request_id: "0123456789abcdef",
         identity: None,
+        edits: None,
     };
     let mut bytes = Vec::new();
     encode::request(parsed, head, &hop, &mut bytes);
@@ -157,11 +158,11 @@ pub fn response(response: &Response, method: Method) {
         let delimiting = encode::response(
             &response.parsed,
             &response.head,
-            Downstream { version, keep_alive, hsts: None },
+            Downstream { version, keep_alive, hsts: None, edits: None },
             &mut bytes,
         );
         push_body(&response.body, delimiting == Delimiting::Chunked, &mut bytes);
-        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None });
+        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None, edits: None });
     }
 }
 

@@ -82,6 +82,7 @@ fn hop() -> Hop<'static> {
         pseudonym: "gw-1",
         request_id: "0123456789abcdef",
         identity: None,
+        edits: None,
     }
 }
 
@@ -199,7 +200,7 @@ fn response(head: &response::Parts, has_body: bool) {
         let keep_alive = !encode::needs_close(read.framing, Version::Http11);
         assert!(keep_alive, "an HTTP/2 response says where it ends");
         let mut written = Vec::new();
-        let downstream = Downstream { version: Version::Http11, keep_alive, hsts: None };
+        let downstream = Downstream { version: Version::Http11, keep_alive, hsts: None, edits: None };
         encode::response(&read, &bytes, downstream, &mut written);
         match ResponseHead::parse(&written, method) {
             Ok(parsed) => {
@@ -213,7 +214,7 @@ fn response(head: &response::Parts, has_body: bool) {
             }
             Err(error) => assert!(is_near_a_limit(&read.fields, &bytes), "{error}: {}", shown(&written)),
         }
-        let again = http2::write_response(&read, &bytes);
+        let again = http2::write_response(&read, &bytes, None);
         let again = again.unwrap_or_else(|error| panic!("{error}: {}", shown(&bytes))).into_parts().0;
         let (text, read_again) = http2::read_response(&again, method, has_body)
             .unwrap_or_else(|error| panic!("{error}: {again:?}"));

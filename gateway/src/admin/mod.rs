@@ -3,6 +3,7 @@
 //! Loopback only (the configuration refuses anything else), read only, and never on a worker's thread.
 
 mod certificates;
+mod filters;
 mod views;
 
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/ready", get(ready))
         .route("/v1/apps", get(apps))
         .route("/v1/endpoints", get(endpoints))
+        .route("/v1/filters", get(filters))
         .route("/v1/table", get(table))
         .route("/v1/certificates", get(certificates))
         .with_state(state);
@@ -113,6 +115,15 @@ async fn endpoints(State(state): State<Arc<AdminState>>, Query(filter): Query<Fi
     };
     let table = state.sources.shared.table.load_full();
     build(move || views::endpoints(&table, app.as_ref(), MAX_ROWS)).await
+}
+
+async fn filters(State(state): State<Arc<AdminState>>, Query(filter): Query<Filter>) -> Response {
+    let app = match filter.app() {
+        Ok(app) => app,
+        Err(response) => return *response,
+    };
+    let table = state.sources.shared.table.load_full();
+    build(move || filters::view(&table, app.as_ref(), MAX_ROWS)).await
 }
 
 async fn table(State(state): State<Arc<AdminState>>) -> Response {

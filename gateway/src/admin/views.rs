@@ -131,6 +131,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
                 .filter(|(_, r)| r.app.as_ref() == Some(&app.id))
                 .map(rejection)
                 .chain(refused(app))
+                .chain(unreadable(app))
                 .collect(),
         }
     };
@@ -197,7 +198,7 @@ pub fn table(gateway: &str, table: &RoutingTable, registry: &State, most: usize)
     }
 }
 
-fn page<T>(table: &RoutingTable, total: usize, items: Vec<T>) -> Page<T> {
+pub(super) fn page<T>(table: &RoutingTable, total: usize, items: Vec<T>) -> Page<T> {
     Page { revision: table.snapshot.revision.0, total, truncated: items.len() < total, items }
 }
 
@@ -220,6 +221,14 @@ fn rejection((place, rejection): (&Arc<str>, &Rejection)) -> RejectionView {
         app: rejection.app.as_ref().map(ToString::to_string),
         reason: rejection.reason.to_string(),
     }
+}
+
+/// Files of filters that are not in force as they are now.
+fn unreadable(app: &Arc<CompiledApp>) -> impl Iterator<Item = RejectionView> {
+    let problems = app.filters.as_ref().map(|filters| filters.problems()).unwrap_or_default();
+    let view =
+        |reason| RejectionView { place: format!("app {}", app.id), app: Some(app.id.to_string()), reason };
+    problems.into_iter().map(view)
 }
 
 /// What this gateway could not do of a spec that is right in itself.

@@ -17,6 +17,7 @@ impl Config {
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
+            rate_limits,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -25,6 +26,7 @@ impl Config {
             ("gateway.base_domain", *base_domain != wanted.gateway.base_domain),
             ("gateway.access_log", *access_log != wanted.gateway.access_log),
             ("gateway.upstream_tls", *upstream_tls != wanted.gateway.upstream_tls),
+            ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];

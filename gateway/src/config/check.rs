@@ -11,6 +11,7 @@ use discovery::file::{FilePattern, read_text};
 use discovery::spec::parse_app_file;
 
 use super::{Config, file, folder_of, read};
+use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
 
@@ -30,7 +31,12 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
     let settings = config.as_ref().and_then(|config| {
         check_certificates(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
-        Some(Settings { base_domain: config.gateway.base_domain.clone(), shards: 1, upstream_tls })
+        Some(Settings {
+            base_domain: config.gateway.base_domain.clone(),
+            shards: 1,
+            upstream_tls,
+            sources: Arc::default(),
+        })
     });
     // Mistakes elsewhere in the file keep nobody from learning what is wrong with the apps.
     let (apps, _) = document.read_leniently(|table| file::read_apps(&table, &base));
@@ -55,6 +61,10 @@ fn check_apps(patterns: &[FilePattern], settings: Option<&Settings>, mistakes: &
         match parsed {
             Err(found) => mistakes.append(found),
             Ok(app) => {
+                if let Some(filters) = &app.spec.filters {
+                    let why = filter::inspect(&app.id, filters).into_iter();
+                    why.for_each(|why| mistakes.push(of_key(&name, "filters", why)));
+                }
                 if let Some(Err(why)) = settings.map(|settings| endpoint_tls(settings, &app)) {
                     mistakes.push(of_key(&name, "tls", why));
                 }

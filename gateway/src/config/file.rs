@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use discovery::document::Table;
 use discovery::file::FilePattern;
+use discovery::spec::filters::read_rate_limits;
 use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
@@ -57,6 +58,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         table.table("limits").map_or_else(Limits::default, |table| read_limits(table, &Limits::default()));
     let listeners = read_listeners(&table, base, &limits);
     let upstream_tls = read_upstream_tls(&table, base);
+    let rate_limits = read_rate_limits(&table, "rate_limits", true);
     let access_log = read_access_log(&table, base);
     let drain_delay = table.duration("drain_delay", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     let drain_timeout = table.duration("drain_timeout", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
@@ -68,6 +70,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         trusted_proxies,
         listeners,
         upstream_tls,
+        rate_limits,
         access_log,
         drain_delay: drain_delay.unwrap_or_default(),
         drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),

@@ -22,6 +22,7 @@ use std::time::Duration;
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
+use topology::filters::RateLimit;
 
 use crate::listener::proxy_protocol::Mode;
 use crate::listener::{Limits, Transport};
@@ -70,6 +71,8 @@ pub struct GatewayConfig {
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
+    /// Of all requests together. Default: none.
+    pub rate_limits: Vec<RateLimit>,
     pub access_log: AccessLogConfig,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.

@@ -7,7 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::fields::list_items;
-use super::{Field, FieldKind, Fields, Framing, Method, RequestHead, ResponseHead, Span, Version};
+use super::{
+    Field, FieldKind, Fields, Framing, Method, RequestEdits, RequestHead, ResponseEdits, ResponseHead, Span,
+    Version,
+};
 
 /// What a request's forwarding fields say of the hop before us.
 #[derive(Debug, Clone, Copy)]
@@ -24,17 +27,18 @@ pub struct Hop<'a> {
     pub request_id: &'a str,
     /// Field lines that say what certificate the client proved to have.
     pub identity: Option<&'a [u8]>,
+    /// What the app's filters change.
+    pub edits: Option<&'a RequestEdits<'a>>,
 }
 
 /// Appends the head that is sent upstream, always as HTTP/1.1.
 pub fn request(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<u8>) {
-    request_line(request, head, out);
-    let authority = request.authority.within(head);
+    request_line(request, head, hop, out);
     let is_absolute = request.target != request.path_and_query;
-    let host_kept = !is_absolute && request.fields.first(FieldKind::Host).is_some();
+    let has_other = hop.edits.is_some_and(|edits| edits.host.is_some());
+    let host_kept = !is_absolute && !has_other && request.fields.first(FieldKind::Host).is_some();
     if !host_kept {
-        let host = if authority.is_empty() { hop.local_authority.as_bytes() } else { authority };
-        push_field(out, b"Host: ", host);
+        push_field(out, b"Host: ", sent_host(request, head, hop));
     }
     let names = names_fields(&request.fields, head);
     copy_fields(&request.fields, head, out, |field| match field.kind {
@@ -42,6 +46,7 @@ pub fn request(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<
         _ => is_sent_on(field, request, head, hop, names),
     });
     forwarding_fields(request, head, hop, out);
+    out.extend_from_slice(hop.edits.map_or(&[], |edits| edits.added));
     connection_fields(request, head, hop, out);
     match request.framing {
         Framing::Length(length) => push_length(out, length),
@@ -49,6 +54,20 @@ pub fn request(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<
         Framing::None | Framing::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The host that the endpoint is asked for.
+pub(super) fn sent_host<'h>(request: &RequestHead, head: &'h [u8], hop: &Hop<'h>) -> &'h [u8] {
+    let authority = match request.authority.within(head) {
+        b"" => hop.local_authority.as_bytes(),
+        authority => authority,
+    };
+    hop.edits.and_then(|edits| edits.host).unwrap_or(authority)
+}
+
+/// The path and query that the endpoint is asked for, as far as it is said.
+pub(super) fn sent_target<'h>(request: &RequestHead, head: &'h [u8], hop: &Hop<'h>) -> &'h [u8] {
+    hop.edits.and_then(|edits| edits.target).unwrap_or_else(|| request.path_and_query.within(head))
 }
 
 /// Whether a request's field goes to the endpoint, in whatever version. `names`: Connection names fields.
@@ -59,6 +78,9 @@ pub(super) fn is_sent_on(
     hop: &Hop<'_>,
     names: bool,
 ) -> bool {
+    if hop.edits.is_some_and(|edits| edits.strips.contains(field.name.within(head))) {
+        return false;
+    }
     match field.kind {
         FieldKind::XForwardedFor | FieldKind::Forwarded | FieldKind::Imitation => false,
         FieldKind::XForwardedProto
@@ -91,10 +113,10 @@ fn connection_fields(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mu
     }
 }
 
-fn request_line(request: &RequestHead, head: &[u8], out: &mut Vec<u8>) {
+fn request_line(request: &RequestHead, head: &[u8], hop: &Hop<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(request.method_name.within(head));
     out.push(b' ');
-    let path = request.path_and_query.within(head);
+    let path = sent_target(request, head, hop);
     match path {
         // RFC 9112 section 3.2.4.
         b"" if request.method == Method::Options => out.push(b'*'),
@@ -179,6 +201,8 @@ pub struct Downstream<'a> {
     pub keep_alive: bool,
     /// A Strict-Transport-Security line, for responses that have none (RFC 6797).
     pub hsts: Option<&'a [u8]>,
+    /// What the app's filters change.
+    pub edits: Option<ResponseEdits<'a>>,
 }
 
 /// Whether a body framed like this needs the connection's close to end it for a client of `version`.
@@ -195,7 +219,8 @@ pub fn response(
     out: &mut Vec<u8>,
 ) -> Delimiting {
     status_line(response, head, out);
-    copy_fields(&response.fields, head, out, passed_on(response, head));
+    copy_fields(&response.fields, head, out, passed_on(response, head, downstream.edits));
+    out.extend_from_slice(downstream.edits.map_or(&[], |edits| edits.added));
     if let Some(length) = unsaid_length(response, head) {
         push_length(out, length);
     }
@@ -222,11 +247,13 @@ pub fn response(
 pub(super) fn passed_on<'r>(
     response: &'r ResponseHead,
     head: &'r [u8],
+    edits: Option<ResponseEdits<'r>>,
 ) -> impl FnMut(&Field) -> bool + use<'r> {
     let names = names_fields(&response.fields, head);
     let mut lengths = 0;
     let describes_body = !matches!(response.status, 100..=199 | 204);
     move |field| match field.kind {
+        _ if edits.is_some_and(|edits| edits.strips.contains(field.name.within(head))) => false,
         // Of a HEAD or 304 response it describes the body that is not sent.
         FieldKind::ContentLength => {
             lengths += 1;
@@ -250,7 +277,7 @@ pub fn switching(response: &ResponseHead, head: &[u8], accept: Option<&[u8]>, ou
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
     let mut upgrades = response.fields.all(FieldKind::Upgrade).map(|field| field.value.within(head));
     push_field(out, b"Upgrade: ", upgrades.next().unwrap_or(b"websocket"));
-    copy_fields(&response.fields, head, out, passed_on(response, head));
+    copy_fields(&response.fields, head, out, passed_on(response, head, None));
     if let Some(accept) = accept.filter(|_| response.status != 101) {
         push_field(out, b"Sec-WebSocket-Accept: ", accept);
     }
@@ -362,6 +389,7 @@ mod tests {
             pseudonym: "gw-1",
             request_id: "0123",
             identity: None,
+            edits: None,
         }
     }
 
@@ -435,8 +463,12 @@ mod tests {
     fn answered(head: &str, version: Version, keep_alive: bool) -> (String, Delimiting) {
         let parsed = ResponseHead::parse(head.as_bytes(), Method::Get).unwrap();
         let mut out = Vec::new();
-        let delimiting =
-            response(&parsed, head.as_bytes(), Downstream { version, keep_alive, hsts: None }, &mut out);
+        let delimiting = response(
+            &parsed,
+            head.as_bytes(),
+            Downstream { version, keep_alive, hsts: None, edits: None },
+            &mut out,
+        );
         (String::from_utf8(out).unwrap(), delimiting)
     }
 

@@ -9,8 +9,10 @@
 
 pub mod chunked;
 pub mod cookies;
+pub mod edits;
 pub mod encode;
 pub mod fields;
+pub mod forwarded;
 pub mod framing;
 pub mod http2;
 pub mod malformed;
@@ -20,6 +22,7 @@ pub mod response;
 pub mod scan;
 pub mod target;
 
+pub use edits::{NO_NAMES, Names, RequestEdits, ResponseEdits};
 pub use fields::{Field, FieldKind, Fields, Span};
 pub use framing::{Framing, Version};
 pub use malformed::Malformed;

@@ -61,6 +61,7 @@ impl Exporter {
         self.listeners(&mut families);
         super::tls::certificates(&self.0.tls, &mut families);
         services(&self.0.shared.unrouted, &table, &mut families);
+        super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
         families.extend(matches(&table).finish());
         ejections(&table, &mut families);
@@ -206,8 +207,12 @@ fn rejects(table: &RoutingTable) -> Family {
     for rejection in table.snapshot.rejections.values() {
         *counts.entry(rejection.app.as_ref().map_or("", |app| app.as_str())).or_default() += 1;
     }
-    for app in table.apps.values().filter(|app| app.rejection.is_some()) {
-        *counts.entry(app.id.as_str()).or_default() += 1;
+    for app in table.apps.values() {
+        let unread = app.filters.as_ref().map_or(0, |filters| filters.problems().len());
+        let count = u32::from(app.rejection.is_some()) + unread as u32;
+        if count > 0 {
+            *counts.entry(app.id.as_str()).or_default() += count;
+        }
     }
     // So that an alert has a series to compare with before the first reject.
     counts.entry("").or_default();

@@ -7,6 +7,7 @@ mod collect;
 mod connections;
 mod datagrams;
 mod families;
+mod filters;
 mod reloads;
 mod service;
 mod tls;

@@ -7,6 +7,7 @@ use super::date;
 use super::facts::Facts;
 use crate::listener::Hsts;
 use crate::message::encode::{push_decimal, push_length};
+use crate::message::http2::append_lines;
 use crate::message::{Malformed, Method, Version};
 use crate::reason::{Reason, phrase};
 
@@ -17,6 +18,10 @@ pub struct Answer {
     body: String,
     /// Where to go instead: a whole URI.
     location: Option<Box<[u8]>>,
+    /// Where a filter chose another than the reason's.
+    status: u16,
+    /// What filters add, as lines.
+    lines: Vec<u8>,
 }
 
 impl Answer {
@@ -24,11 +29,26 @@ impl Answer {
     /// rule that it breaks.
     pub fn new(reason: Reason, detail: Option<Malformed>) -> Self {
         let status = reason.status();
-        let mut body = format!("{status} {}: {}\n", phrase(status), reason.as_str());
+        let mut body = text(status, reason);
         if let Some(detail) = detail {
             body.push_str(&format!("{detail}\n"));
         }
-        Self { reason, body, location: None }
+        Self { reason, body, location: None, status, lines: Vec::new() }
+    }
+
+    /// With what the filters of a request have to say in any response to it.
+    pub fn of(mut self, facts: &Facts) -> Self {
+        let Some(filtered) = &facts.filtered else { return self };
+        self.lines = filtered.answer_lines().to_vec();
+        if let Some(status) = filtered.status() {
+            (self.status, self.body) = (status, text(status, self.reason));
+        }
+        self
+    }
+
+    /// Whether there is content at all (RFC 9110 section 15.3.5).
+    fn has_content(&self) -> bool {
+        self.status != 204
     }
 
     /// Sends the client to `location`.
@@ -40,15 +60,14 @@ impl Answer {
     fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         // Probes decide within seconds; a client that asks again at once only adds to the load.
         let retry = (self.reason.status() == 503).then_some(("Retry-After", "1"));
-        let always =
-            [("Content-Type", "text/plain; charset=utf-8"), ("X-Sluice-Reason", self.reason.as_str())];
-        always.into_iter().chain(retry)
+        let content = self.has_content().then_some(("Content-Type", "text/plain; charset=utf-8"));
+        content.into_iter().chain([("X-Sluice-Reason", self.reason.as_str())]).chain(retry)
     }
 
     /// The whole message, and how much of it is content.
     pub fn into_http1(self, facts: &Facts, hsts: Option<&Hsts>, keep_alive: bool) -> (Vec<u8>, u64) {
         let Facts { version, method, .. } = *facts;
-        let status = self.reason.status();
+        let status = self.status;
         let mut out = Vec::with_capacity(256 + self.body.len());
         out.extend_from_slice(b"HTTP/1.1 ");
         push_decimal(u64::from(status), &mut out);
@@ -68,14 +87,17 @@ impl Answer {
             out.extend_from_slice(location);
             out.extend_from_slice(b"\r\n");
         }
-        push_length(&mut out, self.body.len() as u64);
+        out.extend_from_slice(&self.lines);
+        if self.has_content() {
+            push_length(&mut out, self.body.len() as u64);
+        }
         match (keep_alive, version) {
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
             (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             (true, _) => {}
         }
         out.extend_from_slice(b"\r\n");
-        if method == Method::Head {
+        if method == Method::Head || !self.has_content() {
             return (out, 0);
         }
         out.extend_from_slice(self.body.as_bytes());
@@ -88,7 +110,7 @@ impl Answer {
             return (self.grpc(), Bytes::new());
         }
         let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(self.reason.status()).unwrap_or_default();
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or_default();
         let fields = response.headers_mut();
         for (name, value) in self.fields() {
             if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
@@ -99,8 +121,15 @@ impl Answer {
         fields.extend(hsts.map(|hsts| (header::STRICT_TRANSPORT_SECURITY, hsts.value.clone())));
         let location = self.location.as_deref().and_then(|location| HeaderValue::from_bytes(location).ok());
         fields.extend(location.map(|location| (header::LOCATION, location)));
-        fields.insert(header::CONTENT_LENGTH, self.body.len().into());
-        let body = if facts.method == Method::Head { Bytes::new() } else { self.body.into() };
+        // What filters write are lines that fields can be: parsed heads, and settings that were checked.
+        if append_lines(&self.lines, fields).is_err() {
+            tracing::warn!(reason = self.reason.as_str(), "an answer without all of its fields");
+        }
+        let is_empty = facts.method == Method::Head || !self.has_content();
+        if self.has_content() {
+            fields.insert(header::CONTENT_LENGTH, self.body.len().into());
+        }
+        let body = if is_empty { Bytes::new() } else { self.body.into() };
         (response, body)
     }
 
@@ -114,6 +143,10 @@ impl Answer {
         fields.extend(grpc_status(self.reason));
         response
     }
+}
+
+fn text(status: u16, reason: Reason) -> String {
+    format!("{status} {}: {}\n", phrase(status), reason.as_str())
 }
 
 /// The fields that tell a gRPC client why its call failed.

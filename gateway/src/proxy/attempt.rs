@@ -74,8 +74,10 @@ impl<'a, W: Wire> Attempt<'a, W> {
         };
         // Whether there is a body decides: a head alone is sent by us.
         let rate = if facts.has_body() { facts.body.min_rate } else { 0 };
+        let upload = client.wire.upload(facts.framing, upward).limited_to(facts.body.max);
+        let strips = facts.filtered.as_ref().is_some_and(|filtered| filtered.strips_requests());
         Self {
-            upload: client.wire.upload(facts.framing, upward).limited_to(facts.body.max),
+            upload: if strips { upload.without_trailers() } else { upload },
             pace: Pace::of(rate, UPLOAD_WINDOW, client.worker.deadlines.now()),
             client,
             facts,
@@ -320,7 +322,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
             && self.upload.is_done()
             && !encode::needs_close(response.framing, self.facts.version)
             && !self.client.is_draining();
-        let reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
+        let mut reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
+        reply.edits = self.facts.filtered.as_ref().map(|filtered| filtered.response_edits());
         let Client { wire, origin, .. } = &mut *self.client;
         let begun = wire.respond(&reply, keep_alive, self.facts, &origin.listener);
         self.consume_head(length);
@@ -438,5 +441,5 @@ fn reply_of<'r>(
     is_framed: bool,
 ) -> Reply<'r> {
     let filled = received.map_or(&[][..], |buffer| buffer.filled());
-    Reply { head, bytes: &filled[..length], arrived: filled.len() - length, is_framed }
+    Reply { head, bytes: &filled[..length], arrived: filled.len() - length, is_framed, edits: None }
 }

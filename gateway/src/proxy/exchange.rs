@@ -87,7 +87,7 @@ async fn fail<W: Wire>(client: &mut Client<W>, facts: &Facts, mut outcome: Outco
         After::Close
     } else {
         let keep_alive = facts.keep_alive && !facts.has_body();
-        let sent = W::answer(client, Answer::new(reason, None), facts, keep_alive).await;
+        let sent = W::answer(client, Answer::new(reason, None).of(facts), facts, keep_alive).await;
         outcome.body_bytes = sent.as_ref().map_or(0, |sent| sent.body);
         outcome.sent_bytes += sent.as_ref().map_or(0, |sent| sent.bytes);
         match sent {

@@ -1,18 +1,16 @@
 //! What is known of a request at each stage of its way.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
 use topology::AppLimits;
 
-use super::client::Client;
 use super::timeouts;
+use crate::filter::Filtered;
 use crate::listener::Limits;
-use crate::message::fields::list_items;
-use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version};
+use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version, forwarded};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
 use crate::worker::TableHandle;
@@ -61,6 +59,8 @@ pub struct Facts {
     pub body: BodyLimits,
     pub head_bytes: usize,
     pub id: RequestId,
+    /// What filters change in its response; only where there are any.
+    pub filtered: Option<Box<Filtered>>,
     /// Only where there is an access log.
     pub log: Option<Box<LogFacts>>,
 }
@@ -83,8 +83,14 @@ impl Facts {
             body: BodyLimits::default(),
             head_bytes,
             id,
+            filtered: None,
             log: None,
         }
+    }
+
+    /// The status of an answer of our own.
+    pub fn status_of(&self, reason: Reason) -> u16 {
+        self.filtered.as_ref().and_then(|filtered| filtered.status()).unwrap_or(reason.status())
     }
 
     /// Whether bytes follow the head that somebody has to read.
@@ -240,7 +246,7 @@ impl LogFacts {
         let agent = push(value(FieldKind::UserAgent));
         let referer = push(value(FieldKind::Referer));
         let given = push(if trusts.is_some() { value(FieldKind::XRequestId) } else { b"" });
-        let client = trusts.and_then(|trusts| forwarded_client(request, head, trusts));
+        let client = trusts.and_then(|trusts| forwarded::client(request, head, trusts));
         Self { text, method, host, target, agent, referer, given, client }
     }
 
@@ -283,36 +289,3 @@ impl LogFacts {
 
 /// Method, host, a usual path and a browser's user agent.
 const LOG_BYTES: usize = 256;
-
-/// Who the client is, by the word of trusted peers.
-pub fn client_address<W>(client: &Client<W>, request: &RequestHead, head: &[u8]) -> IpAddr {
-    let peer = client.origin.peer.ip();
-    if !client.origin.is_trusted {
-        return peer;
-    }
-    let trusts = |address| client.worker.shared.is_trusted(address);
-    forwarded_client(request, head, &trusts).unwrap_or(peer)
-}
-
-/// X-Forwarded-For from the end: the first address that is no trusted proxy's.
-fn forwarded_client(request: &RequestHead, head: &[u8], trusts: &dyn Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let fields: SmallVec<[_; 2]> = request.fields.all(FieldKind::XForwardedFor).collect();
-    let mut furthest = None;
-    for field in fields.iter().rev() {
-        let items: SmallVec<[&[u8]; 8]> = list_items(field.value.within(head)).collect();
-        for item in items.iter().rev() {
-            let Some(address) = parse_hop(item) else { return furthest };
-            furthest = Some(address);
-            if !trusts(address) {
-                return furthest;
-            }
-        }
-    }
-    furthest
-}
-
-/// An address, with or without a port.
-fn parse_hop(item: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(item).ok()?;
-    text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|hop| hop.ip()))
-}

@@ -1,117 +1,86 @@
 //! Which of an app's matches takes a request.
 
-use std::cell::OnceCell;
-use std::net::IpAddr;
-
 use topology::{Condition, Named, UserCondition, UserGroup, UserId, ValueMatch};
 
+use crate::filter::Asked;
+use crate::message::Method;
 use crate::message::cookies::cookies;
 use crate::message::query::{Encoded, parameters};
-use crate::message::{Method, RequestHead};
 use crate::table::Matches;
-
-/// What conditions look at.
-pub struct Asked<'r> {
-    pub parsed: &'r RequestHead,
-    pub head: &'r [u8],
-    /// As routes compare it.
-    pub path: &'r [u8],
-    /// Whether the peer is one of `trusted_proxies`.
-    pub is_trusted: bool,
-    /// Who the client is, by the word of trusted peers; asked for once at most.
-    pub client: Client<'r>,
-    /// Of the app: users who are few in one app need not be the same few in the next.
-    pub salt: &'r str,
-}
-
-/// Found out when a condition wants to know it.
-pub struct Client<'r> {
-    find: &'r dyn Fn() -> IpAddr,
-    found: OnceCell<IpAddr>,
-}
-
-impl<'r> Client<'r> {
-    pub fn new(find: &'r dyn Fn() -> IpAddr) -> Self {
-        Self { find, found: OnceCell::new() }
-    }
-
-    fn address(&self) -> IpAddr {
-        *self.found.get_or_init(|| (self.find)().to_canonical())
-    }
-}
 
 /// The position of the first match whose conditions all hold.
 pub fn taken_by(matches: &Matches, asked: &Asked<'_>) -> Option<usize> {
-    matches.iter().position(|entry| entry.conditions().iter().all(|condition| asked.meets(condition)))
+    matches.iter().position(|entry| entry.conditions().iter().all(|condition| meets(asked, condition)))
 }
 
-impl<'r> Asked<'r> {
-    fn meets(&self, condition: &Condition) -> bool {
-        match condition {
-            Condition::Method(names) => {
-                let name = self.parsed.method_name.within(self.head);
-                names.iter().any(|known| known.as_bytes() == name)
-            }
-            Condition::Path(paths) => {
-                // CONNECT asks for a host, and for no path there.
-                self.parsed.method != Method::Connect && paths.iter().any(|path| path.covers(self.path))
-            }
-            Condition::Client(networks) => {
-                let client = self.client.address();
-                networks.iter().any(|network| network.contains(&client))
-            }
-            Condition::Header(named) => holds(&named.value, self.header(&named.name)),
-            Condition::Cookie(named) => holds(&named.value, self.cookie(&named.name)),
-            Condition::Query(named) => self.meets_query(named),
-            Condition::User(user) => self.user(&user.id).is_some_and(|id| self.is_among(user, id)),
+fn meets(asked: &Asked<'_>, condition: &Condition) -> bool {
+    match condition {
+        Condition::Method(names) => {
+            let name = asked.request.method_name.within(asked.head);
+            names.iter().any(|known| known.as_bytes() == name)
         }
-    }
-
-    /// The values of a field that may decide anything, see [`crate::message::FieldKind::is_heeded`].
-    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'r [u8]> + 'a {
-        let is_it = move |found: &[u8]| found.eq_ignore_ascii_case(name.as_bytes());
-        let fields = self.parsed.fields.iter();
-        fields
-            .filter(move |field| is_it(field.name.within(self.head)) && field.kind.is_heeded(self.is_trusted))
-            .map(|field| field.value.within(self.head))
-    }
-
-    fn cookie<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'r [u8]> + 'a {
-        let found = cookies(&self.parsed.fields, self.head);
-        found.filter(move |(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
-    }
-
-    fn meets_query(&self, named: &Named) -> bool {
-        let found = parameters(self.parsed.path_and_query.within(self.head));
-        let mut values = found.filter(|(name, _)| name.equals(named.name.as_bytes())).map(|(_, value)| value);
-        match &named.value {
-            ValueMatch::Equals(wanted) => values.any(|value| value.equals(wanted.as_bytes())),
-            ValueMatch::Prefix(wanted) => values.any(|value| value.starts_with(wanted.as_bytes())),
-            ValueMatch::Present => values.any(Encoded::is_valid),
-            ValueMatch::Absent => values.next().is_none(),
+        Condition::Path(paths) => {
+            // CONNECT asks for a host, and for no path there.
+            asked.request.method != Method::Connect
+                && paths.iter().any(|path| path.below(asked.path).is_some())
         }
-    }
-
-    /// The one value of the user's id: of two nobody could say which the endpoint goes by.
-    fn user(&self, id: &UserId) -> Option<&'r [u8]> {
-        let (first, second) = match id {
-            UserId::Header(name) => {
-                let mut values = self.header(name);
-                (values.next(), values.next())
-            }
-            UserId::Cookie(name) => {
-                let mut values = self.cookie(name);
-                (values.next(), values.next())
-            }
-        };
-        first.filter(|id| second.is_none() && !id.is_empty())
-    }
-
-    fn is_among(&self, user: &UserCondition, id: &[u8]) -> bool {
-        match user.group {
-            UserGroup::Range(first, last) => number(id).is_some_and(|id| (first..=last).contains(&id)),
-            UserGroup::Percent(percent) => bucket(self.salt, id) < u64::from(percent),
+        Condition::Client(networks) => {
+            let client = asked.client();
+            networks.iter().any(|network| network.contains(&client))
         }
+        Condition::Header(named) => holds(&named.value, header(asked, &named.name)),
+        Condition::Cookie(named) => holds(&named.value, cookie(asked, &named.name)),
+        Condition::Query(named) => meets_query(asked, named),
+        Condition::User(user) => user_id(asked, &user.id).is_some_and(|id| is_among(asked.app, user, id)),
+    }
+}
+
+/// The values of a field that may decide anything, see [`crate::message::FieldKind::is_heeded`].
+fn header<'a>(asked: &'a Asked<'_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let is_trusted = asked.trusts.is_some();
+    let is_it = move |found: &[u8]| found.eq_ignore_ascii_case(name.as_bytes());
+    let fields = asked.request.fields.iter();
+    fields
+        .filter(move |field| is_it(field.name.within(asked.head)) && field.kind.is_heeded(is_trusted))
+        .map(|field| field.value.within(asked.head))
+}
+
+fn cookie<'a>(asked: &'a Asked<'_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let found = cookies(&asked.request.fields, asked.head);
+    found.filter(move |(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+}
+
+fn meets_query(asked: &Asked<'_>, named: &Named) -> bool {
+    let found = parameters(asked.request.path_and_query.within(asked.head));
+    let mut values = found.filter(|(name, _)| name.equals(named.name.as_bytes())).map(|(_, value)| value);
+    match &named.value {
+        ValueMatch::Equals(wanted) => values.any(|value| value.equals(wanted.as_bytes())),
+        ValueMatch::Prefix(wanted) => values.any(|value| value.starts_with(wanted.as_bytes())),
+        ValueMatch::Present => values.any(Encoded::is_valid),
+        ValueMatch::Absent => values.next().is_none(),
+    }
+}
+
+/// The one value of the user's id: of two nobody could say which the endpoint goes by.
+fn user_id<'a>(asked: &'a Asked<'_>, id: &'a UserId) -> Option<&'a [u8]> {
+    let (first, second) = match id {
+        UserId::Header(name) => {
+            let mut values = header(asked, name);
+            (values.next(), values.next())
+        }
+        UserId::Cookie(name) => {
+            let mut values = cookie(asked, name);
+            (values.next(), values.next())
+        }
+    };
+    first.filter(|id| second.is_none() && !id.is_empty())
+}
+
+/// Users who are few in one app need not be the same few in the next.
+fn is_among(app: &str, user: &UserCondition, id: &[u8]) -> bool {
+    match user.group {
+        UserGroup::Range(first, last) => number(id).is_some_and(|id| (first..=last).contains(&id)),
+        UserGroup::Percent(percent) => bucket(app, id) < u64::from(percent),
     }
 }
 
@@ -144,25 +113,37 @@ fn bucket(salt: &str, id: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::OnceCell;
+    use std::net::IpAddr;
+    use std::time::Instant;
+
     use topology::PathMatch;
 
     use super::*;
+    use crate::message::RequestHead;
 
     const HEAD: &str = "GET /shop/cart?beta=1&x=a+b HTTP/1.1\r\nHost: a\r\nX-Canary: yes\r\nx-canary: maybe\r\n\
                         Cookie: uid=42; canary=on\r\nX-Real-IP: 9.9.9.9\r\nX-User: 1000\r\n\r\n";
 
     fn meets(condition: &Condition) -> bool {
         let parsed = RequestHead::parse(HEAD.as_bytes()).unwrap();
-        let find = || IpAddr::from([10, 1, 2, 3]);
         let asked = Asked {
-            parsed: &parsed,
+            request: &parsed,
             head: HEAD.as_bytes(),
             path: b"/shop/cart",
-            is_trusted: false,
-            client: Client::new(&find),
-            salt: "shop",
+            host: "a",
+            app: "shop",
+            taken_by: None,
+            id: &[b'0'; 32],
+            now: Instant::now(),
+            worker: 0,
+            is_tls: false,
+            // As a socket for both families has it.
+            peer: "::ffff:10.1.2.3".parse::<IpAddr>().unwrap(),
+            trusts: None,
+            client: OnceCell::new(),
         };
-        asked.meets(condition)
+        super::meets(&asked, condition)
     }
 
     fn named(name: &str, value: ValueMatch) -> Named {
@@ -242,11 +223,5 @@ mod tests {
             bucket("shop", id.as_bytes()) < 10 && bucket("blog", id.as_bytes()) < 10
         });
         assert!((50..=150).contains(&both.count()), "10 % of two apps are not the same users");
-    }
-
-    #[test]
-    fn a_client_that_is_mapped_into_ipv6_is_the_same_client() {
-        let find = || "::ffff:10.0.0.1".parse().unwrap();
-        assert_eq!(Client::new(&find).address(), IpAddr::from([10, 0, 0, 1]));
     }
 }

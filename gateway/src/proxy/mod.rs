@@ -32,6 +32,7 @@ pub mod pump;
 mod record;
 mod refuse;
 mod relay;
+mod screen;
 mod secure;
 pub mod tcp;
 pub mod timeouts;

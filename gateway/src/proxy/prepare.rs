@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
-use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request, client_address};
-use super::hops;
-use super::matching::{self, Asked, Client as Address};
+use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request};
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
+use super::{hops, screen};
+use crate::filter::{Changes, Step};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop};
-use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, http2, target};
+use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, http2, target};
 use crate::reason::Reason;
-use crate::table::{CompiledApp, Match, Upstream, Way};
+use crate::table::{CompiledApp, CompiledMatch, Match, Upstream, Way};
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
@@ -58,6 +58,14 @@ fn route<W>(
     if is_misdirected(&client.origin, &host) {
         return refuse(facts, Reason::MisdirectedRequest, None);
     }
+    let mut changes = None;
+    if let Some(limits) = &worker.shared.rate_limits
+        && let Err(reason) =
+            screen::limit(client, limits, (parsed, head), (&host, &path), &facts, &mut changes)
+    {
+        facts.filtered = screen::filtered(changes, None);
+        return refuse(facts, reason, None);
+    }
     let table = worker.table();
     let found = table.find(&client.origin.listener.name, &host, &path);
     if parsed.method == Method::Connect && !matches!(found, Match::App(app) if app.spec.connect) {
@@ -77,44 +85,35 @@ fn route<W>(
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
     };
-    let taken = taken_by(client, &app, parsed, head, &path, &mut facts);
+    let taken = app.matches.as_deref().and_then(|matches| {
+        screen::taken_by(client, (&app, matches), (parsed, head), (&host, &path), &mut facts)
+    });
     if let Err((reason, location)) = admit(&client.origin, &app, taken, parsed, head, (&host, &path)) {
         return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
     }
+    if let Some(filters) = &app.filters {
+        let chain = (&*app, &**filters, taken);
+        let step = screen::decide(client, chain, (parsed, head), (&host, &path), &facts, &mut changes);
+        if let Step::Refused(reason) = step {
+            facts.filtered = screen::filtered(changes, Some(filters));
+            return refuse(facts, reason, Some(app));
+        }
+    }
     facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
-    if matches!(facts.framing, Framing::Length(length) if length > facts.body.max) {
-        return refuse(facts, Reason::BodyTooLarge, Some(app));
+    if let Some(reason) = lacks(&app, taken, parsed, head, &facts) {
+        facts.filtered = screen::filtered(changes, app.filters.as_ref());
+        return refuse(facts, reason, Some(app));
     }
-    let heads = heads(client, &app, parsed, head, &facts, hops);
+    let heads = heads(client, &app, parsed, head, &facts, hops, changes.as_deref());
+    facts.filtered = screen::filtered(changes, app.filters.as_ref());
     Ok(Request { table, app, taken, heads, facts })
-}
-
-/// The position of the app's match that takes the request.
-fn taken_by<W>(
-    client: &Client<W>,
-    app: &CompiledApp,
-    parsed: &RequestHead,
-    head: &[u8],
-    path: &[u8],
-    facts: &mut Facts,
-) -> Option<usize> {
-    let matches = app.matches.as_deref()?;
-    let find = || client_address(client, parsed, head);
-    let is_trusted = client.origin.is_trusted;
-    let asked = Asked { parsed, head, path, is_trusted, client: Address::new(&find), salt: app.id.as_str() };
-    let taken = matching::taken_by(matches, &asked)?;
-    let entry = matches.at(taken)?;
-    entry.live.count(client.worker.index);
-    if let Some(log) = &mut facts.log {
-        log.set_taken_by(entry.name());
-    }
-    Some(taken)
 }
 
 /// Why, and where to go instead: a whole URI.
 type Denied = (Reason, Option<Box<[u8]>>);
 
-/// Whether the app takes the request that was routed to it by `host` and `path`.
+/// Whether the app takes a request of this client that was routed to it by `host` and `path`. Filters are
+/// asked next.
 fn admit(
     origin: &Origin,
     app: &CompiledApp,
@@ -130,23 +129,36 @@ fn admit(
             None => (Reason::UnknownHost, None),
         });
     }
-    let reason = if app.spec.requires_client_certificate && origin.identity.is_none() {
-        Reason::ClientCertificateRequired
-    } else if taken
-        .and_then(|taken| app.match_at(taken))
-        .is_some_and(|entry| matches!(entry.way, Way::Nowhere))
-    {
-        Reason::MatchRefused
-    } else if matches!(app.upstream, Upstream::Unknown) {
+    if app.spec.requires_client_certificate && origin.identity.is_none() {
+        return Err((Reason::ClientCertificateRequired, None));
+    }
+    let refuses = |entry: &CompiledMatch| matches!(entry.way, Way::Nowhere);
+    if taken.and_then(|taken| app.match_at(taken)).is_some_and(refuses) {
+        return Err((Reason::MatchRefused, None));
+    }
+    Ok(())
+}
+
+/// What is missing to carry the request out.
+fn lacks(
+    app: &CompiledApp,
+    taken: Option<usize>,
+    parsed: &RequestHead,
+    head: &[u8],
+    facts: &Facts,
+) -> Option<Reason> {
+    let reason = if matches!(app.upstream, Upstream::Unknown) {
         Reason::UpstreamTlsUnknown
     } else if app.way(taken).0.is_empty() {
         Reason::NoEndpoint
     } else if parsed.upgrade.is_some_and(|protocol| !is_allowed(app, protocol.within(head))) {
         Reason::UpgradeNotAllowed
+    } else if matches!(facts.framing, Framing::Length(length) if length > facts.body.max) {
+        Reason::BodyTooLarge
     } else {
-        return Ok(());
+        return None;
     };
-    Err((reason, None))
+    Some(reason)
 }
 
 fn facts<W>(
@@ -174,6 +186,7 @@ fn facts<W>(
         body: BodyLimits::default(),
         head_bytes,
         id: worker.request_ids.next(),
+        filtered: None,
         log: worker
             .log
             .is_on()
@@ -189,7 +202,10 @@ fn heads<W>(
     head: &[u8],
     facts: &Facts,
     hops: Option<u64>,
+    changes: Option<&Changes>,
 ) -> Heads {
+    let strips = app.filters.as_ref().map_or(&NO_NAMES, |filters| &filters.request_strips);
+    let edits = changes.map(|changes| changes.request_edits(strips));
     let hop = Hop {
         peer: client.origin.peer.ip(),
         is_trusted: client.origin.is_trusted,
@@ -198,10 +214,12 @@ fn heads<W>(
         pseudonym: &client.worker.shared.pseudonym,
         request_id: std::str::from_utf8(&facts.id).expect("hexadecimal digits"),
         identity: client.origin.identity.as_ref().map(ClientIdentity::lines),
+        edits: edits.as_ref(),
     };
     let mut heads = Heads::default();
     if app.speaks_http1 {
-        heads.http1 = Vec::with_capacity(head.len() + ADDED_BYTES);
+        let added = edits.as_ref().map_or(0, |edits| edits.added.len());
+        heads.http1 = Vec::with_capacity(head.len() + added + ADDED_BYTES);
         encode::request(parsed, head, &hop, &mut heads.http1);
         if let Some(hops) = hops {
             hops::write(hops - 1, &mut heads.http1);

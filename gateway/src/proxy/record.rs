@@ -30,7 +30,7 @@ pub fn refusal<W>(
         facts,
         peer: client.origin.peer.ip(),
         listener: &client.origin.listener.name,
-        status: reason.status(),
+        status: facts.status_of(reason),
         reason: Some(reason),
         received_bytes: facts.head_bytes as u64,
         sent_bytes: sent.bytes,

@@ -10,7 +10,8 @@ pub async fn refuse<W: Wire>(client: &mut Client<W>, refusal: Refusal) -> After 
     let Refusal { facts, reason, detail, app, location } = refusal;
     // A body that nobody will read leaves the next request's start unknown.
     let keep_alive = facts.keep_alive && !facts.has_body();
-    let sent = W::answer(client, Answer::new(reason, detail).at(location), &facts, keep_alive).await;
+    let sent =
+        W::answer(client, Answer::new(reason, detail).at(location).of(&facts), &facts, keep_alive).await;
     let app_metrics = app.as_ref().map(|app| &app.metrics);
     record::refusal(client, &facts, reason, app_metrics, sent.as_ref().copied().unwrap_or_default());
     match sent {

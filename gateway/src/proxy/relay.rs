@@ -88,6 +88,8 @@ pub struct Relay {
     decoder: Decoder,
     out: Out,
     full_reads: u8,
+    /// What follows the body ends here.
+    drops_trailers: bool,
     /// Payload bytes that may be.
     most: u64,
     /// Payload bytes so far.
@@ -98,13 +100,19 @@ impl Relay {
     /// To a connection that is sent `head` first.
     pub fn to_bytes(decoder: Decoder, delimiting: Delimiting, head: Vec<u8>) -> Self {
         let out = Out::Bytes { outgoing: Outgoing::starting_with(head), delimiting };
-        Self { decoder, out, full_reads: 0, most: u64::MAX, payload: 0 }
+        Self { decoder, out, full_reads: 0, drops_trailers: false, most: u64::MAX, payload: 0 }
     }
 
     /// To an HTTP/2 stream whose head has been sent; with the stream's end, where there is no body.
     pub fn to_frames(decoder: Decoder) -> Self {
         let out = Out::Frames(FramesOut::new(matches!(decoder, Decoder::Done)));
-        Self { decoder, out, full_reads: 0, most: u64::MAX, payload: 0 }
+        Self { decoder, out, full_reads: 0, drops_trailers: false, most: u64::MAX, payload: 0 }
+    }
+
+    /// Nothing of a trailer section is passed on: endpoints that merge it into the head would take what a
+    /// client says there for what a filter said.
+    pub fn without_trailers(self) -> Self {
+        Self { drops_trailers: true, ..self }
     }
 
     /// Not a byte beyond `most` is passed on.
@@ -368,6 +376,7 @@ impl Relay {
     /// The body has ended as `decoder` found it.
     fn end(&mut self, decoder: &Decoder) {
         match (&mut self.out, decoder) {
+            _ if self.drops_trailers => self.write_end(None),
             (Out::Bytes { outgoing, delimiting: Delimiting::Chunked }, Decoder::Chunked(decoder)) => {
                 decoder.write_end(outgoing.tail());
             }
@@ -380,6 +389,7 @@ impl Relay {
     }
 
     fn write_end(&mut self, trailers: Option<HeaderMap>) {
+        let trailers = trailers.filter(|_| !self.drops_trailers);
         match &mut self.out {
             Out::Bytes { outgoing, delimiting: Delimiting::Chunked } => match trailers {
                 None => outgoing.tail().extend_from_slice(chunked::LAST_CHUNK),

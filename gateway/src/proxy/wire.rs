@@ -13,7 +13,7 @@ use super::facts::{After, Facts};
 use super::http2::Account;
 use super::relay::{Decoder, Relay};
 use crate::listener::{HttpListener, Stream};
-use crate::message::{Framing, ResponseHead};
+use crate::message::{Framing, ResponseEdits, ResponseHead};
 use crate::reason::Reason;
 use crate::worker::Buffer;
 
@@ -122,6 +122,8 @@ pub struct Reply<'a> {
     pub arrived: usize,
     /// Whether its body comes in frames.
     pub is_framed: bool,
+    /// What filters change in it.
+    pub edits: Option<ResponseEdits<'a>>,
 }
 
 impl Reply<'_> {

@@ -9,6 +9,7 @@ use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion,
 use super::live::{AppLive, EndpointLive};
 use super::matches::{CompiledMatch, Matches, Way};
 use crate::balance::SplitSchedule;
+use crate::filter::Filters;
 use crate::listener::tls::EndpointTls;
 use crate::metrics::ServiceMetrics;
 
@@ -39,6 +40,8 @@ pub struct CompiledApp {
     pub upstream: Upstream,
     /// Requests that go another way than `http`.
     pub matches: Option<Box<Matches>>,
+    /// `None`: requests and responses pass as they are.
+    pub filters: Option<Arc<Filters>>,
     /// Why the spec that its owner wrote is not in force on this gateway.
     pub rejection: Option<Arc<str>>,
 }

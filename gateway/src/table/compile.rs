@@ -15,6 +15,7 @@ use super::live::{AppLive, fresh_id};
 use super::matches::{self, shares_of};
 use super::tally::Tally;
 use crate::balance::SplitSchedule;
+use crate::filter::{self, Compiling, Filters, Sources};
 use crate::listener::tls::{EndpointTls, UpstreamProfiles};
 use crate::metrics::ServiceMetrics;
 
@@ -27,6 +28,8 @@ pub struct Settings {
     pub shards: usize,
     /// What apps may name as their TLS.
     pub upstream_tls: Arc<UpstreamProfiles>,
+    /// What filters read.
+    pub sources: Arc<Sources>,
 }
 
 /// An app that differs, as it is now; `None`: gone.
@@ -127,8 +130,21 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         ),
         services,
         upstream,
+        filters: filters(settings, old, app),
         rejection,
     }
+}
+
+/// Those of an app whose settings did not change go on as they are.
+fn filters(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Option<Arc<Filters>> {
+    let wanted = app.spec.filters.as_ref()?;
+    let former = old.and_then(|old| old.filters.as_ref());
+    if let Some(former) = former.filter(|former| former.are_of(wanted)) {
+        return Some(former.clone());
+    }
+    let former = former.map(|former| &**former);
+    let with = Compiling { app: &app.id, former, workers: settings.shards, sources: &settings.sources };
+    Some(Arc::new(filter::compile(wanted, with)))
 }
 
 /// The app as far as this gateway can serve it. One whose TLS it has no settings for keeps its last good

@@ -56,7 +56,10 @@ impl HostRoutes {
     }
 
     pub(super) fn find(&self, listener: &str, path: &[u8]) -> Option<&Arc<CompiledApp>> {
-        self.routes.iter().find(|(route, app)| route.covers(path) && app.serves(listener)).map(|(_, app)| app)
+        self.routes
+            .iter()
+            .find(|(route, app)| route.below(path).is_some() && app.serves(listener))
+            .map(|(_, app)| app)
     }
 
     /// Who gets this route's requests on a listener that `app` serves as well: whoever claimed it first.

@@ -11,7 +11,12 @@ use super::compile::Settings;
 use super::*;
 
 fn settings() -> Settings {
-    Settings { base_domain: Some("apps.test".into()), shards: 1, upstream_tls: Arc::default() }
+    Settings {
+        base_domain: Some("apps.test".into()),
+        shards: 1,
+        upstream_tls: Arc::default(),
+        sources: Arc::default(),
+    }
 }
 
 fn endpoint(version: &str, instance: &str, port: u16) -> Endpoint {

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
+use crate::filter::RateLimits;
 use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
 use crate::table::RoutingTable;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub pseudonym: String,
     /// Whose word on the client's address is believed; asked when a connection begins.
     pub trusted_proxies: ArcSwap<Vec<IpNet>>,
+    /// Of the gateway as a whole.
+    pub rate_limits: Option<RateLimits>,
     /// Requests that no app can be named for.
     pub unrouted: Arc<ServiceMetrics>,
     /// Connections by client address.

@@ -12,7 +12,7 @@ mod write;
 pub use read::{read_request, read_request_within, read_response};
 pub use trailers::{read_trailers, write_trailers};
 pub use websocket::accept as websocket_accept;
-pub use write::{write_interim, write_request, write_response, write_switched};
+pub use write::{append_lines, write_interim, write_request, write_response, write_switched};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,9 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 
 use super::super::encode::{self, Hop};
-use super::super::{Field, FieldKind, Fields, Framing, Malformed, Method, RequestHead, ResponseHead};
+use super::super::{
+    Field, FieldKind, Fields, Framing, Malformed, Method, RequestHead, ResponseEdits, ResponseHead,
+};
 
 /// The head that goes to an endpoint: what HTTP/1.1 endpoints get ([`encode::request`]), less what
 /// HTTP/2 says in other ways.
@@ -37,6 +39,7 @@ pub fn write_request(
         _ => encode::is_sent_on(field, request, head, hop, names),
     })?;
     append_lines(&lines, fields)?;
+    append_lines(hop.edits.map_or(&[], |edits| edits.added), fields)?;
     if request.takes_trailers(head) {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -54,11 +57,8 @@ const FORWARDING_BYTES: usize = 320;
 const FORWARDING_FIELDS: usize = 8;
 
 fn uri(request: &RequestHead, head: &[u8], hop: &Hop<'_>) -> Result<Uri, Malformed> {
-    let authority = match request.authority.within(head) {
-        b"" => hop.local_authority.as_bytes(),
-        authority => authority,
-    };
-    let path = match request.path_and_query.within(head) {
+    let authority = encode::sent_host(request, head, hop);
+    let path = match encode::sent_target(request, head, hop) {
         b"" if request.method == Method::Options => b"*",
         b"" => &b"/"[..],
         path => path,
@@ -77,8 +77,14 @@ fn uri(request: &RequestHead, head: &[u8], hop: &Hop<'_>) -> Result<Uri, Malform
 ///
 /// # Errors
 /// [`Malformed::Grammar`] for a field that HTTP/2 cannot carry.
-pub fn write_response(response: &ResponseHead, head: &[u8]) -> Result<http::Response<()>, Malformed> {
-    let mut out = respond(response.status, &response.fields, head, encode::passed_on(response, head))?;
+pub fn write_response(
+    response: &ResponseHead,
+    head: &[u8],
+    edits: Option<ResponseEdits<'_>>,
+) -> Result<http::Response<()>, Malformed> {
+    let is_passed_on = encode::passed_on(response, head, edits);
+    let mut out = respond(response.status, &response.fields, head, is_passed_on)?;
+    append_lines(edits.map_or(&[], |edits| edits.added), out.headers_mut())?;
     // Nothing need be said of a body that the head itself ends.
     if let Some(length) = encode::unsaid_length(response, head).filter(|length| *length > 0) {
         out.headers_mut().insert(header::CONTENT_LENGTH, length.into());
@@ -91,7 +97,7 @@ pub fn write_response(response: &ResponseHead, head: &[u8]) -> Result<http::Resp
 /// # Errors
 /// As [`write_response`].
 pub fn write_switched(response: &ResponseHead, head: &[u8]) -> Result<http::Response<()>, Malformed> {
-    let mut is_passed_on = encode::passed_on(response, head);
+    let mut is_passed_on = encode::passed_on(response, head, None);
     respond(200, &response.fields, head, |field| {
         field.kind != FieldKind::SecWebSocketAccept && is_passed_on(field)
     })
@@ -102,7 +108,7 @@ pub fn write_switched(response: &ResponseHead, head: &[u8]) -> Result<http::Resp
 /// # Errors
 /// As [`write_response`].
 pub fn write_interim(response: &ResponseHead, head: &[u8]) -> Result<http::Response<()>, Malformed> {
-    let mut is_passed_on = encode::passed_on(response, head);
+    let mut is_passed_on = encode::passed_on(response, head, None);
     respond(response.status, &response.fields, head, |field| {
         field.kind != FieldKind::ContentLength && is_passed_on(field)
     })
@@ -134,7 +140,10 @@ fn copy_fields(
 }
 
 /// `lines`: `name: value`, each ended by CR LF.
-pub(super) fn append_lines(lines: &[u8], out: &mut HeaderMap) -> Result<(), Malformed> {
+///
+/// # Errors
+/// [`Malformed`] for one that HTTP/2 cannot carry.
+pub fn append_lines(lines: &[u8], out: &mut HeaderMap) -> Result<(), Malformed> {
     let mut rest = lines;
     while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
         let line = &rest[..end];

@@ -58,8 +58,9 @@ impl Wire for Http1 {
         listener: &HttpListener,
     ) -> Result<Relay, Gone> {
         let hsts = listener.https.hsts.as_ref().map(|hsts| &*hsts.line);
-        let downstream = Downstream { version: facts.version, keep_alive, hsts };
-        let room = reply.bytes.len() + ADDED_BYTES + reply.arrived.min(MERGE_BYTES);
+        let downstream = Downstream { version: facts.version, keep_alive, hsts, edits: reply.edits };
+        let added = reply.edits.map_or(0, |edits| edits.added.len());
+        let room = reply.bytes.len() + added + ADDED_BYTES + reply.arrived.min(MERGE_BYTES);
         let mut out = Vec::with_capacity(room);
         let delimiting = encode::response(reply.head, reply.bytes, downstream, &mut out);
         Ok(Relay::to_bytes(reply.decoder(reply.head.framing), delimiting, out))

@@ -72,7 +72,7 @@ impl Wire for Http2 {
         listener: &HttpListener,
     ) -> Result<Relay, Gone> {
         let decoder = reply.decoder(reply.head.framing);
-        let mut head = http2::write_response(reply.head, reply.bytes).map_err(|_| Gone)?;
+        let mut head = http2::write_response(reply.head, reply.bytes, reply.edits).map_err(|_| Gone)?;
         if let Some(hsts) = &listener.https.hsts {
             head.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.value.clone());
         }

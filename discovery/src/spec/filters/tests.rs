@@ -1,0 +1,134 @@
+use std::path::Path;
+use std::time::Duration;
+
+use topology::filters::{Filters, Piece, RateKey, Variable};
+use topology::{AppId, PathMatch};
+
+use crate::spec::{parse_app_file, parse_app_value};
+
+fn filters(text: &str) -> Filters {
+    let app = parse_app_file("apps/a.toml", &format!("id = \"a\"\n{text}")).unwrap();
+    app.spec.filters.as_deref().cloned().unwrap_or_default()
+}
+
+fn mistake(text: &str) -> String {
+    parse_app_file("a.toml", &format!("id = \"a\"\n{text}")).unwrap_err().to_string()
+}
+
+#[test]
+fn every_kind_is_read() {
+    let read = filters(
+        r#"
+[filters.addresses]
+allow = ["10.1.2.3/8", "2001:db8::1"]
+deny_file = "bad.txt"
+[[filters.rate_limits]]
+name = "per-client"
+by = "client"
+requests = 10
+[[filters.rate_limits]]
+name = "tenant"
+by = "header"
+header = "X-Tenant"
+requests = 5
+per = "1m"
+burst = 2
+keys = 100
+[filters.cors]
+origins = ["https://App.example.com", "https://*.example.com"]
+[[filters.redirects]]
+from = "=/old"
+to = "https://example.com/new"
+status = 302
+[filters.rewrite]
+strip_prefix = "/api/"
+host = "inner:8080"
+[filters.request_headers]
+set = { X-Client = "{client_ip}; {{x}" }
+remove = ["X-Debug"]
+[filters.response_headers]
+add = { X-Served-By = "sluice" }
+"#,
+    );
+    let addresses = read.addresses.unwrap();
+    let allowed: Vec<_> = addresses.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["10.0.0.0/8", "2001:db8::1/128"]);
+    assert_eq!(addresses.deny_file.as_deref(), Some(Path::new("apps/bad.txt")), "beside the app's file");
+    let [client, tenant] = read.rate_limits.as_slice() else { panic!("{:?}", read.rate_limits) };
+    assert_eq!((&client.key, client.burst.get(), client.per), (&RateKey::Client, 10, Duration::from_secs(1)));
+    assert_eq!((&tenant.key, tenant.burst.get()), (&RateKey::Header("X-Tenant".into()), 2));
+    assert_eq!(&*read.cors.unwrap().origins[0], "https://app.example.com");
+    let [redirect] = read.redirects.as_slice() else { panic!("{:?}", read.redirects) };
+    assert_eq!((&redirect.from, redirect.status.0), (&PathMatch::Exact("/old".into()), 302));
+    assert_eq!(read.rewrite.unwrap().strip_prefix.as_deref(), Some("/api"));
+    let [(_, value)] = &read.request_headers.unwrap().set[..] else { panic!() };
+    assert_eq!(value.0, [Piece::Variable(Variable::ClientIp), Piece::Text("; {x}".into())]);
+    assert_eq!(read.response_headers.unwrap().add.len(), 1);
+}
+
+#[test]
+fn an_app_without_filters_costs_nothing() {
+    for text in ["", "[filters]", "filters = {}"] {
+        assert_eq!(parse_app_file("a.toml", &format!("id = \"a\"\n{text}")).unwrap().spec.filters, None);
+    }
+}
+
+#[test]
+fn the_registry_names_no_files() {
+    let value = br#"{"filters": {"addresses": {"deny_file": "/etc/passwd"}}}"#;
+    let error = parse_app_value("app/a", value, &AppId::parse("a").unwrap()).unwrap_err().to_string();
+    assert!(error.contains("filters.addresses.deny_file: only app files may name files"), "{error}");
+}
+
+#[test]
+fn mistakes_name_the_key_and_the_fix() {
+    for (text, wanted) in [
+        ("[filters.cros]", "a.toml:2: filters.cros: unknown key; did you mean \"cors\"?"),
+        (
+            "[filters.addresses]\nallow = [\"10.0.0.0/33\"]",
+            "a.toml:3: filters.addresses.allow[0]: \"10.0.0.0/33\" is no network; write an address",
+        ),
+        ("[filters.addresses]\nallow = []", "filters.addresses.allow: is empty; nobody could ever ask"),
+        ("[filters.addresses]", "filters.addresses: decides nothing; write allow"),
+        (
+            "[[filters.rate_limits]]\nname = \"a\"\nby = \"app\"\nrequests = 0",
+            "a.toml:5: filters.rate_limits[0].requests: must be an integer from 1",
+        ),
+        (
+            "[[filters.rate_limits]]\nname = \"a\"\nby = \"header\"\nrequests = 1",
+            "filters.rate_limits[0].header: is missing; write the field",
+        ),
+        (
+            "[[filters.rate_limits]]\nname = \"a\"\nby = \"app\"\nrequests = 1\n[[filters.rate_limits]]\nname = \"a\"\nby = \"app\"\nrequests = 1",
+            "filters.rate_limits[1].name: \"a\" is another limit's name already",
+        ),
+        (
+            "[filters.cors]\norigins = [\"*\"]\ncredentials = true",
+            "filters.cors.credentials: no browser takes it together with origins = [\"*\"]",
+        ),
+        ("[filters.cors]\norigins = [\"example.com/\"]", "is no origin; write https://app.example.com"),
+        (
+            "[filters.request_headers]\nset = { Content_Length = \"1\" }",
+            "Content_Length cannot be changed here: it says where the message ends",
+        ),
+        ("[filters.request_headers]\nset = { \"a b\" = \"1\" }", "\"a b\" is no field name"),
+        ("[filters.request_headers]\nset = { A = \"x\\r\\nB: c\" }", "A: is no field value"),
+        (
+            "[filters.request_headers]\nset = { A = \"{nope}\" }",
+            "{nope} is not known; write one of {client_ip}",
+        ),
+        (
+            "[filters.response_headers]\nremove = [\"Strict-Transport-Security\"]",
+            "cannot be changed here: it is set with a listener's hsts",
+        ),
+        (
+            "[[filters.redirects]]\nfrom = \"/a\"\nto = \"//evil.example\"",
+            "filters.redirects[0].to: \"//evil.example\" is no destination",
+        ),
+        ("[[filters.redirects]]\nfrom = \"/a\"\nto = \"/b\"\nstatus = 304", "304 is no redirect; write 301"),
+        ("[filters.rewrite]\nstrip_prefix = \"/\"", "filters.rewrite.strip_prefix: \"/\" is no prefix"),
+    ] {
+        let shown = mistake(text);
+        assert!(shown.contains(wanted), "{shown}\n  should say: {wanted}");
+    }
+}

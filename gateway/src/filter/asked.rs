@@ -1,0 +1,66 @@
+//! What filters may look at.
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::message::{FieldKind, RequestHead, forwarded};
+use crate::worker::request_ids::RequestId;
+
+/// Whether an address is one of `trusted_proxies`.
+pub type Trusts<'a> = &'a dyn Fn(IpAddr) -> bool;
+
+/// A request's head and where it came from.
+pub struct Asked<'a> {
+    pub request: &'a RequestHead,
+    pub head: &'a [u8],
+    /// Normalized, without the query.
+    pub path: &'a [u8],
+    /// Normalized.
+    pub host: &'a str,
+    /// Empty where none is known yet.
+    pub app: &'a str,
+    /// The name of the app's match that took it.
+    pub taken_by: Option<&'a str>,
+    pub id: &'a RequestId,
+    /// When the request began.
+    pub now: Instant,
+    /// Which worker asks.
+    pub worker: usize,
+    pub is_tls: bool,
+    pub peer: IpAddr,
+    /// Only where the peer is trusted itself.
+    pub trusts: Option<Trusts<'a>>,
+    /// Found when it is first asked for.
+    pub client: OnceCell<IpAddr>,
+}
+
+impl Asked<'_> {
+    /// Who asks: the peer, or whom trusted proxies name. IPv4 in IPv6's clothes counts as IPv4.
+    pub fn client(&self) -> IpAddr {
+        *self.client.get_or_init(|| {
+            let named = self.trusts.and_then(|trusts| forwarded::client(self.request, self.head, trusts));
+            named.unwrap_or(self.peer).to_canonical()
+        })
+    }
+
+    /// A field's first value, by a name that may have any case.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        let is_named = |given: &[u8]| given.eq_ignore_ascii_case(name.as_bytes());
+        let mut fields = self.request.fields.iter().filter(|field| is_named(field.name.within(self.head)));
+        fields.next().map(|field| field.value.within(self.head))
+    }
+
+    pub fn scheme(&self) -> &'static str {
+        let told = || self.request.fields.first(FieldKind::XForwardedProto);
+        let is_told = self.trusts.is_some()
+            && told().is_some_and(|field| field.value.within(self.head).eq_ignore_ascii_case(b"https"));
+        if self.is_tls || is_told { "https" } else { "http" }
+    }
+
+    /// With its question mark, as received; empty without one.
+    pub fn query(&self) -> &[u8] {
+        let target = self.request.path_and_query.within(self.head);
+        memchr::memchr(b'?', target).map_or(&[], |at| &target[at..])
+    }
+}

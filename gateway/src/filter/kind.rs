@@ -1,0 +1,72 @@
+//! The kinds of filters, in the one order in which they act.
+
+/// When a filter acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    RequestHead,
+    ResponseHead,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RequestHead => "request head",
+            Self::ResponseHead => "response head",
+        }
+    }
+}
+
+/// Named as in the app's file, in the metric label and in `/v1/filters`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Addresses,
+    RateLimits,
+    Cors,
+    Redirects,
+    Rewrite,
+    RequestHeaders,
+    ResponseHeaders,
+}
+
+impl Kind {
+    /// In the order in which they act.
+    pub const ALL: [Self; 7] = [
+        Self::Addresses,
+        Self::RateLimits,
+        Self::Cors,
+        Self::Redirects,
+        Self::Rewrite,
+        Self::RequestHeaders,
+        Self::ResponseHeaders,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Addresses => "addresses",
+            Self::RateLimits => "rate_limits",
+            Self::Cors => "cors",
+            Self::Redirects => "redirects",
+            Self::Rewrite => "rewrite",
+            Self::RequestHeaders => "request_headers",
+            Self::ResponseHeaders => "response_headers",
+        }
+    }
+
+    pub fn phase(self) -> Phase {
+        match self {
+            Self::ResponseHeaders => Phase::ResponseHead,
+            _ => Phase::RequestHead,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_shown_is_the_order_of_the_declaration() {
+        assert!(Kind::ALL.iter().enumerate().all(|(at, kind)| *kind as usize == at));
+        assert!(Kind::ALL.is_sorted_by_key(|kind| kind.phase() as usize));
+    }
+}

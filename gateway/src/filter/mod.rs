@@ -1,0 +1,241 @@
+//! What operators want done to a request on its way: a typed chain, compiled with the table.
+//!
+//! An app without filters has none of this: [`crate::table::CompiledApp::filters`] is one pointer, and a
+//! request looks at it once. An app with filters has a [`Filters`]: the request-head filters in the order
+//! of [`Kind::ALL`], the names of the fields that are taken out of every request and response, and a
+//! counter per kind.
+//!
+//! **Phases.** A filter acts in the phase that its [`Kind`] names, and within a phase in the order of
+//! [`Kind::ALL`], whatever the order in the app's file. The order is an argument, not a taste: what costs
+//! least and needs to know least comes first (addresses), counting comes before anything that costs
+//! (identities), a browser's preflight has no identity and so is answered before one is asked for, and
+//! what changes the request comes after all that could refuse it. `/v1/filters` shows it.
+//!
+//! - *Request head.* [`Filters::decide`] runs when the app is known and before its endpoints matter. It is
+//!   given what is [`Asked`] and leaves [`Changes`]: field lines for the endpoint, another target or host,
+//!   field lines for the response. A filter passes, or it refuses (or answers) with a [`Reason`].
+//! - *Response head.* What is changed there is known when the request is: the lines wait in [`Filtered`],
+//!   which travels with the request's facts. Its `always` lines are on every response, our own
+//!   answers included; the others on what an endpoint says. [`Filtered::response_edits`] is asked once
+//!   per final response, which is the place for what depends on the response.
+//!
+//! **How a head is edited.** Never by building a new one: `message::edits` has the list, and the writers of
+//! both versions apply it while they copy. Names are fixed per app, so that nothing is compared but what
+//! the app named; values are lines of bytes. [`push_line`] cuts a value that could end its line.
+//!
+//! **To add a filter**: its settings in `topology::filters` and their reader in `discovery::spec::filters`;
+//! a [`Kind`] in its place; a folder or file here with a type that has `compile` and `decide`; an arm in
+//! [`RequestFilter`] and a line in [`compile`]; a [`Reason`] if it refuses. State that must outlive a
+//! change of the app (counters, caches, limits) is taken over from the former [`Filters`] where its
+//! settings are the same. Files are opened through [`Sources`], which looks at them again every second.
+
+pub mod addresses;
+mod asked;
+mod changes;
+mod cors;
+mod headers;
+mod kind;
+mod metrics;
+pub mod rate_limits;
+mod redirects;
+mod rewrite;
+pub mod sources;
+mod template;
+
+use std::sync::Arc;
+
+use topology::AppId;
+use topology::filters::Filters as Settings;
+
+pub use addresses::Addresses;
+pub use asked::Asked;
+pub use changes::{Changes, Filtered};
+pub use cors::Cors;
+pub use headers::{RequestHeaders, ResponseHeaders};
+pub use kind::{Kind, Phase};
+pub use metrics::{FilterCells, FilterMetrics};
+pub use rate_limits::RateLimits;
+pub use redirects::Redirects;
+pub use rewrite::Rewrites;
+pub use sources::Sources;
+
+use crate::message::Names;
+use crate::message::edits::push_line;
+use crate::reason::Reason;
+
+/// What a filter says of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Pass,
+    Refuse(Reason),
+}
+
+/// A filter of the request head's phase.
+#[derive(Debug)]
+pub enum RequestFilter {
+    Addresses(Arc<Addresses>),
+    RateLimits(Arc<RateLimits>),
+    Cors(Cors),
+    Redirects(Redirects),
+    Rewrite(Rewrites),
+    RequestHeaders(RequestHeaders),
+    ResponseHeaders(ResponseHeaders),
+}
+
+impl RequestFilter {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Addresses(_) => Kind::Addresses,
+            Self::RateLimits(_) => Kind::RateLimits,
+            Self::Cors(_) => Kind::Cors,
+            Self::Redirects(_) => Kind::Redirects,
+            Self::Rewrite(_) => Kind::Rewrite,
+            Self::RequestHeaders(_) => Kind::RequestHeaders,
+            Self::ResponseHeaders(_) => Kind::ResponseHeaders,
+        }
+    }
+
+    fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
+        match self {
+            Self::Addresses(addresses) => addresses.decide(asked),
+            Self::RateLimits(limits) => limits.decide(asked, changes),
+            Self::Cors(cors) => cors.decide(asked, changes),
+            Self::Redirects(redirects) => redirects.decide(asked, changes),
+            Self::Rewrite(rewrite) => rewrite.decide(asked, changes),
+            Self::RequestHeaders(headers) => headers.decide(asked, changes),
+            Self::ResponseHeaders(headers) => headers.decide(asked, changes),
+        }
+    }
+
+    /// What it is set to, for operators.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Addresses(addresses) => addresses.describe(),
+            Self::RateLimits(limits) => limits.describe(),
+            Self::Cors(cors) => cors.describe(),
+            Self::Redirects(redirects) => redirects.describe(),
+            Self::Rewrite(rewrite) => rewrite.describe(),
+            Self::RequestHeaders(headers) => headers.describe(),
+            Self::ResponseHeaders(headers) => headers.describe(),
+        }
+    }
+}
+
+/// An app's filters, compiled.
+#[derive(Debug)]
+pub struct Filters {
+    settings: Arc<Settings>,
+    /// In the order in which they act.
+    pub request: Box<[RequestFilter]>,
+    /// Taken out of every request: what a filter says in these, no client can.
+    pub request_strips: Names,
+    /// Taken out of every response of an endpoint.
+    pub response_strips: Names,
+    pub metrics: Arc<FilterMetrics>,
+}
+
+/// How far a request has come in its app's chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// To its end.
+    Passed,
+    Refused(Reason),
+}
+
+impl Filters {
+    /// Asks the filters from the one at `from` on.
+    pub fn decide(&self, asked: &Asked<'_>, changes: &mut Changes, from: usize) -> Step {
+        let cells = self.metrics.cells(asked.worker);
+        for filter in self.request.iter().skip(from) {
+            match filter.decide(asked, changes) {
+                Decision::Pass => cells.passed(filter.kind()),
+                Decision::Refuse(reason) => {
+                    cells.refused(filter.kind());
+                    return Step::Refused(reason);
+                }
+            }
+        }
+        Step::Passed
+    }
+}
+
+/// What compiling needs besides an app.
+#[derive(Debug, Clone, Copy)]
+pub struct Compiling<'a> {
+    pub app: &'a AppId,
+    /// Of the app as it was.
+    pub former: Option<&'a Filters>,
+    /// How many workers count.
+    pub workers: usize,
+    pub sources: &'a Sources,
+}
+
+/// The chain of `settings`.
+pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
+    let Compiling { app, former, workers, sources } = with;
+    let mut request = Vec::new();
+    if let Some(addresses) = &settings.addresses {
+        let former = former.and_then(|former| {
+            former.find(|filter| match filter {
+                RequestFilter::Addresses(addresses) => Some(addresses),
+                _ => None,
+            })
+        });
+        request.push(RequestFilter::Addresses(Addresses::compile(addresses, former, app, sources)));
+    }
+    if !settings.rate_limits.is_empty() {
+        let former = former.and_then(|former| {
+            former.find(|filter| match filter {
+                RequestFilter::RateLimits(limits) => Some(limits),
+                _ => None,
+            })
+        });
+        let limits = RateLimits::compile(&settings.rate_limits, former.map(|limits| &**limits), workers);
+        request.push(RequestFilter::RateLimits(Arc::new(limits)));
+    }
+    request.extend(settings.cors.as_ref().map(|cors| RequestFilter::Cors(Cors::compile(cors))));
+    if !settings.redirects.is_empty() {
+        request.push(RequestFilter::Redirects(Redirects(settings.redirects.clone().into())));
+    }
+    request.extend(settings.rewrite.clone().map(|rewrite| RequestFilter::Rewrite(Rewrites(rewrite))));
+    let (into, out) = (&settings.request_headers, &settings.response_headers);
+    request.extend(into.clone().map(|edits| RequestFilter::RequestHeaders(RequestHeaders(edits))));
+    request.extend(out.clone().map(|edits| RequestFilter::ResponseHeaders(ResponseHeaders(edits))));
+    debug_assert!(request.is_sorted_by_key(|filter| filter.kind() as usize), "they act in the order shown");
+    Filters {
+        settings: settings.clone(),
+        request: request.into(),
+        request_strips: headers::stripped(into.as_ref()).collect(),
+        response_strips: headers::stripped(out.as_ref())
+            .chain(settings.cors.iter().flat_map(|_| cors::OURS))
+            .collect(),
+        metrics: former
+            .map_or_else(|| Arc::new(FilterMetrics::new(workers)), |former| former.metrics.clone()),
+    }
+}
+
+/// What is wrong with the files that `settings` name, for who wants to know before.
+pub fn inspect(app: &AppId, settings: &Arc<Settings>) -> Vec<String> {
+    let with = Compiling { app, former: None, workers: 1, sources: &Sources::default() };
+    compile(settings, with).problems()
+}
+
+impl Filters {
+    /// Whether they were compiled from these very settings.
+    pub fn are_of(&self, settings: &Arc<Settings>) -> bool {
+        Arc::ptr_eq(&self.settings, settings) || self.settings == *settings
+    }
+
+    fn find<'f, T>(&'f self, of: impl Fn(&'f RequestFilter) -> Option<&'f T>) -> Option<&'f T> {
+        self.request.iter().find_map(of)
+    }
+
+    /// What is wrong with files as they are now.
+    pub fn problems(&self) -> Vec<String> {
+        let of = |filter: &RequestFilter| match filter {
+            RequestFilter::Addresses(addresses) => addresses.problems(),
+            _ => Vec::new(),
+        };
+        self.request.iter().flat_map(of).collect()
+    }
+}

@@ -1,0 +1,37 @@
+//! What an app's owner wants done to requests and responses on their way. Each kind is there once or
+//! not at all; in which order they act is the gateway's to say, and the same for every app.
+
+mod access;
+mod headers;
+mod routes;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use access::{Addresses, RateKey, RateLimit};
+pub use headers::{Cors, HeaderEdits, HeaderValue, Piece, Variable};
+pub use routes::{Redirect, RedirectStatus, Rewrite};
+
+/// All that is set for one app; at least one of them is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filters {
+    pub addresses: Option<Addresses>,
+    /// Each with a name of its own.
+    pub rate_limits: Vec<RateLimit>,
+    pub cors: Option<Cors>,
+    /// The first that fits decides.
+    pub redirects: Vec<Redirect>,
+    pub rewrite: Option<Rewrite>,
+    pub request_headers: Option<HeaderEdits>,
+    pub response_headers: Option<HeaderEdits>,
+}
+
+impl Filters {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A file of this machine, read again when it changes.
+pub type FilePath = Arc<Path>;
