@@ -40,8 +40,8 @@ fn curl(gateway: &Gateway, target: &str, more: &[&str]) -> String {
 /// The status of the last answer that curl printed.
 #[track_caller]
 fn status(answer: &str) -> u16 {
-    let lines = answer.lines().filter(|line| line.starts_with("HTTP/"));
-    let status = lines.last().and_then(|line| line.split(' ').nth(1));
+    let mut lines = answer.lines().filter(|line| line.starts_with("HTTP/"));
+    let status = lines.next_back().and_then(|line| line.split(' ').nth(1));
     status.and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {answer}"))
 }
 

@@ -75,10 +75,10 @@ fn read_rate_limit(table: &Table<'_>, is_gateway: bool) -> Option<RateLimit> {
     let header = table.parsed("header", field_name);
     match (by, table.has("header")) {
         (Some(1), false) => {
-            table.mistake("header", "is missing; write the field to count by, such as X-Tenant")
+            table.mistake("header", "is missing; write the field to count by, such as X-Tenant");
         }
         (Some(0 | 2), true) => {
-            table.mistake("header", "means nothing here; write by = \"header\", or remove it")
+            table.mistake("header", "means nothing here; write by = \"header\", or remove it");
         }
         _ => {}
     }
