@@ -81,7 +81,7 @@ impl Copy {
     pub fn begin<W>(
         client: &Client<W>,
         mirror: &Arc<Mirror>,
-        to: Arc<CompiledApp>,
+        to: &CompiledApp,
         table: &Rc<TableHandle>,
         facts: &Facts,
         write: impl FnOnce(&CompiledApp) -> Heads,
@@ -98,11 +98,11 @@ impl Copy {
             cells.skipped.increment();
             return None;
         };
-        let Some(endpoint) = pick(worker, &mirror.settings.to, &to) else {
+        let Some(endpoint) = pick(worker, &mirror.settings.to, to) else {
             cells.failed.increment();
             return None;
         };
-        let heads = write(&to);
+        let heads = write(to);
         let Facts { method, version, framing, is_grpc, patience, id, .. } = *facts;
         let facts = Facts {
             method,

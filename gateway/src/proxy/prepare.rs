@@ -150,8 +150,8 @@ fn copy<W>(
 ) -> Option<Box<Copy>> {
     let mirror = app.filters.as_ref()?.mirror()?;
     let to = match &mirror.settings.to {
-        MirrorTarget::Version(_) => app.clone(),
-        MirrorTarget::App(id) => table.app(id)?.clone(),
+        MirrorTarget::Version(_) => app,
+        MirrorTarget::App(id) => table.app(id)?,
     };
     Copy::begin(client, mirror, to, table, facts, |to| {
         let mut heads = heads(client, to, app.filters.as_deref(), (parsed, head), facts, None, changes);
