@@ -277,7 +277,7 @@ refuse = true
     #[test]
     fn mistakes_say_what_to_write() {
         for (lines, wanted) in [
-            ("method = [\"GET\"]", "4: match[0].name: is missing; write name = \"testers\""),
+            ("method = [\"GET\"]", "2: match[0].name: is missing; write name = \"testers\""),
             (
                 "name = \"a b\"\nmethod = [\"GET\"]",
                 "3: match[0].name: is no name; write 1 to 64 of a-z A-Z 0-9 . _ -",
