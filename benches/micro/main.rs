@@ -7,6 +7,7 @@ mod compression;
 mod find;
 mod heads;
 mod matches;
+mod observing;
 mod request;
 mod response;
 mod rotation;
@@ -30,6 +31,7 @@ criterion_group!(
     compression::measure,
     rotation::measure,
     split::measure,
-    access_log::measure
+    access_log::measure,
+    observing::measure
 );
 criterion_main!(benches);

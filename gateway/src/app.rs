@@ -22,14 +22,15 @@ use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
 use vip::ServingSwitch;
 
-use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
+use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
 use crate::admin::{self, AdminState};
-use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
+use crate::config::{Config, GatewayConfig, RegistryConfig};
 use crate::control::{Applied, Applier, Judge, on_transition};
 use crate::filter;
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
 use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
+use crate::observing::Observing;
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
@@ -95,7 +96,7 @@ impl Gateway {
             Some(admin) => Some(admin::bind(admin.address).await?),
             None => None,
         };
-        let (log, format) = open_log(&config.gateway.access_log)?;
+        let log = open_log(&config.gateway)?;
         await_registry(registry.watch()).await;
         let registry_watch = registry.watch();
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
@@ -107,8 +108,13 @@ impl Gateway {
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
         let filter_sources = Arc::new(filter::Sources::default());
-        let settings =
-            Settings { base_domain, shards: workers, upstream_tls, sources: filter_sources.clone() };
+        let settings = Settings {
+            base_domain,
+            shards: workers,
+            upstream_tls,
+            statistics: config.gateway.statistics.enabled,
+            sources: filter_sources.clone(),
+        };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
@@ -119,9 +125,10 @@ impl Gateway {
             tokio::spawn(judge.run(control.clone())),
         ];
 
+        let (observing, watched) = Observing::start(&config.gateway, log.as_ref(), &control, &mut tasks);
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
         listeners.commit(plan, config.gateway.drain_timeout).await?;
-        let workers = start_workers(&shared, &metrics, log.as_ref(), format, commands, max_connections)?;
+        let workers = start_workers(&shared, &metrics, &observing, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
         let sources = Sources {
             shared: shared.clone(),
@@ -133,6 +140,9 @@ impl Gateway {
             probes,
             serving: serving.watch(),
             tls: tls.clone(),
+            access_log: log.as_ref().map(LogWriter::watch),
+            statistics: watched.statistics,
+            tracing: watched.tracing,
         };
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
@@ -190,19 +200,16 @@ impl Gateway {
 fn start_workers(
     shared: &Arc<Shared>,
     metrics: &[Arc<WorkerMetrics>],
-    log: Option<&LogWriter>,
-    format: Format,
+    observing: &Observing<'_>,
     commands: Vec<UnboundedReceiver<Command>>,
     max_connections: usize,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let start = |(index, (commands, metrics)): (usize, (UnboundedReceiver<Command>, &Arc<WorkerMetrics>))| {
-        let log =
-            log.map_or_else(WorkerLog::off, |log| WorkerLog::new(format, log.sender(), metrics.clone()));
         let seed = WorkerSeed {
             index,
             shared: shared.clone(),
             metrics: metrics.clone(),
-            log,
+            observers: observing.of_worker(metrics),
             commands,
             max_connections,
         };
@@ -255,19 +262,17 @@ async fn await_registry(mut state: watch::Receiver<State>) {
     }
 }
 
-fn open_log(config: &AccessLogConfig) -> anyhow::Result<(Option<LogWriter>, Format)> {
-    let format = match config.format {
-        AccessLogFormat::Json => Format::Json,
-        AccessLogFormat::Combined => Format::Combined,
+fn open_log(config: &GatewayConfig) -> anyhow::Result<Option<LogWriter>> {
+    let log = &config.access_log;
+    let Some(target) = log.target.clone() else { return Ok(None) };
+    let is_syslog = matches!(target, LogTarget::Syslog(_));
+    let plan = LogPlan {
+        target: target.clone(),
+        format: log.format,
+        backlog: log.buffer,
+        envelope: is_syslog.then(|| Envelope::new(log.facility, &config.id)),
     };
-    let target = match &config.target {
-        AccessLogTarget::Off => return Ok((None, format)),
-        AccessLogTarget::Stdout => LogTarget::Stdout,
-        AccessLogTarget::File(path) => LogTarget::File(path.clone()),
-    };
-    let log =
-        LogWriter::start(target.clone()).with_context(|| format!("cannot open the access log {target:?}"))?;
-    Ok((Some(log), format))
+    LogWriter::start(plan).map(Some).with_context(|| format!("cannot open the access log {target}"))
 }
 
 /// Lifts the soft limit of open files to the hard one; returns how many client connections fit, each

@@ -116,8 +116,12 @@ async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
     if let Some(address) = gateway.admin_address {
         tracing::info!(%address, "admin listening");
     }
-    while signals.next().await == Asked::Reload {
-        gateway.reload(&path).await;
+    loop {
+        match signals.next().await {
+            Asked::Reload => gateway.reload(&path).await,
+            Asked::ReopenLog => gateway.reopen_log(),
+            Asked::Stop => break,
+        }
     }
     tracing::info!("draining; a second signal ends at once");
     gateway.shut_down(signals.stop()).await;

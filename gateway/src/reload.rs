@@ -14,9 +14,7 @@ impl Gateway {
         self.files.reload();
         self.tls.reload();
         self.filter_sources.refresh();
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
+        self.reopen_log();
         let applied = match config::load(path) {
             Ok(wanted) => self.reconfigure(wanted).await,
             Err(mistakes) => Err(mistakes.into()),
@@ -24,6 +22,13 @@ impl Gateway {
         if let Err(error) = applied {
             tracing::error!("{} changes nothing:\n{error:#}", path.display());
             self.reloads.record_rejected();
+        }
+    }
+
+    /// SIGUSR1, and part of SIGHUP: who has moved the access log's file away wants another one.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
         }
     }
 

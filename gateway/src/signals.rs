@@ -7,6 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum Asked {
     /// SIGHUP.
     Reload,
+    /// SIGUSR1.
+    ReopenLog,
     /// SIGTERM or SIGINT.
     Stop,
 }
@@ -14,6 +16,7 @@ pub enum Asked {
 #[derive(Debug)]
 pub struct Signals {
     reload: Signal,
+    reopen_log: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -25,6 +28,7 @@ impl Signals {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
             reload: listen(SignalKind::hangup())?,
+            reopen_log: listen(SignalKind::user_defined1())?,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
         })
@@ -33,6 +37,7 @@ impl Signals {
     pub async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.reload.recv() => Asked::Reload,
+            _ = self.reopen_log.recv() => Asked::ReopenLog,
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
         }

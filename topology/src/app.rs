@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
-    RequestMatch, VersionId,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings, Outliers,
+    PathMatch, RequestMatch, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -55,6 +55,10 @@ pub struct AppSpec {
     pub https_only: bool,
     /// Requests that go another way than the split says; the first that takes a request decides.
     pub matches: Option<Arc<[RequestMatch]>>,
+    /// `None`: everything leaves a line in the access log.
+    pub log: Option<Arc<LogSettings>>,
+    /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
+    pub statistics: Option<bool>,
     /// `None`: requests and responses pass as they are.
     pub filters: Option<Arc<Filters>>,
     /// `None`: what its listeners ask for.
@@ -90,6 +94,8 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             matches: None,
+            log: None,
+            statistics: None,
             filters: None,
             limits: None,
             containment: None,

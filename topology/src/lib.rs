@@ -12,8 +12,10 @@ mod health;
 mod host;
 mod id;
 mod limits;
+mod log;
 mod matching;
 mod path;
+mod sample;
 mod snapshot;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
@@ -23,8 +25,10 @@ pub use health::{HealthSettings, OnFailure};
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
 pub use limits::AppLimits;
+pub use log::LogSettings;
 pub use matching::{
     Condition, MatchEffect, Named, RequestMatch, UserCondition, UserGroup, UserId, ValueMatch,
 };
 pub use path::{BadPath, PathMatch};
+pub use sample::Sample;
 pub use snapshot::{Rejection, Revision, Snapshot};

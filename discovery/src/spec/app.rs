@@ -10,7 +10,9 @@ use super::containment::read_containment;
 use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::limits::read_limits;
+use super::log::read_log;
 use super::matching::read_matches;
+use super::statistics::read_statistics;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
@@ -43,6 +45,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
+    let log = read_log(table);
+    let statistics = read_statistics(table);
     let matches = read_matches(table);
     let filters = read_filters(table, place, matches.as_deref().unwrap_or_default());
     let limits = read_limits(table);
@@ -62,6 +66,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
         matches,
+        log,
+        statistics,
         filters,
         limits,
         containment,

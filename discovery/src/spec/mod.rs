@@ -10,7 +10,9 @@ pub mod filters;
 mod health;
 mod intern;
 mod limits;
+mod log;
 mod matching;
+mod statistics;
 
 use std::path::Path;
 

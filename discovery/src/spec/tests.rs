@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use topology::{Balance, HealthSettings, HostPattern, OnFailure, Origin, PathMatch, Protocol};
+use topology::{
+    Balance, HealthSettings, HostPattern, LogSettings, OnFailure, Origin, PathMatch, Protocol, Sample,
+};
 
 use super::*;
 
@@ -276,6 +278,34 @@ fn datagram_endpoints_and_the_proxy_protocol_are_asked_for_by_name() {
     let app = parse_app_file("dns.toml", text).unwrap();
     assert_eq!(app.spec.proxy_protocol, Some(topology::ProxyVersion::V2));
     assert_eq!(app.endpoints[0].protocol, Protocol::Udp);
+}
+
+#[test]
+fn a_log_section_says_what_leaves_a_line() {
+    let read = |section: &str| {
+        let app = parse_app_file("a.toml", &format!("id = \"a\"\n[log]\n{section}\n"));
+        app.map(|app| app.spec.log.as_deref().copied()).map_err(|mistakes| mistakes.to_string())
+    };
+    let some = |sample, errors| Some(LogSettings { sample: Sample::of(sample).unwrap(), errors });
+    for (section, wanted) in [
+        ("", None),
+        ("sample = 1", None),
+        ("enabled = true\nerrors = false", None),
+        ("sample = 0.25", some(0.25, true)),
+        ("sample = 0\nerrors = false", some(0.0, false)),
+        ("enabled = false", Some(LogSettings::OFF)),
+    ] {
+        assert_eq!(read(section), Ok(wanted), "{section}");
+    }
+    for (section, mistake) in [
+        ("sample = 1.5", "a.toml:3: log.sample: must be a number from 0 to 1, not the number 1.5"),
+        ("sample = 2", "log.sample: must be a number from 0 to 1, not the integer 2"),
+        ("enabled = false\nsample = 0.1", "a.toml:4: log.sample: means nothing beside enabled = false"),
+        ("rate = 1", "log.rate: unknown key"),
+    ] {
+        let mistakes = read(section).unwrap_err();
+        assert!(mistakes.contains(mistake), "{section}: {mistakes}");
+    }
 }
 
 #[test]

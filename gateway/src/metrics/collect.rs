@@ -18,9 +18,12 @@ use super::cells::{Histogram, HistogramTotal};
 use super::families::Family;
 use super::service::RequestTotals;
 use super::{ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
+use crate::access_log::LogWatch;
 use crate::control::Applied;
 use crate::listener::tls::TlsRegistry;
+use crate::statistics::Store;
 use crate::table::RoutingTable;
+use crate::trace::ExportStatus;
 use crate::worker::Shared;
 
 /// Where the numbers come from.
@@ -35,6 +38,11 @@ pub struct Sources {
     pub probes: Arc<ProbeStats>,
     pub serving: ServingWatch,
     pub tls: Arc<TlsRegistry>,
+    /// `None`: there is no log.
+    pub access_log: Option<LogWatch>,
+    pub statistics: Arc<Store>,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Arc<ExportStatus>>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +68,13 @@ impl Exporter {
         reloads(&self.0.reloads, &mut families);
         self.listeners(&mut families);
         super::tls::certificates(&self.0.tls, &mut families);
+        if let Some(log) = &self.0.access_log {
+            super::access_log::log(log, &self.0.workers, &mut families);
+        }
+        super::observers::statistics(&self.0.statistics, &self.0.workers, &mut families);
+        if let Some(status) = &self.0.tracing {
+            super::observers::tracing(status, &self.0.workers, &mut families);
+        }
         services(&self.0.shared.unrouted, &table, &mut families);
         super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
@@ -154,13 +169,6 @@ impl Exporter {
         ));
         families.extend(plain(
             Family::counter(
-                "sluice_access_log_dropped_lines_total",
-                "Lines that the log's target was too slow for.",
-            ),
-            workers().map(|worker| worker.log_lines_dropped.value()).sum::<u64>() as f64,
-        ));
-        families.extend(plain(
-            Family::counter(
                 "sluice_http2_floods_total",
                 "HTTP/2 connections closed because their clients only made the gateway work.",
             ),
@@ -196,7 +204,7 @@ fn reloads(reloads: &Reloads, families: &mut Vec<MetricFamily>) {
     families.extend(total.finish());
 }
 
-fn plain(mut family: Family, value: f64) -> Option<MetricFamily> {
+pub(super) fn plain(mut family: Family, value: f64) -> Option<MetricFamily> {
     family.sample(&[], value);
     family.finish()
 }

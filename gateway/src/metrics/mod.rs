@@ -1,6 +1,7 @@
 //! What is counted, and how without a shared cache line: each worker has its own cells, which only it
 //! writes; a scrape adds them up.
 
+mod access_log;
 mod by_reason;
 mod cells;
 mod collect;
@@ -9,6 +10,7 @@ mod datagrams;
 mod effects;
 mod families;
 mod filters;
+mod observers;
 mod reloads;
 mod service;
 mod tls;

@@ -13,6 +13,7 @@ use super::facts::{After, Facts, Outcome, Refusal, Request};
 use super::feedback;
 use super::record;
 use super::refuse::refuse;
+use super::spans;
 use super::wire::Wire;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Spread};
@@ -70,6 +71,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
             return fail(client, &facts, outcome).await;
         };
         outcome.endpoint.metrics.cells(worker.index).retries.increment();
+        spans::again(&worker, &facts, &outcome, &mut heads);
         endpoint = next;
     }
 }

@@ -9,11 +9,14 @@ use topology::AppLimits;
 
 use super::mirror::Copy;
 use super::timeouts;
+use crate::access_log::{Logging, is_plain};
 use crate::filter::Filtered;
 use crate::listener::Limits;
+use crate::message::trace_context::TRACEPARENT_BYTES;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version, forwarded};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
+use crate::trace::Trace;
 use crate::worker::TableHandle;
 use crate::worker::request_ids::RequestId;
 
@@ -40,6 +43,21 @@ pub struct Heads {
     pub http2: Option<Box<http::Request<()>>>,
 }
 
+impl Heads {
+    /// Names another span as the caller's. There is one such field, ours: what the client sent is not passed
+    /// on where requests are traced.
+    pub fn retrace(&mut self, traceparent: &[u8; TRACEPARENT_BYTES]) {
+        const START: &[u8] = b"\r\ntraceparent: ";
+        let field = memchr::memmem::find(&self.http1, START).map(|at| at + START.len());
+        if let Some(value) = field.and_then(|at| self.http1.get_mut(at..at + TRACEPARENT_BYTES)) {
+            value.copy_from_slice(traceparent);
+        }
+        if let (Some(head), Ok(value)) = (&mut self.http2, http::HeaderValue::from_bytes(traceparent)) {
+            head.headers_mut().insert("traceparent", value);
+        }
+    }
+}
+
 /// What is known of a request, whatever becomes of it.
 #[derive(Debug)]
 pub struct Facts {
@@ -64,7 +82,13 @@ pub struct Facts {
     pub id: RequestId,
     /// What filters change in its response; only where there are any.
     pub filtered: Option<Box<Filtered>>,
-    /// Only where there is an access log.
+    /// Whether it leaves a line in the access log.
+    pub logging: Logging,
+    /// Whether the app's traffic is counted by path and client.
+    pub is_counted: bool,
+    /// Only where requests are traced.
+    pub trace: Option<Box<Trace>>,
+    /// Only where somebody will want to see it.
     pub log: Option<Box<LogFacts>>,
 }
 
@@ -86,9 +110,17 @@ impl Facts {
             body: BodyLimits::default(),
             head_bytes,
             id,
+            logging: Logging::Always,
+            is_counted: false,
+            trace: None,
             filtered: None,
             log: None,
         }
+    }
+
+    /// Whether anybody is told of it, beside the counters.
+    pub fn is_told(&self) -> bool {
+        self.logging != Logging::Never || self.is_counted || self.trace.is_some()
     }
 
     /// The status of an answer of our own.
@@ -224,6 +256,8 @@ pub enum After {
 #[derive(Debug)]
 pub struct LogFacts {
     text: Vec<u8>,
+    /// Whether no byte of it needs an escape.
+    pub is_plain: bool,
     method: usize,
     host: usize,
     target: usize,
@@ -250,7 +284,8 @@ impl LogFacts {
         let referer = push(value(FieldKind::Referer));
         let given = push(if trusts.is_some() { value(FieldKind::XRequestId) } else { b"" });
         let client = trusts.and_then(|trusts| forwarded::client(request, head, trusts));
-        Self { text, method, host, target, agent, referer, given, client }
+        let is_plain = is_plain(&text);
+        Self { text, is_plain, method, host, target, agent, referer, given, client }
     }
 
     pub fn method(&self) -> &[u8] {
@@ -292,3 +327,29 @@ impl LogFacts {
 
 /// Method, host, a usual path and a browser's user agent.
 const LOG_BYTES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_attempt_names_another_span_in_both_versions() {
+        let (old, new) = ([b'1'; TRACEPARENT_BYTES], [b'2'; TRACEPARENT_BYTES]);
+        let head = [&b"GET / HTTP/1.1\r\na: traceparent: x\r\ntraceparent: "[..], &old, b"\r\nb: c\r\n\r\n"]
+            .concat();
+        let wanted =
+            [&b"GET / HTTP/1.1\r\na: traceparent: x\r\ntraceparent: "[..], &new, b"\r\nb: c\r\n\r\n"]
+                .concat();
+        let http2 = http::Request::builder().header("traceparent", "old").body(()).unwrap();
+        let mut heads = Heads { http1: head, http2: Some(Box::new(http2)) };
+        heads.retrace(&new);
+        assert_eq!(heads.http1, wanted);
+        assert_eq!(heads.http2.unwrap().headers()["traceparent"].as_bytes(), new);
+        // Nothing is there, or not all of it.
+        for head in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"x\r\ntraceparent: 1"] {
+            let mut heads = Heads { http1: head.to_vec(), http2: None };
+            heads.retrace(&new);
+            assert_eq!(heads.http1, head);
+        }
+    }
+}

@@ -36,6 +36,7 @@ mod refuse;
 mod relay;
 mod screen;
 mod secure;
+mod spans;
 pub mod tcp;
 mod tee;
 pub mod timeouts;

@@ -39,7 +39,9 @@ use crate::filter::RateLimits;
 use crate::filter::compression::Room;
 use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
+use crate::statistics::WorkerStatistics;
 use crate::table::RoutingTable;
+use crate::trace::WorkerTracing;
 
 /// What all workers read.
 #[derive(Debug)]
@@ -95,6 +97,26 @@ impl std::ops::Deref for TableHandle {
     }
 }
 
+/// Whoever is told of requests that are over.
+#[derive(Debug)]
+pub struct Observers {
+    pub log: WorkerLog,
+    pub statistics: WorkerStatistics,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Box<WorkerTracing>>,
+}
+
+impl Observers {
+    /// Once per tick, the `now`th.
+    pub fn tick(worker: &Worker, now: u32) {
+        worker.log.flush();
+        worker.statistics.tick(now);
+        if let Some(tracing) = &worker.tracing {
+            tracing.tick();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Worker {
     pub index: usize,
@@ -112,6 +134,9 @@ pub struct Worker {
     pub encoders: Room,
     /// Copies of requests on their way.
     pub mirrored: Rc<Cell<u32>>,
+    pub statistics: WorkerStatistics,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Box<WorkerTracing>>,
     /// The table last seen, behind a count that only this thread touches.
     table: RefCell<Rc<TableHandle>>,
     connections: Cell<usize>,
@@ -124,10 +149,11 @@ impl Worker {
         index: usize,
         shared: Arc<Shared>,
         metrics: Arc<WorkerMetrics>,
-        log: WorkerLog,
+        observers: Observers,
         max_sockets: usize,
     ) -> Self {
         let deadlines = Rc::new(Deadlines::default());
+        let Observers { log, statistics, tracing } = observers;
         Self {
             index,
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
@@ -143,6 +169,8 @@ impl Worker {
             log,
             encoders: Room::default(),
             mirrored: Rc::default(),
+            statistics,
+            tracing,
             connections: Cell::new(0),
             aborting: Cell::new(false),
         }

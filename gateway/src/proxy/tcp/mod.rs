@@ -47,12 +47,12 @@ pub async fn serve(
         Ok(arrival) => arrival,
         Err(failed) => return connection.record_failure(failed, cells),
     };
-    let mut line = Line::new(&connection, server_name);
+    let line = Line::new(&connection, server_name);
     // A tunnel outlives tables: the one that it began with is only used to find an endpoint.
     let Some(app) = worker.table().app(&app).cloned() else {
         return line.no_app(&app, received, cells);
     };
-    line.app = Some(app.metrics.clone());
+    let line = line.of_app(&app);
     connection.carry(stream, received, app, line).await;
 }
 
