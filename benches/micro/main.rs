@@ -10,6 +10,7 @@ mod matches;
 mod observing;
 mod request;
 mod response;
+mod retries;
 mod rotation;
 mod split;
 mod tables;
@@ -30,6 +31,7 @@ criterion_group!(
     compile::measure,
     compression::measure,
     rotation::measure,
+    retries::measure,
     split::measure,
     access_log::measure,
     observing::measure

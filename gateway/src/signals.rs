@@ -1,6 +1,7 @@
 //! What the outside asks of the process.
 
 use anyhow::Context as _;
+use gateway::handover::Nudge;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,16 @@ pub enum Asked {
     ReopenLog,
     /// SIGTERM or SIGINT.
     Stop,
+}
+
+/// What a process hears that only drains.
+impl From<Asked> for Nudge {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Reload | Asked::ReopenLog => Self::ReopenLog,
+            Asked::Stop => Self::Hurry,
+        }
+    }
 }
 
 #[derive(Debug)]

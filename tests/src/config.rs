@@ -90,8 +90,25 @@ impl Config {
         self
     }
 
+    /// With a socket over which the next process takes over.
+    pub fn handover(self) -> Self {
+        self.gateway(r#"handover = "gw.sock""#)
+    }
+
+    /// The same with so many workers.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.gateway.retain(|line| !line.starts_with("workers = "));
+        self.gateway(&format!("workers = {workers}"))
+    }
+
     pub fn trusting(self, network: &str) -> Self {
         self.gateway(&format!("trusted_proxies = [\"{network}\"]"))
+    }
+
+    /// The same without the listener `name`.
+    pub fn without(mut self, name: &str) -> Self {
+        self.listeners.retain(|listener| listener.name != name);
+        self
     }
 
     /// One more listener with these lines beside its name and address.

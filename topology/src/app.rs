@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, LogSettings, Outliers,
-    PathMatch, RequestMatch, VersionId,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, LogSettings,
+    Outliers, PathMatch, RequestMatch, Retries, Timeouts, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -55,6 +55,11 @@ pub struct AppSpec {
     pub https_only: bool,
     /// Requests that go another way than the split says; the first that takes a request decides.
     pub matches: Option<Arc<[RequestMatch]>>,
+    pub timeouts: Option<Arc<Timeouts>>,
+    /// `None`: [`Retries::DEFAULT`].
+    pub retries: Option<Arc<Retries>>,
+    /// `None`: every request goes to one endpoint at a time.
+    pub hedge: Option<Arc<Hedge>>,
     /// `None`: everything leaves a line in the access log.
     pub log: Option<Arc<LogSettings>>,
     /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
@@ -94,12 +99,19 @@ impl AppSpec {
             requires_client_certificate: false,
             https_only: false,
             matches: None,
+            timeouts: None,
+            retries: None,
+            hedge: None,
             log: None,
             statistics: None,
             filters: None,
             limits: None,
             containment: None,
         }
+    }
+
+    pub fn retries(&self) -> &Retries {
+        self.retries.as_deref().unwrap_or(&Retries::DEFAULT)
     }
 
     /// How outliers are found.

@@ -9,19 +9,23 @@ mod containment;
 mod endpoint;
 pub mod filters;
 mod health;
+mod hedge;
 mod host;
 mod id;
 mod limits;
 mod log;
 mod matching;
 mod path;
+mod retries;
 mod sample;
 mod snapshot;
+mod timeouts;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
 pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
+pub use hedge::Hedge;
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
 pub use limits::AppLimits;
@@ -30,5 +34,7 @@ pub use matching::{
     Condition, MatchEffect, Named, RequestMatch, UserCondition, UserGroup, UserId, ValueMatch,
 };
 pub use path::{BadPath, PathMatch};
+pub use retries::{Backoff, Retries, RetryAllowance, RetryCause, RetryCauses};
 pub use sample::Sample;
 pub use snapshot::{Rejection, Revision, Snapshot};
+pub use timeouts::Timeouts;

@@ -12,7 +12,9 @@ use super::health::read_health;
 use super::limits::read_limits;
 use super::log::read_log;
 use super::matching::read_matches;
+use super::retries::{read_hedge, read_retries};
 use super::statistics::read_statistics;
+use super::timeouts::read_timeouts;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
@@ -45,6 +47,9 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
+    let timeouts = read_timeouts(table);
+    let retries = read_retries(table);
+    let hedge = read_hedge(table);
     let log = read_log(table);
     let statistics = read_statistics(table);
     let matches = read_matches(table);
@@ -66,6 +71,9 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
         matches,
+        timeouts: timeouts.map(Arc::new),
+        retries: retries.map(Arc::new),
+        hedge: hedge.map(Arc::new),
         log,
         statistics,
         filters,

@@ -12,7 +12,9 @@ mod intern;
 mod limits;
 mod log;
 mod matching;
+mod retries;
 mod statistics;
+mod timeouts;
 
 use std::path::Path;
 

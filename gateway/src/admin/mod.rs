@@ -4,6 +4,7 @@
 
 mod certificates;
 mod filters;
+mod process;
 mod traffic;
 mod views;
 
@@ -61,6 +62,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/filters", get(filters))
         .route("/v1/table", get(table))
         .route("/v1/certificates", get(certificates))
+        .route("/v1/process", get(process))
         .route("/v1/traffic", get(traffic))
         .with_state(state);
     tokio::spawn(async move {
@@ -141,6 +143,10 @@ async fn table(State(state): State<Arc<AdminState>>) -> Response {
 async fn certificates(State(state): State<Arc<AdminState>>) -> Response {
     let tls = state.sources.tls.clone();
     build(move || certificates::view(&tls)).await
+}
+
+async fn process(State(state): State<Arc<AdminState>>) -> Response {
+    axum::Json(process::view(&state.sources.lineage, state.sources.serving.now())).into_response()
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
+use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_limits;
 use super::listener::read_listeners;
 use super::observing::{read_statistics, read_tracing};
@@ -63,6 +64,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let tracing = read_tracing(&table);
     let drain_delay = table.duration("drain_delay", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     let drain_timeout = table.duration("drain_timeout", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
+    let handover = table.parsed("handover", |text| handover_path(base, text));
+    let handover_drain = table.duration("handover_drain_timeout", Duration::ZERO..=MAX_HANDOVER_DRAIN);
     table.finish();
     Some(GatewayConfig {
         id: id?,
@@ -77,6 +80,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         tracing,
         drain_delay: drain_delay.unwrap_or_default(),
         drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        handover,
+        handover_drain_timeout: handover_drain.unwrap_or(DEFAULT_HANDOVER_DRAIN),
     })
 }
 

@@ -8,6 +8,7 @@ mod access_log;
 mod changes;
 mod check;
 mod file;
+mod handover;
 mod limits;
 mod listener;
 mod observing;
@@ -87,6 +88,10 @@ pub struct GatewayConfig {
     pub drain_delay: Duration,
     /// How long requests in flight may take once the process was told to stop. Default: 30 s.
     pub drain_timeout: Duration,
+    /// The private socket over which a successor takes the listening sockets. `None`: there is none.
+    pub handover: Option<PathBuf>,
+    /// How long what is under way may take once a successor serves. Default: 1 h.
+    pub handover_drain_timeout: Duration,
 }
 
 /// One socket to accept on.

@@ -1,114 +1,122 @@
 //! A request and its response: who is asked, and who is asked instead.
 
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::answer::Answer;
 use super::attempt::Attempt;
 use super::client::Client;
-use super::facts::{After, Facts, Outcome, Refusal, Request};
-use super::feedback;
+use super::facts::{After, Facts, Heads, Outcome, Refusal, Request};
+use super::hedge::Hedging;
+use super::mirror::Copy;
 use super::record;
 use super::refuse::refuse;
+use super::retry::{Route, pause};
 use super::spans;
 use super::wire::Wire;
 use crate::reason::Reason;
-use crate::table::{CompiledApp, PooledEndpoint, Spread};
-
-/// Different endpoints that one request may be sent to. A third failure is the app's, not an endpoint's.
-const MAX_ATTEMPTS: usize = 3;
+use crate::table::PooledEndpoint;
 
 pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
-    let Request { table: _table, app, taken, mut heads, facts, mut copy } = request;
+    let Request { table: _table, app, taken, heads, facts, mut copy } = request;
     let worker = client.worker.clone();
     hold_up(client, &facts).await;
     if let Some(copy) = copy.take_if(|copy| !copy.needs_body()) {
         copy.send(&worker, &client.origin, Some(Bytes::new()));
     }
-    let (spread, cursor) = app.way(taken);
-    let turn = spread.next_turn(cursor);
-    let Some(mut endpoint) = worker.rotations.pick(&app, spread, turn) else {
+    let mut route = Route::new(&worker, &app, app.way(taken));
+    let Some(first) = route.first() else {
         let reason = Reason::NoHealthyEndpoint;
         return refuse(client, Refusal { facts, reason, detail: None, app: Some(app), location: None }).await;
     };
-    let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
+    if let Some(whole) = facts.patience.request {
+        client.deadline.limit(whole);
+    }
+    let hedging = app.spec.hedge.as_deref().and_then(|hedge| Hedging::of(hedge, &facts, &heads));
+    let after = serve(client, &facts, (heads, copy), hedging, route, first).await;
+    client.deadline.unlimit();
+    after
+}
+
+/// Asks endpoint after endpoint, until one answers or no other may be asked.
+async fn serve<W: Wire>(
+    client: &mut Client<W>,
+    facts: &Facts,
+    (mut heads, copy): (Heads, Option<Box<Copy>>),
+    mut hedging: Option<Hedging>,
+    mut route: Route<'_>,
+    mut endpoint: Arc<PooledEndpoint>,
+) -> After {
     loop {
-        tried.push(endpoint.live.id);
-        let retries = tried.len() as u32 - 1;
         let tee = copy.as_ref().and_then(|copy| copy.tee());
-        let mut attempt = Attempt::new(client, &facts, endpoint, retries, heads, tee);
-        let ended = attempt.run().await;
-        let body = attempt.take_teed();
-        let failure = match ended {
-            Ok(after) => {
+        let mut attempt = Attempt::new(client, facts, endpoint, route.retries(), heads, tee);
+        let asked = match hedging.take() {
+            None => attempt.ask().await,
+            Some(hedging) => Box::pin(hedging.ask(&mut attempt, &mut route)).await,
+        };
+        let cause = attempt.cause(&asked).filter(|_| !attempt.client.is_aborting());
+        let last = attempt.outcome();
+        let next = cause.and_then(|cause| route.next(cause, &last.endpoint, last.is_reused));
+        let failure = match asked {
+            Ok(answered) if next.is_none() => {
+                let after = attempt.answer(answered).await;
+                let body = attempt.take_teed();
                 let outcome = attempt.into_outcome();
-                feedback::observe(&worker, &app, &outcome);
-                record::exchange(client, &facts, &outcome);
-                copy.into_iter().for_each(|copy| copy.send(&worker, &client.origin, body.clone()));
+                route.observe(&outcome);
+                record::exchange(client, facts, &outcome);
+                send(copy, client, body);
                 return after;
             }
-            Err(failure) => failure,
+            Ok(answered) => {
+                attempt.discard(answered);
+                None
+            }
+            Err(failure) => Some(failure),
         };
+        let body = attempt.take_teed();
         let (unsent, mut outcome) = attempt.into_parts();
         heads = unsent;
-        outcome.failure = Some(failure.reason);
-        feedback::observe(&worker, &app, &outcome);
-        if matches!(failure.reason, Reason::ConnectFailed | Reason::ConnectTimeout) {
-            worker.rotations.suspect(outcome.endpoint.live.id);
-        }
-        let is_repeatable = failure.is_repeatable && tried.len() < MAX_ATTEMPTS && !client.is_aborting();
-        let next =
-            if is_repeatable { choose_again(client, &app, spread, turn, &tried, &outcome) } else { None };
+        outcome.failure = failure.as_ref().map(|failure| failure.reason);
+        route.observe(&outcome);
         let Some(next) = next else {
-            copy.into_iter().for_each(|copy| copy.send(&worker, &client.origin, body.clone()));
-            if failure.is_untouched && client.wire.decline() {
-                record::exchange(client, &facts, &outcome);
+            send(copy, client, body);
+            if failure.is_some_and(|failure| failure.is_untouched) && client.wire.decline() {
+                record::exchange(client, facts, &outcome);
                 return After::KeepAlive;
             }
-            return fail(client, &facts, outcome).await;
+            return fail(client, facts, outcome).await;
         };
-        outcome.endpoint.metrics.cells(worker.index).retries.increment();
-        spans::again(&worker, &facts, &outcome, &mut heads);
+        spans::again(&client.worker, facts, &outcome, &mut heads);
+        if let Some(time) = route.backoff()
+            && let Err(reason) = Box::pin(pause(client, time)).await
+        {
+            (outcome.failure, outcome.status) = (Some(reason), 0);
+            return fail(client, facts, outcome).await;
+        }
         endpoint = next;
+    }
+}
+
+/// The original is over: its copy leaves, with the body that was kept.
+fn send<W>(copy: Option<Box<Copy>>, client: &Client<W>, body: Option<Bytes>) {
+    if let Some(copy) = copy {
+        copy.send(&client.worker, &client.origin, body);
     }
 }
 
 /// A fault that makes the client wait.
 pub async fn hold_up<W: Wire>(client: &mut Client<W>, facts: &Facts) {
-    let Some(delay) = facts.filtered.as_ref().and_then(|filtered| filtered.delay) else { return };
-    client.deadline.set(delay);
-    let Client { wire, deadline, .. } = client;
-    // A client that is gone is noticed by whoever has something for it.
-    let _ =
-        deadline
-            .bound(|context| {
-                if let Poll::Ready(true) = wire.poll_gone(context) { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-}
-
-/// The endpoint for the next attempt. A kept connection that its endpoint had just closed says nothing
-/// against the endpoint: where there is no other, a new connection to it gets the second attempt. That
-/// is RFC 9112 section 9.3.1's retry, not a second try of an endpoint that failed.
-fn choose_again<W>(
-    client: &Client<W>,
-    app: &CompiledApp,
-    spread: &Spread,
-    turn: usize,
-    tried: &[u64],
-    last: &Outcome,
-) -> Option<Arc<PooledEndpoint>> {
-    client.worker.rotations.pick_again(app, spread, turn, tried).or_else(|| {
-        let was_stale = last.is_reused && last.failure == Some(Reason::UpstreamReset) && tried.len() == 1;
-        was_stale.then(|| last.endpoint.clone())
-    })
+    if let Some(delay) = facts.filtered.as_ref().and_then(|filtered| filtered.delay) {
+        // Whatever ends it early is noticed by whoever has something for the client.
+        let _ = Box::pin(pause(client, delay)).await;
+    }
 }
 
 /// Nothing of a response has reached the client yet.
 async fn fail<W: Wire>(client: &mut Client<W>, facts: &Facts, mut outcome: Outcome) -> After {
+    // The client has its own time to take an answer.
+    client.deadline.unlimit();
     let reason = outcome.failure.unwrap_or(Reason::UpstreamReset);
     let after = if reason == Reason::ClientAbort {
         After::Close

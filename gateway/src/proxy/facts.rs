@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use topology::AppLimits;
 
 use super::mirror::Copy;
-use super::timeouts;
+use super::patience::Patience;
 use crate::access_log::{Logging, is_plain};
 use crate::filter::Filtered;
 use crate::listener::Limits;
@@ -106,7 +106,7 @@ impl Facts {
             upgrade: None,
             accept: None,
             is_grpc: false,
-            patience: Patience::default(),
+            patience: Patience::DEFAULT,
             body: BodyLimits::default(),
             head_bytes,
             id,
@@ -131,31 +131,6 @@ impl Facts {
     /// Whether bytes follow the head that somebody has to read.
     pub fn has_body(&self) -> bool {
         !matches!(self.framing, Framing::None | Framing::Length(0))
-    }
-}
-
-/// How long an endpoint may keep this request waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// For the response's head.
-    pub response: Duration,
-    /// Between two bytes of a body.
-    pub body: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { response: timeouts::RESPONSE, body: timeouts::BODY }
-    }
-}
-
-impl Patience {
-    /// A gRPC call lasts as long as its client's deadline says, streams without a word included; the
-    /// client, which counts from earlier, ends it first.
-    pub fn of_grpc(deadline: Option<Duration>) -> Self {
-        let longest = timeouts::TUNNEL;
-        let response = deadline.map_or(longest, |deadline| (deadline + timeouts::GRPC_GRACE).min(longest));
-        Self { response, body: longest }
     }
 }
 

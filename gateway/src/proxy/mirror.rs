@@ -144,9 +144,18 @@ impl Copy {
             let deadline = origin.listener.ending.deadline().await;
             let Self { mirror, endpoint, _table, heads, facts, _place } = self;
             let index = worker.index;
+            if let Some(whole) = facts.patience.request {
+                deadline.limit(whole);
+            }
             let mut client = Client { worker, origin, deadline, wire: Discard { body } };
             let mut attempt = Attempt::new(&mut client, &facts, endpoint, 0, heads, None);
-            let is_answered = attempt.run().await.is_ok();
+            let is_answered = match attempt.ask().await {
+                Ok(answered) => {
+                    attempt.answer(answered).await;
+                    true
+                }
+                Err(_) => false,
+            };
             let is_whole = attempt.into_outcome().failure.is_none();
             let cells = mirror.metrics.cells(index);
             let counter = if is_answered && is_whole { &cells.answered } else { &cells.failed };

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use topology::filters::MirrorTarget;
 
 use super::client::{Client, Origin};
-use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::facts::{BodyLimits, Facts, Heads, LogFacts, Refusal, Request};
 use super::mirror::{self, Copy};
+use super::patience::Patience;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::access_log::Logging;
@@ -130,6 +131,10 @@ fn pass<W>(
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return refuse(facts, (reason, None), app);
     }
+    facts.patience = match app.spec.timeouts.as_deref() {
+        said if facts.is_grpc => Patience::of_grpc(said, grpc_deadline(parsed, head)),
+        said => Patience::of(said),
+    };
     let heads = heads(client, &app, app.filters.as_deref(), (parsed, head), &facts, hops, changes.as_deref());
     let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);
     let copy = if is_mirrored {
@@ -222,7 +227,6 @@ fn facts<W>(
     started: Instant,
 ) -> Facts {
     let worker = &client.worker;
-    let is_grpc = is_grpc(parsed, head);
     Facts {
         started,
         method: parsed.method,
@@ -233,8 +237,8 @@ fn facts<W>(
         expects_continue: parsed.expects_continue,
         upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
-        is_grpc,
-        patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        is_grpc: is_grpc(parsed, head),
+        patience: Patience::DEFAULT,
         body: BodyLimits::default(),
         head_bytes,
         id: worker.request_ids.next(),

@@ -12,13 +12,31 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 
 pub use doors::Command;
 use doors::Doors;
 
 use crate::metrics::WorkerMetrics;
 use crate::worker::{Observers, Shared, TICK, Worker};
+
+/// Whether every worker carries out commands, and has opened all that it was told to. Waits for the slowest.
+pub async fn confirm(workers: &[UnboundedSender<Command>]) -> bool {
+    let ask = |worker: &UnboundedSender<Command>| {
+        let (reply, answer) = oneshot::channel();
+        worker.send(Command::Confirm(reply)).is_ok().then_some(answer)
+    };
+    // All are asked before the first is waited for.
+    let answers: Vec<_> = workers.iter().map(ask).collect();
+    for answer in answers {
+        let Some(answer) = answer else { return false };
+        if !answer.await.unwrap_or(false) {
+            return false;
+        }
+    }
+    true
+}
 
 /// Idle connections are looked through this often.
 const SWEEP_TICKS: u32 = 10;
@@ -94,6 +112,7 @@ fn maintain(worker: &Worker, now: u32) {
     drop(worker.table());
     if is_sweep {
         worker.upstreams.sweep();
+        worker.http2_upstreams.sweep();
         worker.rotations.sweep();
         worker.pipes.sweep();
     }

@@ -21,13 +21,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use clients::{ClientKey, Clients, Counted, TooMany};
-pub use deadlines::{Deadline, Deadlines, TICK};
+pub use deadlines::{Deadline, Deadlines, Limit, TICK, Ticks};
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
+pub use retries::RetryBudget;
+pub use rotations::NoOther;
 use rotations::Rotations;
 pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
@@ -63,6 +65,9 @@ pub struct Shared {
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.
     pub draining: AtomicBool,
+    /// Set before them where another process goes on with the listening sockets: what has begun may take
+    /// its time, and datagrams are read by the other.
+    pub handed_over: AtomicBool,
     /// Cancelled: close what is left.
     pub abort: CancellationToken,
     /// Endpoints that failed too often in a row.
@@ -207,5 +212,10 @@ impl Worker {
 
     pub fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// See [`Shared::handed_over`].
+    pub fn has_handed_over(&self) -> bool {
+        self.shared.handed_over.load(Ordering::Relaxed)
     }
 }

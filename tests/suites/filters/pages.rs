@@ -97,7 +97,7 @@ fn faults_hit_their_share_and_say_that_they_are_on_purpose() {
     let lines = "[[match]]\nname = \"testers\"\nheader = { name = \"X-Test\" }\n\
                  [[filters.faults]]\nmatch = [\"testers\"]\npercent = 100\nabort = 418\n\
                  [[filters.faults]]\npercent = 25\nabort = 503\n\
-                 [[filters.faults]]\npercent = 100\ndelay = \"100ms\"";
+                 [[filters.faults]]\npercent = 100\ndelay = \"10ms\"";
     let gateway =
         Gateway::start(&Config::with_workers(1).app(&App::everything(endpoint.address()).line(lines)));
     for protocol in PROTOCOLS {

@@ -14,8 +14,8 @@ const MAX_FAULTS: usize = 16;
 const MAX_MATCHES: usize = 64;
 /// As long as the name of a match may be.
 const MAX_SHOWN_CHARS: usize = 64;
-/// The gateway's clock for waits ticks ten times a second.
-const MIN_DELAY: Duration = Duration::from_millis(100);
+/// The finest that the unit allows.
+const MIN_DELAY: Duration = Duration::from_millis(1);
 /// As long as an endpoint may take.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 /// A copy holds its body in memory.

@@ -65,6 +65,10 @@ impl Connection<'_> {
         mut line: Line<'_>,
     ) {
         let worker = self.worker;
+        // Both its listener and its app may say how long it may be silent.
+        let listened = self.listener.settings.idle_timeout;
+        let said = app.spec.timeouts.as_ref().and_then(|timeouts| timeouts.tunnel_idle);
+        let idle = said.map_or(listened, |said| said.min(listened));
         let dialled = self.dial(&app, self.addresses(&client)).await;
         line.connected(&dialled);
         let Dialled { stream, endpoint, .. } = match dialled {
@@ -79,7 +83,6 @@ impl Connection<'_> {
         upstream.keep_alive();
         let carried = Carried { to_upstream: received, to_client: None };
         let cells = endpoint.metrics.cells(worker.index);
-        let idle = self.listener.settings.idle_timeout;
         let ending = &self.listener.ending;
         let course = Course { worker, ending, deadline: self.deadline, idle, cells };
         let passed = pump(&mut client, &mut upstream, carried, &course).await;
