@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use topology::filters::Coding;
 
-use super::compression::{Answered, CompressionMetrics, Plan, Room};
+use super::compression::{CompressionMetrics, Plan, Room, Wanted};
 use super::{Filters, Page};
 use crate::message::{NO_NAMES, Names, RequestEdits, ResponseEdits, ResponseHead};
 
@@ -77,17 +77,11 @@ impl Filtered {
         ResponseEdits { strips, added: &self.lines, recoding: None }
     }
 
-    /// What compression makes of an endpoint's final response; `answered` is what is known otherwise of the
+    /// What compression makes of an endpoint's final response; `wanted` is what is known otherwise of the
     /// request.
-    pub fn recode(
-        &self,
-        response: &ResponseHead,
-        head: &[u8],
-        answered: Answered,
-        room: &Room,
-    ) -> Option<Plan> {
+    pub fn recode(&self, response: &ResponseHead, head: &[u8], wanted: Wanted, room: &Room) -> Option<Plan> {
         let compression = self.filters.as_ref()?.compression()?;
-        compression.plan(response, head, Answered { coding: self.coding, ..answered }, room)
+        compression.plan(response, head, Wanted { coding: self.coding, ..wanted }, room)
     }
 
     pub fn compression_metrics(&self) -> Option<&CompressionMetrics> {

@@ -21,7 +21,7 @@ use super::timeouts;
 use super::tunnel::Tunnel;
 use super::upstream::{Lost, OpenError, Upstream};
 use super::wire::{Reply, Upward, Wire};
-use crate::filter::compression::{Answered, Plan};
+use crate::filter::compression::{Plan, Wanted};
 use crate::message::encode;
 use crate::message::response::ResponseHead;
 use crate::message::scan::HeadScan;
@@ -480,8 +480,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let filtered = self.facts.filtered.as_ref()?;
         let Facts { method, version, is_grpc, .. } = *self.facts;
         let worker = &self.client.worker;
-        let answered = Answered { method, version, is_grpc, worker: worker.index, coding: None };
-        filtered.recode(reply.head, reply.bytes, answered, &worker.encoders)
+        let wanted = Wanted { method, version, is_grpc, worker: worker.index, coding: None };
+        filtered.recode(reply.head, reply.bytes, wanted, &worker.encoders)
     }
 
     fn count_coded(&self, download: &Relay) {

@@ -43,7 +43,7 @@ pub struct Plan {
 
 /// What is known of the request that a response answers.
 #[derive(Debug, Clone, Copy)]
-pub struct Answered {
+pub struct Wanted {
     pub method: Method,
     pub version: Version,
     pub is_grpc: bool,
@@ -79,20 +79,14 @@ impl Compression {
 
     /// `head` are the bytes of `response`, a final one; `room` is what encoders may hold. `None`: nothing
     /// of it changes.
-    pub fn plan(
-        &self,
-        response: &ResponseHead,
-        head: &[u8],
-        answered: Answered,
-        room: &Room,
-    ) -> Option<Plan> {
-        if answered.is_grpc || answered.method == Method::Connect {
+    pub fn plan(&self, response: &ResponseHead, head: &[u8], wanted: Wanted, room: &Room) -> Option<Plan> {
+        if wanted.is_grpc || wanted.method == Method::Connect {
             return None;
         }
         if response.status == 304 {
             // Clients hold what they got, under the tag that they got it with.
             let mut plan = Plan { head: vary(response, head), ..Plan::default() };
-            if answered.coding.is_some() {
+            if wanted.coding.is_some() {
                 weaken_tag(response, head, &mut plan.head);
             }
             return Some(plan);
@@ -103,7 +97,7 @@ impl Compression {
             return None;
         }
         let mut plan = Plan { head: vary(response, head), ..Plan::default() };
-        plan.encoder = self.encoder(response, answered, room).map(Box::new);
+        plan.encoder = self.encoder(response, wanted, room).map(Box::new);
         if let Some(encoder) = &plan.encoder {
             plan.head.is_recoded = true;
             push_line(b"Content-Encoding", encoder.coding.as_str().as_bytes(), &mut plan.head.lines);
@@ -112,10 +106,10 @@ impl Compression {
         Some(plan)
     }
 
-    fn encoder(&self, response: &ResponseHead, answered: Answered, room: &Room) -> Option<Encoder> {
-        let coding = answered.coding?;
+    fn encoder(&self, response: &ResponseHead, wanted: Wanted, room: &Room) -> Option<Encoder> {
+        let coding = wanted.coding?;
         // HTTP/1.0 knows no chunks, and a body without a length would end its connection.
-        if answered.method == Method::Head || answered.version == Version::Http10 {
+        if wanted.method == Method::Head || wanted.version == Version::Http10 {
             return None;
         }
         let length = match response.framing {
@@ -126,7 +120,7 @@ impl Compression {
         };
         let encoder = Encoder::new(coding, self.settings.level, length, room);
         if encoder.is_none() {
-            self.metrics.cells(answered.worker).crowded.increment();
+            self.metrics.cells(wanted.worker).crowded.increment();
         }
         encoder
     }

@@ -12,7 +12,7 @@ fn compression() -> Compression {
     Compression::compile(&settings, None, 1)
 }
 
-const GET: Answered = Answered {
+const GET: Wanted = Wanted {
     method: Method::Get,
     version: Version::Http11,
     is_grpc: false,
@@ -21,10 +21,10 @@ const GET: Answered = Answered {
 };
 
 /// Whether the body is coded, and the lines that the head gains.
-fn plan(status: &str, fields: &str, answered: Answered) -> Option<(bool, String)> {
+fn plan(status: &str, fields: &str, wanted: Wanted) -> Option<(bool, String)> {
     let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
-    let response = ResponseHead::parse(head.as_bytes(), answered.method).unwrap();
-    let plan = compression().plan(&response, head.as_bytes(), answered, &Room::default())?;
+    let response = ResponseHead::parse(head.as_bytes(), wanted.method).unwrap();
+    let plan = compression().plan(&response, head.as_bytes(), wanted, &Room::default())?;
     assert_eq!(plan.head.is_recoded, plan.encoder.is_some());
     Some((plan.encoder.is_some(), String::from_utf8(plan.head.lines).unwrap()))
 }
@@ -37,7 +37,7 @@ fn a_coded_response_says_so_and_that_another_client_gets_another() {
     assert!(is_coded);
     assert_eq!(lines, "Vary: Accept-Encoding\r\nContent-Encoding: gzip\r\n");
     // Whoever cannot read it is told of the choice too.
-    let plain = Answered { coding: None, ..GET };
+    let plain = Wanted { coding: None, ..GET };
     assert_eq!(plan("200 OK", TEXT, plain), Some((false, "Vary: Accept-Encoding\r\n".to_owned())));
     let said = format!("{TEXT}Vary: Cookie, accept-encoding\r\n");
     assert_eq!(plan("200 OK", &said, plain), Some((false, String::new())));
@@ -69,7 +69,7 @@ fn what_must_not_be_changed_is_not() {
     ] {
         assert_eq!(plan(status, &fields, GET), None, "{status} {fields}");
     }
-    assert_eq!(plan("200 OK", TEXT, Answered { is_grpc: true, ..GET }), None);
+    assert_eq!(plan("200 OK", TEXT, Wanted { is_grpc: true, ..GET }), None);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_gains_nothing_goes_as_it_is() {
     for (length, wanted) in [(0, false), (99, false), (100, true)] {
         assert_eq!(plan("200 OK", &sized(length), GET).unwrap().0, wanted, "{length}");
     }
-    assert!(!plan("200 OK", TEXT, Answered { version: Version::Http10, ..GET }).unwrap().0);
-    assert!(!plan("200 OK", &sized(1000), Answered { method: Method::Head, ..GET }).unwrap().0);
+    assert!(!plan("200 OK", TEXT, Wanted { version: Version::Http10, ..GET }).unwrap().0);
+    assert!(!plan("200 OK", &sized(1000), Wanted { method: Method::Head, ..GET }).unwrap().0);
     assert!(plan("200 OK", "Content-Type: text/html\r\n", GET).unwrap().0, "until the connection closes");
 }
