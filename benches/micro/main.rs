@@ -2,6 +2,7 @@
 
 mod access_log;
 mod chunked;
+mod clients;
 mod compile;
 mod compression;
 mod find;
@@ -26,6 +27,7 @@ criterion_group!(
     request::measure,
     response::measure,
     chunked::measure,
+    clients::measure,
     find::measure,
     matches::measure,
     compile::measure,
