@@ -5,6 +5,7 @@ mod chunked;
 mod clients;
 mod compile;
 mod compression;
+mod containment;
 mod find;
 mod heads;
 mod matches;
@@ -35,6 +36,7 @@ criterion_group!(
     rotation::measure,
     retries::measure,
     split::measure,
+    containment::measure,
     access_log::measure,
     observing::measure
 );

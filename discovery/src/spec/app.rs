@@ -54,8 +54,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let statistics = read_statistics(table);
     let matches = read_matches(table);
     let filters = read_filters(table, place, matches.as_deref().unwrap_or_default());
-    let limits = read_limits(table);
-    let containment = read_containment(table);
+    let (limits, capacity) = read_limits(table);
+    let containment = read_containment(table, capacity);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
