@@ -4,9 +4,11 @@ mod access_log;
 mod chunked;
 mod clients;
 mod compile;
+mod compression;
 mod containment;
 mod find;
 mod heads;
+mod matches;
 mod observing;
 mod request;
 mod response;
@@ -28,7 +30,9 @@ criterion_group!(
     chunked::measure,
     clients::measure,
     find::measure,
+    matches::measure,
     compile::measure,
+    compression::measure,
     rotation::measure,
     retries::measure,
     split::measure,

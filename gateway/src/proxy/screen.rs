@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::facts::Facts;
-use crate::filter::{Asked, Changes, Decision, Filtered, Filters, RateLimits, Step};
+use super::matching;
+use crate::filter::{Asked, Changes, Decision, Filtered, Filters, Page, RateLimits, Step};
 use crate::message::RequestHead;
 use crate::reason::Reason;
-use crate::table::CompiledApp;
+use crate::table::{CompiledApp, CompiledMatch, Matches};
 
 /// A head, parsed, and its bytes.
 type Head<'a> = (&'a RequestHead, &'a [u8]);
@@ -28,7 +29,7 @@ pub fn limit<W>(
     changes: &mut Option<Box<Changes>>,
 ) -> Result<(), Reason> {
     let changes = changes.get_or_insert_default();
-    match with_asked(client, "", head, place, facts, |asked| limits.decide(asked, changes)) {
+    match with_asked(client, ("", None), head, place, facts, |asked| limits.decide(asked, changes)) {
         Decision::Pass => Ok(()),
         Decision::Refuse(reason) => Err(reason),
     }
@@ -37,19 +38,49 @@ pub fn limit<W>(
 /// The app's chain, from its beginning.
 pub fn decide<W>(
     client: &Client<W>,
-    (app, filters): (&CompiledApp, &Filters),
+    (app, filters, taken): (&CompiledApp, &Filters, Option<usize>),
     head: Head<'_>,
     place: Place<'_>,
     facts: &Facts,
     changes: &mut Option<Box<Changes>>,
 ) -> Step {
     let changes = changes.get_or_insert_default();
-    with_asked(client, app.id.as_str(), head, place, facts, |asked| filters.decide(asked, changes, 0))
+    let taken_by = taken.and_then(|position| app.match_at(position)).map(CompiledMatch::name);
+    with_asked(client, (app.id.as_str(), taken_by), head, place, facts, |asked| {
+        filters.decide(asked, changes, 0)
+    })
+}
+
+/// The position of the app's match that takes the request, which is counted and logged.
+pub fn taken_by<W>(
+    client: &Client<W>,
+    (app, matches): (&CompiledApp, &Matches),
+    head: Head<'_>,
+    place: Place<'_>,
+    facts: &mut Facts,
+) -> Option<usize> {
+    let taken = with_asked(client, (app.id.as_str(), None), head, place, facts, |asked| {
+        matching::taken_by(matches, asked)
+    })?;
+    let entry = matches.at(taken)?;
+    entry.live.count(client.worker.index);
+    if let Some(log) = &mut facts.log {
+        log.set_taken_by(entry.name());
+    }
+    Some(taken)
+}
+
+/// An answer that is given before the chain is asked looks as the app's others do.
+pub fn dress(app: &CompiledApp, (request, head): Head<'_>, changes: &mut Option<Box<Changes>>) {
+    let pages = app.filters.as_ref().and_then(|filters| filters.error_pages());
+    if let Some(pages) = pages {
+        changes.get_or_insert_default().page = Some(Page::of(request, head, Some(pages.clone())));
+    }
 }
 
 fn with_asked<W, T>(
     client: &Client<W>,
-    app: &str,
+    (app, taken_by): (&str, Option<&str>),
     (request, head): Head<'_>,
     (host, path): Place<'_>,
     facts: &Facts,
@@ -63,6 +94,7 @@ fn with_asked<W, T>(
         path,
         host,
         app,
+        taken_by,
         id: &facts.id,
         now: facts.started,
         worker: worker.index,

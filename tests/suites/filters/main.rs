@@ -2,9 +2,12 @@
 //! that speak either.
 
 mod access;
+mod compression;
 mod cors;
 mod docs;
 mod headers;
+mod mirror;
+mod pages;
 mod routes;
 
 use std::process::Command;

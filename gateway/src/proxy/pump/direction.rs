@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 
 use super::{End, Failed};
-use crate::proxy::relay::poll_fill;
+use crate::proxy::fill::poll_fill;
 use crate::proxy::splice::{self, TURN_BYTES};
 use crate::worker::{Buffer, Pipe, Worker};
 
