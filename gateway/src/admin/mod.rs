@@ -5,6 +5,7 @@
 
 mod certificates;
 mod filters;
+mod guard;
 mod process;
 mod traffic;
 mod tunnels;
@@ -76,7 +77,8 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/tunnels", get(tunnels::list).delete(tunnels::close))
         .route("/v1/process", get(process))
         .route("/v1/traffic", get(traffic))
-        .with_state(state);
+        .with_state(state)
+        .layer(axum::middleware::from_fn(guard::check));
     tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
         tokio::select! {

@@ -259,6 +259,16 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 worker.http2_upstreams.clear();
                 Err(Failure::ours(Reason::OutOfSockets))
             }
+            Err(OpenError::Refused(Reason::AppOverloaded | Reason::TenantOverloaded))
+                if self.client.is_aborting() =>
+            {
+                Err(Failure::ours(Reason::Shutdown))
+            }
+            Err(OpenError::Refused(Reason::AppOverloaded | Reason::TenantOverloaded))
+                if self.client.deadline.is_over() =>
+            {
+                Err(Failure::ours(Reason::RequestTimeout))
+            }
             Err(OpenError::Refused(reason)) => Err(Failure::ours(reason)),
             Err(error) => {
                 cells.connect_failures.increment();
@@ -513,7 +523,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
             let polled = download.poll(context, source, wire.sink(), worker);
             let now = download.payload + download.sent();
             // What a client uploads does not excuse it from taking what it is sent.
-            if now != progress || uploaded && !download.is_sending() {
+            // Nor does it put off what ends gathering.
+            if now != progress || uploaded && !download.is_sending() && !download.is_gathering() {
                 progress = now;
                 moved = worker.deadlines.now();
                 deadline.set(match () {

@@ -92,13 +92,14 @@ async fn serve<W: Wire>(
             }
             return fail(client, facts, outcome).await;
         };
-        spans::again(&client.worker, facts, &outcome, &mut heads);
         if let Some(time) = route.backoff()
             && let Err(reason) = Box::pin(pause(client, time)).await
         {
+            send(copy, client, body);
             (outcome.failure, outcome.status) = (Some(reason), 0);
             return fail(client, facts, outcome).await;
         }
+        spans::again(&client.worker, facts, &outcome, &mut heads);
         endpoint = next;
     }
 }

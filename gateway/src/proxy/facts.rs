@@ -183,6 +183,9 @@ pub struct Outcome {
     pub retries: u32,
     /// When that attempt began.
     pub attempted: Instant,
+    /// When this endpoint was asked: later than that where another one had been asked before it and was
+    /// not waited for.
+    pub asked: Instant,
     pub responded: Option<Instant>,
     /// Of the endpoint's response; 0 if there was none.
     pub status: u16,
@@ -198,11 +201,13 @@ pub struct Outcome {
 impl Outcome {
     /// Of an attempt that begins now.
     pub fn of(endpoint: Arc<PooledEndpoint>, retries: u32) -> Self {
+        let now = Instant::now();
         Self {
             endpoint,
             is_reused: false,
             retries,
-            attempted: Instant::now(),
+            attempted: now,
+            asked: now,
             responded: None,
             status: 0,
             failure: None,

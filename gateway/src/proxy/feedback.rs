@@ -21,9 +21,16 @@ pub fn observe(worker: &Worker, app: &CompiledApp, outcome: &Outcome) {
         Verdict::Bad(fault) => count(worker, app, endpoint, fault, outcome.failure),
     }
     if let Some(tally) = endpoint.live.tally.get() {
-        let failed = outcome.failure.is_some() || outcome.status >= 500;
-        let latency = outcome.responded.filter(|_| !outcome.is_tunnel).map(|at| at - outcome.attempted);
+        let failed = !outcome.is_tunnel && (outcome.failure.is_some() || outcome.status >= 500);
+        let latency = outcome.responded.filter(|_| !outcome.is_tunnel).map(|at| at - outcome.asked);
         tally.cells(worker.index).count(failed, latency);
+    }
+}
+
+/// Another endpoint has answered before this one, which was asked earlier: that long it took at least.
+pub fn observe_overtaken(worker: &Worker, outcome: &Outcome) {
+    if let Some(tally) = outcome.endpoint.live.tally.get() {
+        tally.cells(worker.index).count(false, Some(outcome.asked.elapsed()));
     }
 }
 
@@ -49,6 +56,10 @@ enum Verdict {
 }
 
 fn verdict(outcome: &Outcome) -> Verdict {
+    if outcome.is_tunnel {
+        // It agreed to it. How a tunnel ends is the business of those at its two ends.
+        return Verdict::Good;
+    }
     match outcome.failure {
         // A kept connection that its endpoint had just closed (RFC 9112 section 9.3.1) is nobody's fault.
         Some(Reason::UpstreamReset) if outcome.is_reused => Verdict::Nothing,

@@ -17,6 +17,7 @@ use super::answer::Answer;
 use super::attempt::{Answered, Attempt, Failure};
 use super::client::Client;
 use super::facts::{After, Facts, Heads};
+use super::feedback;
 use super::relay::{Decoder, FRAMED_READ, Relay};
 use super::retry::Route;
 use super::wire::{Gone, Reply, Sent, Sink, Source, Upward, Wire};
@@ -104,9 +105,15 @@ impl Hedging {
         };
         let mut lost = other.into_outcome();
         route.leave(&lost.endpoint);
-        if let Loser::Failed(failure) = raced.loser {
-            lost.failure = failure;
-            route.observe(&lost);
+        match raced.loser {
+            Loser::Failed(failure) => {
+                lost.failure = failure;
+                route.observe(&lost);
+            }
+            Loser::Cancelled if matches!(result, HedgeResult::Won) => {
+                feedback::observe_overtaken(&worker, &lost)
+            }
+            Loser::Cancelled => {}
         }
         endpoint.metrics.cells(worker.index).hedges[result as usize].increment();
         asked

@@ -27,7 +27,7 @@ use crate::message::encode::Delimiting;
 use crate::message::{Framing, Method};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream};
-use crate::worker::{TableHandle, Worker};
+use crate::worker::{Admitted, Entry, Places, TableHandle, Wanted, Worker};
 
 /// What endpoints tell a copy by.
 const MARK: &str = "X-Sluice-Mirror: 1\r\n";
@@ -37,6 +37,8 @@ const MARK: &str = "X-Sluice-Mirror: 1\r\n";
 pub struct Copy {
     mirror: Arc<Mirror>,
     endpoint: Arc<PooledEndpoint>,
+    /// With the target, whose limits hold for copies too.
+    _places: Places,
     /// What the endpoint belongs to.
     _table: Rc<TableHandle>,
     heads: Heads,
@@ -98,9 +100,17 @@ impl Copy {
             cells.skipped.increment();
             return None;
         };
-        let Some(endpoint) = pick(worker, &mirror.settings.to, to) else {
-            cells.failed.increment();
-            return None;
+        let Admitted { endpoint, places } = match enter(worker, &mirror.settings.to, to) {
+            Entry::Admitted(admitted) => admitted,
+            // Nobody waits in a copy's name.
+            Entry::Wait(_) => {
+                cells.skipped.increment();
+                return None;
+            }
+            Entry::Refused(_) => {
+                cells.failed.increment();
+                return None;
+            }
         };
         let heads = write(to);
         let Facts { method, version, framing, is_grpc, patience, id, .. } = *facts;
@@ -116,6 +126,7 @@ impl Copy {
         Some(Box::new(Self {
             mirror: mirror.clone(),
             endpoint,
+            _places: places,
             _table: table.clone(),
             heads,
             facts,
@@ -142,7 +153,7 @@ impl Copy {
         let (worker, origin) = (worker.clone(), origin.clone());
         spawn_local(async move {
             let deadline = origin.listener.ending.deadline().await;
-            let Self { mirror, endpoint, _table, heads, facts, _place } = self;
+            let Self { mirror, endpoint, _places, _table, heads, facts, _place } = self;
             let index = worker.index;
             if let Some(whole) = facts.patience.request {
                 deadline.limit(whole);
@@ -164,16 +175,17 @@ impl Copy {
     }
 }
 
-/// Whom a copy for `to` goes to; `None` where nobody may take it.
-fn pick(worker: &Worker, target: &MirrorTarget, to: &CompiledApp) -> Option<Arc<PooledEndpoint>> {
+/// Whom a copy for `to` goes to, if there is room.
+fn enter(worker: &Worker, target: &MirrorTarget, to: &CompiledApp) -> Entry {
     if matches!(to.upstream, Upstream::Unknown) {
-        return None;
+        return Entry::Refused(Reason::UpstreamTlsUnknown);
     }
     let spread = match target {
-        MirrorTarget::Version(_) => to.mirror.as_deref()?,
-        MirrorTarget::App(_) => &to.http,
+        MirrorTarget::Version(_) => to.mirror.as_deref(),
+        MirrorTarget::App(_) => Some(&*to.http),
     };
-    worker.rotations.pick(to, spread, spread.next_turn(&to.live.mirror_cursor))
+    let Some(spread) = spread else { return Entry::Refused(Reason::NoEndpoint) };
+    worker.enter(Wanted { app: to, spread, turn: spread.next_turn(&to.live.mirror_cursor) })
 }
 
 /// A client that has said all that it says, and does not listen.

@@ -20,13 +20,21 @@ pub struct Pace {
     /// When the window began, in ticks, and how far the body was.
     since: u32,
     from: u64,
+    /// The client was waited for when that was last looked at.
+    waited: bool,
 }
 
 impl Pace {
     /// `rate` is in bytes per second; 0: none.
     pub fn of(rate: u32, window: Duration, now: u32) -> Self {
         let window_ticks = (window.as_millis() / TICK.as_millis()) as u32;
-        Self { quota: u64::from(rate) * window.as_secs(), window: window_ticks, since: now, from: 0 }
+        Self {
+            quota: u64::from(rate) * window.as_secs(),
+            window: window_ticks,
+            since: now,
+            from: 0,
+            waited: false,
+        }
     }
 
     pub fn is_on(&self) -> bool {
@@ -39,7 +47,9 @@ impl Pace {
         if self.quota == 0 {
             return false;
         }
-        if !waits_for_client || bytes - self.from >= self.quota {
+        // Nobody looks while somebody else is waited for, so the time before such a look is not the client's.
+        let waited = std::mem::replace(&mut self.waited, waits_for_client);
+        if !waits_for_client || !waited || bytes - self.from >= self.quota {
             (self.since, self.from) = (now, bytes);
             return false;
         }
@@ -75,10 +85,13 @@ mod tests {
     #[test]
     fn time_in_which_somebody_else_is_waited_for_does_not_count() {
         let mut pace = Pace::of(240, UPLOAD_WINDOW, 0);
+        assert!(!pace.lags(0, 0, true));
         assert!(!pace.lags(WINDOW - 1, 0, true));
         assert!(!pace.lags(WINDOW, 0, false));
-        assert!(!pace.lags(2 * WINDOW - 1, 1, true));
-        assert!(pace.lags(2 * WINDOW, 1, true));
+        // Long silence of an endpoint, in which nobody looked.
+        assert!(!pace.lags(9 * WINDOW, 1, true));
+        assert!(!pace.lags(10 * WINDOW - 1, 1, true));
+        assert!(pace.lags(10 * WINDOW, 1, true));
     }
 
     #[test]

@@ -52,17 +52,17 @@ impl Connection<'_> {
                 }
                 Err(error) => error,
             };
+            if self.listener.ending.is_aborting() {
+                // It was we who gave up.
+                return Err(NotDialled { reason: Reason::Shutdown, retries: route.retries() });
+            }
             let reason = reason_of(error);
             if !matches!(error, DialError::Full(_)) {
                 cells.connect_failures.increment();
                 worker.rotations.suspect(endpoint.live.id);
             }
             feedback::observe_dial(worker, app, &endpoint, Some(reason));
-            let next = match self.listener.ending.is_aborting() {
-                true => None,
-                false => route.next(RetryCause::ConnectFailed, &endpoint, false),
-            };
-            let Some(next) = next else {
+            let Some(next) = route.next(RetryCause::ConnectFailed, &endpoint, false) else {
                 return Err(NotDialled { reason, retries: route.retries() });
             };
             if let Some(time) = route.backoff() {
