@@ -129,7 +129,7 @@ impl Gateway {
     /// Which process answers at the admin listener.
     fn try_pid(&self) -> Option<u32> {
         let mut wire = Wire::connect(self.admin(), DEADLINE).ok()?;
-        wire.send(b"GET /v1/process HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").ok()?;
+        wire.send(b"GET /v1/process HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let response = Response::read(&mut wire, "GET").ok()?;
         let process: serde_json::Value = serde_json::from_slice(&response.body).ok()?;
         process["pid"].as_u64().and_then(|pid| pid.try_into().ok())
@@ -155,7 +155,7 @@ impl Gateway {
     fn is_ready(&self) -> bool {
         let ask = |admin| -> io::Result<u16> {
             let mut wire = Wire::connect(admin, DEADLINE)?;
-            wire.send(b"GET /ready HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+            wire.send(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
             Ok(Response::read(&mut wire, "GET")?.status)
         };
         self.admin.is_some_and(|admin| ask(admin).is_ok_and(|status| status == 200))
@@ -198,7 +198,7 @@ impl Gateway {
 
     #[track_caller]
     pub fn admin_get(&self, target: &str) -> Response {
-        RawClient::connect(self.admin()).get("admin", target)
+        RawClient::connect(self.admin()).get("localhost", target)
     }
 
     /// # Panics

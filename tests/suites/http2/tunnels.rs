@@ -303,7 +303,7 @@ fn a_websocket_over_http2_that_an_operator_closes_takes_no_other_stream_with_it(
         let (_, mut up, mut down) = streams.pop().expect("two were opened");
         let (id, _up, mut closing) = streams.pop().expect("two were opened");
         let mut admin = RawClient::connect(gateway.admin());
-        admin.send(format!("DELETE /v1/tunnels?id={id} HTTP/1.1\r\nHost: admin\r\n\r\n"));
+        admin.send(format!("DELETE /v1/tunnels?id={id} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         assert_eq!(admin.receive_for("DELETE").text(), "{\"closed\":1}");
         assert!(closing.data().await.is_some_and(|data| data.is_err()), "the stream is reset");
         up.send_data(Bytes::from_static(b"still there"), false).expect("it is open");

@@ -139,10 +139,10 @@ fn a_killed_instance_is_noticed_and_fails_no_request() {
         assert_eq!(response.status, 200, "{}", response.text());
     }
     eventually(DEADLINE, "the report says that it is down", || {
-        let report = RawClient::connect(demo.admin()).get("admin", "/v1/endpoints?app=shop").text();
+        let report = RawClient::connect(demo.admin()).get("localhost", "/v1/endpoints?app=shop").text();
         report.contains("\"down\"") && report.contains("refused")
     });
-    let metrics = RawClient::connect(demo.admin()).get("admin", "/metrics").text();
+    let metrics = RawClient::connect(demo.admin()).get("localhost", "/metrics").text();
     let down = tests::Metrics::parse(&metrics).sum("sluice_endpoints", &[("app", "shop"), ("state", "down")]);
     assert_eq!(down, Some(1.0), "{metrics}");
 }

@@ -37,7 +37,7 @@ fn upgraded(gateway: &Gateway) -> RawClient {
 
 fn close(gateway: &Gateway, query: &str) -> Response {
     let mut admin = RawClient::connect(gateway.admin());
-    admin.send(format!("DELETE /v1/tunnels{query} HTTP/1.1\r\nHost: admin\r\n\r\n"));
+    admin.send(format!("DELETE /v1/tunnels{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     admin.receive_for("DELETE")
 }
 
