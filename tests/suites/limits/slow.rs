@@ -31,7 +31,9 @@ fn a_body_that_comes_byte_by_byte_is_a_408() {
     };
     assert_eq!((response.status, response.reason()), (408, Some("body_too_slow")));
     assert_eq!(endpoint.requests(), 0);
-    assert_eq!(gateway.metrics().count("sluice_requests_total", &[("reason", "body_too_slow")]), 1);
+    eventually(DEADLINE, "it is counted", || {
+        gateway.metrics().count("sluice_requests_total", &[("reason", "body_too_slow")]) == 1
+    });
 }
 
 #[test]
