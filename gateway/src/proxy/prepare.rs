@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use topology::AppId;
 use topology::filters::MirrorTarget;
 
 use super::client::{Client, Origin};
@@ -163,13 +164,18 @@ fn copy<W>(
     let mirror = app.filters.as_ref()?.mirror()?;
     let to = match &mirror.settings.to {
         MirrorTarget::Version(_) => app,
-        MirrorTarget::App(id) => table.app(id)?,
+        MirrorTarget::App(id) => table.app(id).filter(|to| takes_copies(to, &app.id))?,
     };
     Copy::begin(client, mirror, to, table, facts, |to| {
         let mut heads = heads(client, to, app.filters.as_deref(), (parsed, head), facts, None, changes);
         mirror::mark(&mut heads);
         heads
     })
+}
+
+/// Whether the owner of `app` lets `from` send copies, which pass none of its filters.
+fn takes_copies(app: &CompiledApp, from: &AppId) -> bool {
+    app.spec.filters.as_ref().is_some_and(|filters| filters.mirrored_by.contains(from))
 }
 
 /// Why, and where to go instead: a whole URI.

@@ -98,15 +98,26 @@ fn a_share_of_some_requests_is_copied_and_long_bodies_are_not() {
 }
 
 #[test]
-fn another_app_may_be_tried() {
+fn another_app_may_be_tried_if_its_owner_says_so() {
     let (live, tried) = (Endpoint::start("live"), Endpoint::start("tried"));
     let shop = App::new("shop").host(HOST).line("[filters.mirror]\napp = \"next\"").endpoint(
         "v1",
         "a",
         live.address(),
     );
-    let next = App::new("next").host("next.test").endpoint("v9", "b", tried.address());
-    let gateway = Gateway::start(&Config::with_workers(1).app(&shop).app(&next));
+    let own = Endpoint::start("own");
+    let other = App::new("other").host("other.test").line("[filters.mirror]\napp = \"next\"").endpoint(
+        "v1",
+        "c",
+        own.address(),
+    );
+    let next = App::new("next").host("next.test").line("[filters]\nmirrored_by = [\"shop\"]").endpoint(
+        "v9",
+        "b",
+        tried.address(),
+    );
+    let gateway = Gateway::start(&Config::with_workers(1).app(&shop).app(&next).app(&other));
+    assert_eq!(gateway.get("other.test", "/not-for-next").text(), "own");
     assert_eq!(gateway.get(HOST, "/x").text(), "live");
     eventually(DEADLINE, "the copy came", || tried.requests() == 1);
     assert_eq!((tried.last().target.as_str(), tried.last().fields.get("host")), ("/x", Some(HOST)));

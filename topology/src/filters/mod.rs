@@ -12,6 +12,8 @@ mod routes;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::AppId;
+
 pub use access::{Addresses, RateKey, RateLimit};
 pub use compression::{BadMediaPattern, Coding, Compression, CompressionLevel, MediaPattern};
 pub use faults::Fault;
@@ -37,6 +39,9 @@ pub struct Filters {
     /// The first that hits a request decides.
     pub faults: Vec<Fault>,
     pub mirror: Option<Mirror>,
+    /// Apps that may send copies here. Copies pass none of this app's filters, so without its owner's word
+    /// there are none.
+    pub mirrored_by: Vec<AppId>,
     pub compression: Option<Compression>,
 }
 

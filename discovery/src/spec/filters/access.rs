@@ -24,6 +24,8 @@ const DEFAULT_KEYS: u32 = 16_384;
 const MIN_KEYS: u32 = 64;
 /// 256 MiB.
 const MAX_KEYS: u32 = 16_777_216;
+/// 1 MiB: whoever may write one app must not take the memory that all of them need.
+const MAX_KEYS_OF_APP: u32 = 65_536;
 
 pub(super) fn read_addresses(filters: &Table<'_>, place: Place<'_>) -> Option<Addresses> {
     let table = filters.table("addresses")?;
@@ -86,7 +88,8 @@ fn read_rate_limit(table: &Table<'_>, is_gateway: bool) -> Option<RateLimit> {
     let requests = table.required("requests", requests, "requests = 100").and_then(NonZeroU32::new);
     let per = table.duration("per", MIN_PER..=MAX_PER).unwrap_or(Duration::from_secs(1));
     let burst = table.integer("burst", 1..=MAX_REQUESTS).and_then(NonZeroU32::new).or(requests);
-    let keys = table.integer("keys", MIN_KEYS..=MAX_KEYS).unwrap_or(DEFAULT_KEYS);
+    let most = if is_gateway { MAX_KEYS } else { MAX_KEYS_OF_APP };
+    let keys = table.integer("keys", MIN_KEYS..=most).unwrap_or(DEFAULT_KEYS);
     let key = match by? {
         0 => RateKey::Client,
         1 => RateKey::Header(header?),

@@ -11,8 +11,8 @@ mod routes;
 use std::path::Path;
 use std::sync::Arc;
 
-use topology::RequestMatch;
 use topology::filters::{FilePath, Filters};
+use topology::{AppId, RequestMatch};
 
 use crate::document::Table;
 
@@ -24,6 +24,9 @@ pub enum Place<'a> {
     /// Whoever can write to the registry must not be able to have gateways read their own files.
     Registry,
 }
+
+/// More would be a platform of its own.
+const MAX_MIRRORED_BY: usize = 64;
 
 /// `matches`: the app's own, which filters may name.
 pub(super) fn read_filters(
@@ -44,6 +47,7 @@ pub(super) fn read_filters(
         response_headers: headers::read_edits(&table, "response_headers", headers::RESPONSE),
         faults: faults::read_faults(&table, matches),
         mirror: faults::read_mirror(&table, matches),
+        mirrored_by: table.list("mirrored_by", MAX_MIRRORED_BY, AppId::parse).unwrap_or_default(),
         compression: compression::read_compression(&table),
     };
     table.finish();
