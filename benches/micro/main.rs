@@ -3,6 +3,7 @@
 mod access_log;
 mod chunked;
 mod compile;
+mod filters;
 mod find;
 mod heads;
 mod request;
@@ -23,6 +24,7 @@ criterion_group!(
     response::measure,
     chunked::measure,
     find::measure,
+    filters::measure,
     compile::measure,
     rotation::measure,
     split::measure,

@@ -58,6 +58,11 @@ impl Entry<'_> {
         self.facts.log.as_ref().and_then(|log| log.client).unwrap_or(self.peer)
     }
 
+    /// Whom a filter found the client to be.
+    fn consumer(&self) -> Option<&str> {
+        self.facts.filtered.as_ref().and_then(|filtered| filtered.consumer())
+    }
+
     fn json(&self, stamp: &Stamp, line: &mut Vec<u8>) {
         let log = self.facts.log.as_deref();
         let text = |part: fn(&LogFacts) -> &[u8]| log.map_or(&[][..], part);
@@ -70,6 +75,9 @@ impl Entry<'_> {
         number(line, "status", u64::from(self.status));
         string(line, "reason", self.reason.map_or("", Reason::as_str).as_bytes());
         string(line, "app", self.app.unwrap_or("").as_bytes());
+        if let Some(consumer) = self.consumer() {
+            string(line, "consumer", consumer.as_bytes());
+        }
         json_endpoint(self.endpoint, line);
         number(line, "received_bytes", self.received_bytes);
         number(line, "sent_bytes", self.sent_bytes);
@@ -89,7 +97,7 @@ impl Entry<'_> {
         let log = self.facts.log.as_deref();
         let text =
             |part: fn(&LogFacts) -> &[u8]| log.map(part).filter(|text| !text.is_empty()).unwrap_or(b"-");
-        combined_start(stamp, self.client(), line);
+        combined_start(stamp, self.client(), self.consumer(), line);
         escape(text(LogFacts::method), line);
         line.push(b' ');
         escape(text(LogFacts::target), line);
@@ -166,7 +174,7 @@ impl StreamEntry<'_> {
 
     /// `"TCP {app} -"` stands for the request line, the bytes to the client for the response's.
     fn combined(&self, stamp: &Stamp, line: &mut Vec<u8>) {
-        combined_start(stamp, self.client, line);
+        combined_start(stamp, self.client, None, line);
         for part in [self.protocol, " ", self.app.unwrap_or("-"), " -\" "] {
             line.extend_from_slice(part.as_bytes());
         }
@@ -201,9 +209,15 @@ fn json_endpoint(endpoint: Option<&PooledEndpoint>, line: &mut Vec<u8>) {
     line.push(b'"');
 }
 
-fn combined_start(stamp: &Stamp, client: IpAddr, line: &mut Vec<u8>) {
+/// `user`: one word.
+fn combined_start(stamp: &Stamp, client: IpAddr, user: Option<&str>, line: &mut Vec<u8>) {
     push_ip(client, line);
-    line.extend_from_slice(b" - - [");
+    line.extend_from_slice(b" - ");
+    match user {
+        Some(user) if !user.is_empty() => escape(user.replace(' ', "%20").as_bytes(), line),
+        _ => line.push(b'-'),
+    }
+    line.extend_from_slice(b" [");
     line.extend_from_slice(stamp.common.as_bytes());
     line.extend_from_slice(b"] \"");
 }

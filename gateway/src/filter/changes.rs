@@ -18,6 +18,8 @@ pub struct Changes {
     pub always: Vec<u8>,
     /// Field lines for the endpoint's response only.
     pub response: Vec<u8>,
+    /// Whom a filter found the client to be.
+    pub consumer: Option<Arc<str>>,
     /// What our answer says where a filter refuses, if that is not the reason's own.
     pub status: Option<u16>,
 }
@@ -35,10 +37,10 @@ impl Changes {
 
     /// What is left for the response.
     pub fn into_filtered(self, filters: Option<Arc<Filters>>) -> Filtered {
-        let Self { always: mut lines, response, status, .. } = self;
+        let Self { always: mut lines, response, status, consumer, .. } = self;
         let always = lines.len();
         lines.extend_from_slice(&response);
-        Filtered { filters, lines, always, status }
+        Filtered { filters, lines, always, status, consumer }
     }
 }
 
@@ -50,6 +52,7 @@ pub struct Filtered {
     lines: Vec<u8>,
     always: usize,
     status: Option<u16>,
+    consumer: Option<Arc<str>>,
 }
 
 impl Filtered {
@@ -57,6 +60,11 @@ impl Filtered {
     pub fn response_edits(&self) -> ResponseEdits<'_> {
         let strips = self.filters.as_ref().map_or(&NO_NAMES, |filters| &filters.response_strips);
         ResponseEdits { strips, added: &self.lines }
+    }
+
+    /// Whom a filter found the client to be.
+    pub fn consumer(&self) -> Option<&str> {
+        self.consumer.as_deref()
     }
 
     /// Whether there are fields that no client may send.

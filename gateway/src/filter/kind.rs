@@ -23,6 +23,10 @@ pub enum Kind {
     RateLimits,
     Cors,
     Redirects,
+    ApiKeys,
+    BasicAuth,
+    Jwt,
+    ForwardAuth,
     Rewrite,
     RequestHeaders,
     ResponseHeaders,
@@ -30,11 +34,15 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they act.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Addresses,
         Self::RateLimits,
         Self::Cors,
         Self::Redirects,
+        Self::ApiKeys,
+        Self::BasicAuth,
+        Self::Jwt,
+        Self::ForwardAuth,
         Self::Rewrite,
         Self::RequestHeaders,
         Self::ResponseHeaders,
@@ -46,6 +54,10 @@ impl Kind {
             Self::RateLimits => "rate_limits",
             Self::Cors => "cors",
             Self::Redirects => "redirects",
+            Self::ApiKeys => "api_keys",
+            Self::BasicAuth => "basic_auth",
+            Self::Jwt => "jwt",
+            Self::ForwardAuth => "forward_auth",
             Self::Rewrite => "rewrite",
             Self::RequestHeaders => "request_headers",
             Self::ResponseHeaders => "response_headers",

@@ -11,6 +11,7 @@ use super::facts::{After, Facts, Outcome, Refusal, Request};
 use super::feedback;
 use super::record;
 use super::refuse::refuse;
+use super::screen;
 use super::wire::Wire;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
@@ -19,7 +20,14 @@ use crate::table::{CompiledApp, PooledEndpoint};
 const MAX_ATTEMPTS: usize = 3;
 
 pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
-    let Request { table: _table, app, mut heads, facts } = request;
+    let request = match request.undecided {
+        None => request,
+        Some(_) => match Box::pin(screen::wait(client, request)).await {
+            Ok(request) => request,
+            Err(refusal) => return refuse(client, *refusal).await,
+        },
+    };
+    let Request { table: _table, app, mut heads, facts, .. } = request;
     let worker = client.worker.clone();
     let turn = app.http.next_turn(&app.live);
     let Some(mut endpoint) = worker.rotations.pick(&app, &app.http, turn) else {

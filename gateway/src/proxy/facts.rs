@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use topology::AppLimits;
 
+use super::screen::Undecided;
 use super::timeouts;
 use crate::filter::Filtered;
 use crate::listener::Limits;
@@ -24,6 +25,8 @@ pub struct Request {
     pub app: Arc<CompiledApp>,
     pub heads: Heads,
     pub facts: Facts,
+    /// A filter is waited for: there are no heads yet.
+    pub undecided: Option<Box<Undecided>>,
 }
 
 /// What an endpoint is sent, as it speaks one version or the other.
@@ -247,6 +250,17 @@ impl LogFacts {
         }
         let client = trusts.and_then(|trusts| forwarded::client(request, head, trusts));
         Self { text, method, host, target, agent, referer, client }
+    }
+
+    /// Takes the query out of the target: it holds a secret.
+    pub fn hide_query(&mut self) {
+        let Some(at) = memchr::memchr(b'?', self.target()) else { return };
+        let query = self.host + at..self.target;
+        let removed = query.len();
+        self.text.drain(query);
+        for end in [&mut self.target, &mut self.agent, &mut self.referer] {
+            *end -= removed;
+        }
     }
 
     pub fn method(&self) -> &[u8] {

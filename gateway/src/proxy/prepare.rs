@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
 use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::screen::Undecided;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::filter::{Changes, Step};
@@ -88,24 +89,43 @@ fn route<W>(
     if let Err((reason, location)) = admit(&client.origin, &app, parsed, head, (&host, &path)) {
         return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
     }
-    if let Some(filters) = &app.filters {
-        let step =
-            screen::decide(client, (&app, filters), (parsed, head), (&host, &path), &facts, &mut changes);
-        if let Step::Refused(reason) = step {
-            facts.filtered = screen::filtered(changes, Some(filters));
-            return refuse(facts, reason, Some(app));
+    let mut request = Request { table, app, heads: Heads::default(), facts, undecided: None };
+    if let Some(filters) = request.app.filters.clone() {
+        let asking = (&*request.app, &*filters);
+        let (head, place) = ((parsed, head), (&*host, &*path));
+        match screen::decide(client, asking, head, place, &mut request.facts, &mut changes) {
+            Step::Passed => {}
+            Step::Refused(reason) => return Err(screen::refused(request, changes, reason)),
+            Step::Waits(at) => {
+                request.undecided = Some(Undecided::new(head, place, hops, changes, at));
+                return Ok(request);
+            }
         }
     }
+    set_out(client, request, parsed, head, hops, changes)
+}
+
+/// A request that nothing stands in the way of any more but what its app lacks.
+#[inline]
+pub(super) fn set_out<W>(
+    client: &Client<W>,
+    mut request: Request,
+    parsed: &RequestHead,
+    head: &[u8],
+    hops: Option<u64>,
+    changes: Option<Box<Changes>>,
+) -> Result<Request, Box<Refusal>> {
+    let Request { app, facts, .. } = &mut request;
     facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
     let is_too_large = matches!(facts.framing, Framing::Length(length) if length > facts.body.max);
     let too_large = is_too_large.then_some(Reason::BodyTooLarge);
-    if let Some(reason) = lacks(&app, parsed, head).or(too_large) {
-        facts.filtered = screen::filtered(changes, app.filters.as_ref());
-        return refuse(facts, reason, Some(app));
+    if let Some(reason) = lacks(app, parsed, head).or(too_large) {
+        return Err(screen::refused(request, changes, reason));
     }
-    let heads = heads(client, &app, parsed, head, &facts, hops, changes.as_deref());
-    facts.filtered = screen::filtered(changes, app.filters.as_ref());
-    Ok(Request { table, app, heads, facts })
+    let Request { app, facts, .. } = &request;
+    request.heads = heads(client, app, parsed, head, facts, hops, changes.as_deref());
+    request.facts.filtered = screen::filtered(changes, request.app.filters.as_ref());
+    Ok(request)
 }
 
 /// Why, and where to go instead: a whole URI.
@@ -181,7 +201,7 @@ fn facts<W>(
 }
 
 /// What endpoints are sent, in the versions that the app's endpoints speak.
-fn heads<W>(
+pub(super) fn heads<W>(
     client: &Client<W>,
     app: &CompiledApp,
     parsed: &RequestHead,

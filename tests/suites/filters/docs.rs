@@ -27,6 +27,8 @@ fn every_example_of_the_page_is_accepted() {
     }
     assert!(apps >= 5 && !sections.is_empty(), "the page has examples");
     put("apps/blocked.txt", "203.0.113.0/24\n");
+    put("apps/keys.txt", &format!("bob {}\n", "0".repeat(64)));
+    put("apps/users.htpasswd", "bob:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n");
     put("sluice.toml", &format!("{}\n{sections}", Config::new().toml()));
     let config = folder.path().join("sluice.toml");
     let report = finish(sluice().args(["check", "--config"]).arg(config), "", DEADLINE);

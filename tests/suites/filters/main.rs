@@ -4,7 +4,10 @@
 mod access;
 mod cors;
 mod docs;
+mod forward_auth;
 mod headers;
+mod identity;
+mod jwt;
 mod routes;
 
 use std::process::Command;

@@ -3,6 +3,7 @@
 
 mod access;
 mod headers;
+mod identity;
 mod routes;
 
 use std::path::Path;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 
 pub use access::{Addresses, RateKey, RateLimit};
 pub use headers::{Cors, HeaderEdits, HeaderValue, Piece, Variable};
-pub use routes::{Redirect, RedirectStatus, Rewrite};
+pub use identity::{ApiKey, ApiKeyPlace, ApiKeys, BasicAuth, Claim, ForwardAuth, Jwks, Jwt, TokenPlace};
+pub use routes::{Redirect, RedirectStatus, Rewrite, Scope};
 
 /// All that is set for one app; at least one of them is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub struct Filters {
     pub cors: Option<Cors>,
     /// The first that fits decides.
     pub redirects: Vec<Redirect>,
+    pub api_keys: Option<ApiKeys>,
+    pub basic_auth: Option<BasicAuth>,
+    pub jwt: Option<Jwt>,
+    pub forward_auth: Option<ForwardAuth>,
     pub rewrite: Option<Rewrite>,
     pub request_headers: Option<HeaderEdits>,
     pub response_headers: Option<HeaderEdits>,

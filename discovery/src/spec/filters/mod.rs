@@ -3,6 +3,7 @@
 mod access;
 mod cors;
 mod headers;
+mod identity;
 mod routes;
 
 use std::path::Path;
@@ -28,15 +29,21 @@ pub(super) fn read_filters(spec: &Table<'_>, place: Place<'_>) -> Option<Arc<Fil
         rate_limits: access::read_rate_limits(&table, "rate_limits", false),
         cors: cors::read_cors(&table),
         redirects: routes::read_redirects(&table),
+        api_keys: identity::read_api_keys(&table, place),
+        basic_auth: identity::read_basic_auth(&table, place),
+        jwt: identity::read_jwt(&table, place),
+        forward_auth: identity::read_forward_auth(&table),
         rewrite: routes::read_rewrite(&table),
         request_headers: headers::read_edits(&table, "request_headers", headers::REQUEST),
         response_headers: headers::read_edits(&table, "response_headers", headers::RESPONSE),
     };
+    identity::check(&table, &filters);
     table.finish();
     (!filters.is_empty()).then(|| Arc::new(filters))
 }
 
 pub use access::{network, read_rate_limits};
+pub use identity::{consumer, sha256, user};
 
 /// A file that the spec may name.
 fn read_file<'d>(table: &Table<'d>, key: &'d str, place: Place<'_>) -> Option<FilePath> {
