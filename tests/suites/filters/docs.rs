@@ -52,5 +52,5 @@ fn a_file_that_is_missing_or_wrong_is_found_before_the_start() {
     assert_eq!(report.code, Some(1));
     let text = report.text();
     assert!(text.contains("list.txt: line 2: \"10.0.0.0/99\" is no network"), "{text}");
-    assert!(text.contains("none.txt cannot be read"), "{text}");
+    assert!(text.contains("none.txt: cannot be read"), "{text}");
 }
