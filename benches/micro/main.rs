@@ -6,8 +6,10 @@ mod compile;
 mod filters;
 mod find;
 mod heads;
+mod observing;
 mod request;
 mod response;
+mod retries;
 mod rotation;
 mod split;
 mod tables;
@@ -27,7 +29,9 @@ criterion_group!(
     filters::measure,
     compile::measure,
     rotation::measure,
+    retries::measure,
     split::measure,
-    access_log::measure
+    access_log::measure,
+    observing::measure
 );
 criterion_main!(benches);

@@ -19,6 +19,7 @@ const HOP: Hop<'static> = Hop {
     pseudonym: "gw-1",
     request_id: "0123456789abcdef0123456789abcdef",
     identity: None,
+    trace: None,
     edits: None,
 };
 

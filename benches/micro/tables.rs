@@ -13,7 +13,13 @@ use topology::{
 pub const ENDPOINTS: usize = 10;
 
 pub fn settings() -> Settings {
-    Settings { base_domain: None, shards: 2, upstream_tls: Arc::default(), sources: Arc::default() }
+    Settings {
+        base_domain: None,
+        shards: 2,
+        upstream_tls: Arc::default(),
+        statistics: false,
+        sources: Arc::default(),
+    }
 }
 
 pub fn exact_host(app: usize) -> String {

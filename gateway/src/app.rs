@@ -2,7 +2,7 @@
 //! in order.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -22,15 +22,17 @@ use tokio_util::sync::CancellationToken;
 use topology::{AppId, Snapshot};
 use vip::ServingSwitch;
 
-use crate::access_log::{Format, LogTarget, LogWriter, WorkerLog};
-use crate::admin::{self, AdminState};
-use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogTarget, Config, RegistryConfig};
+use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
+use crate::config::{Config, GatewayConfig, RegistryConfig};
 use crate::control::{Applied, Applier, Judge, on_transition};
 use crate::filter;
+use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
-use crate::metrics::{Exporter, ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
+use crate::metrics::{ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
+use crate::observing::Observing;
 use crate::serve::{Command, WorkerSeed, spawn};
+use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
 use crate::worker::{Shared, Suspicion, suspicions};
@@ -38,6 +40,9 @@ use crate::worker::{Shared, Suspicion, suspicions};
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
 /// gateway that knows no route yet should rather not accept.
 const REGISTRY_WAIT: Duration = Duration::from_secs(5);
+/// How long a process that takes over waits for first probes: nobody waits for it, but a probe interval of
+/// minutes must not hold up an upgrade. Above the default interval and timeout together.
+const FIRST_PROBES: Duration = Duration::from_secs(10);
 /// Certificates are looked at this often; files change by hand or by a renewal every few weeks.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 /// Filters' files are looked at this often: a list of addresses is changed while an attack is under way.
@@ -66,6 +71,18 @@ pub struct Gateway {
     pub(crate) filter_sources: Arc<filter::Sources>,
     registry: Arc<dyn Registry>,
     pub admin_address: Option<SocketAddr>,
+    pub(crate) admin_socket: Option<Arc<TcpListener>>,
+    /// Cancelled before `control` where another process answers operators.
+    pub(crate) admin_stop: CancellationToken,
+    pub(crate) manager: ServiceManager,
+    pub(crate) lineage: Arc<Lineage>,
+    pub(crate) handover: Option<Giver>,
+    /// Cancelled when this process no longer speaks for the service.
+    pub(crate) observing: CancellationToken,
+    /// Another process is taking over.
+    pub(crate) is_handing_over: bool,
+    /// Asked for while that goes on.
+    pub(crate) reload_waits: bool,
 }
 
 impl Gateway {
@@ -75,11 +92,19 @@ impl Gateway {
     /// # Errors
     /// Whatever cannot be opened, bound or read, with its name. Nothing has been accepted by then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_with(config, Inheritance::default()).await
+    }
+
+    /// As [`Self::start`], with what other processes have opened. One of which that is taken over stops
+    /// accepting only when this process serves.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; a process that was to be taken over goes on.
+    pub async fn start_with(config: Config, mut inheritance: Inheritance) -> anyhow::Result<Self> {
         let all_connections = raise_open_files()?;
         let max_connections = all_connections / config.gateway.workers;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
-        let registry = open_registry(&config.registry)?;
         let files =
             FileSource::start(config.apps.files.clone()).await.context("cannot watch the apps' files")?;
         let reloader = files.reloader();
@@ -89,14 +114,17 @@ impl Gateway {
         let upstream_tls =
             UpstreamProfiles::load(&config.gateway.upstream_tls).context("cannot set up TLS to endpoints")?;
         let tls = Arc::new(TlsRegistry::new(upstream_tls.clone()));
-        let mut listeners = Listeners::new(tellers, listener_metrics.clone(), tls.clone());
-        let plan = listeners.plan(&config.gateway.listeners)?;
-        let admin_socket = match &config.admin {
-            Some(admin) => Some(admin::bind(admin.address).await?),
-            None => None,
-        };
-        let (log, format) = open_log(&config.gateway.access_log)?;
-        await_registry(registry.watch()).await;
+        let keeps_sockets = config.gateway.handover.is_some();
+        let mut listeners = Listeners::new(tellers, listener_metrics.clone(), tls.clone(), keeps_sockets);
+        let passed = inheritance.claim(&config.gateway.listeners)?;
+        let plan = listeners.plan_with(&config.gateway.listeners, passed)?;
+        let admin_socket = inheritance.open_admin(config.admin.as_ref()).await?;
+        let handover = config.gateway.handover.as_deref();
+        let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
+        let log = open_log(&config.gateway)?;
+        inheritance.release_registry(&config.registry).await?;
+        let OpenRegistry { registry, embedded } = OpenRegistry::open(&config.registry)?;
+        await_registry(registry.watch(), inheritance.is_takeover()).await?;
         let registry_watch = registry.watch();
         let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
 
@@ -107,11 +135,19 @@ impl Gateway {
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
         let filter_sources = Arc::new(filter::Sources::default());
-        let settings =
-            Settings { base_domain, shards: workers, upstream_tls, sources: filter_sources.clone() };
+        let settings = Settings {
+            base_domain,
+            shards: workers,
+            upstream_tls,
+            statistics: config.gateway.statistics.enabled,
+            sources: filter_sources.clone(),
+        };
         let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
+        if inheritance.is_takeover() {
+            applier.await_first_probes(FIRST_PROBES).await;
+        }
         let judge = Judge::new(shared.clone(), reports);
         let mut tasks = vec![
             discovery,
@@ -119,10 +155,12 @@ impl Gateway {
             tokio::spawn(judge.run(control.clone())),
         ];
 
+        let (observing, watched) = Observing::start(&config.gateway, log.as_ref(), &control, &mut tasks);
         let metrics: Vec<_> = (0..workers).map(|_| Arc::new(WorkerMetrics::default())).collect();
         listeners.commit(plan, config.gateway.drain_timeout).await?;
-        let workers = start_workers(&shared, &metrics, log.as_ref(), format, commands, max_connections)?;
+        let workers = start_workers(&shared, &metrics, &observing, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
+        let lineage = Arc::new(std::mem::take(&mut inheritance.lineage));
         let sources = Sources {
             shared: shared.clone(),
             workers: metrics,
@@ -133,13 +171,14 @@ impl Gateway {
             probes,
             serving: serving.watch(),
             tls: tls.clone(),
+            lineage: lineage.clone(),
+            access_log: log.as_ref().map(LogWriter::watch),
+            statistics: watched.statistics,
+            tracing: watched.tracing,
         };
-        let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
-        if let Some(socket) = admin_socket {
-            let state = AdminState::new(config.gateway.id.clone(), sources.clone(), Exporter::new(sources));
-            tasks.push(admin::start(socket, state, control.clone()));
-        }
         let mut gateway = Self {
+            admin_stop: control.child_token(),
+            observing: control.child_token(),
             serving,
             shared,
             workers,
@@ -153,12 +192,22 @@ impl Gateway {
             reloads,
             filter_sources,
             registry,
-            admin_address,
+            admin_address: admin_socket.as_ref().and_then(|socket| socket.local_addr().ok()),
+            admin_socket: admin_socket.map(Arc::new),
+            manager: ServiceManager::default(),
+            lineage,
+            handover: None,
+            is_handing_over: false,
+            reload_waits: false,
         };
-        gateway.tasks.push(gateway.watch_certificates());
-        gateway.tasks.push(gateway.watch_sources());
-        gateway.serving.serve();
-        Ok(gateway)
+        match gateway.take_charge(Opened { inheritance, handover, embedded, sources }).await {
+            Ok(()) => Ok(gateway),
+            Err(error) => {
+                // What came to our workers meanwhile is answered before we go.
+                gateway.shut_down(std::future::pending()).await;
+                Err(error)
+            }
+        }
     }
 
     /// The registry that this gateway watches.
@@ -166,7 +215,7 @@ impl Gateway {
         self.registry.clone()
     }
 
-    fn watch_sources(&self) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn watch_sources(&self) -> tokio::task::JoinHandle<()> {
         let (sources, cancel) = (self.filter_sources.clone(), self.control.clone());
         tokio::spawn(async move {
             // What is fetched is fetched at once: until then its filters let nobody pass.
@@ -178,7 +227,7 @@ impl Gateway {
         })
     }
 
-    fn watch_certificates(&self) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn watch_certificates(&self) -> tokio::task::JoinHandle<()> {
         let (tls, cancel) = (self.tls.clone(), self.control.clone());
         tokio::spawn(async move {
             // The first look warns of what expires soon.
@@ -193,19 +242,16 @@ impl Gateway {
 fn start_workers(
     shared: &Arc<Shared>,
     metrics: &[Arc<WorkerMetrics>],
-    log: Option<&LogWriter>,
-    format: Format,
+    observing: &Observing<'_>,
     commands: Vec<UnboundedReceiver<Command>>,
     max_connections: usize,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let start = |(index, (commands, metrics)): (usize, (UnboundedReceiver<Command>, &Arc<WorkerMetrics>))| {
-        let log =
-            log.map_or_else(WorkerLog::off, |log| WorkerLog::new(format, log.sender(), metrics.clone()));
         let seed = WorkerSeed {
             index,
             shared: shared.clone(),
             metrics: metrics.clone(),
-            log,
+            observers: observing.of_worker(metrics),
             commands,
             max_connections,
         };
@@ -232,45 +278,63 @@ fn share(
         max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),
+        handed_over: AtomicBool::new(false),
         abort: CancellationToken::new(),
         suspicions,
     })
 }
 
-fn open_registry(config: &RegistryConfig) -> anyhow::Result<Arc<dyn Registry>> {
-    Ok(match config {
-        RegistryConfig::Embedded { path } => Embedded::open(path)
-            .with_context(|| format!("cannot open the embedded registry at {}", path.display()))?,
-        RegistryConfig::ZooKeeper { servers, prefix, session_timeout } => {
-            ZooKeeper::connect(zookeeper::Settings {
-                servers: servers.clone(),
-                prefix: prefix.clone(),
-                session_timeout: *session_timeout,
-            })
-        }
-    })
+struct OpenRegistry {
+    registry: Arc<dyn Registry>,
+    /// The same one, if it is one that is handed over.
+    embedded: Option<Arc<Embedded>>,
 }
 
-async fn await_registry(mut state: watch::Receiver<State>) {
-    let connected = state.wait_for(|state| state.link.is_connected());
-    if tokio::time::timeout(REGISTRY_WAIT, connected).await.is_err() {
-        tracing::warn!("the registry does not answer: serving what the files say until it does");
+impl OpenRegistry {
+    fn open(config: &RegistryConfig) -> anyhow::Result<Self> {
+        match config {
+            RegistryConfig::Embedded { path } => {
+                let embedded = Embedded::open(path)
+                    .with_context(|| format!("cannot open the embedded registry at {}", path.display()))?;
+                Ok(Self { registry: embedded.clone(), embedded: Some(embedded) })
+            }
+            RegistryConfig::ZooKeeper { servers, prefix, session_timeout } => {
+                let registry = ZooKeeper::connect(zookeeper::Settings {
+                    servers: servers.clone(),
+                    prefix: prefix.clone(),
+                    session_timeout: *session_timeout,
+                });
+                Ok(Self { registry, embedded: None })
+            }
+        }
     }
 }
 
-fn open_log(config: &AccessLogConfig) -> anyhow::Result<(Option<LogWriter>, Format)> {
-    let format = match config.format {
-        AccessLogFormat::Json => Format::Json,
-        AccessLogFormat::Combined => Format::Combined,
+/// # Errors
+/// When it does not answer and another process serves a table that this one would not have.
+async fn await_registry(mut state: watch::Receiver<State>, is_takeover: bool) -> anyhow::Result<()> {
+    let connected = state.wait_for(|state| state.link.is_connected());
+    if tokio::time::timeout(REGISTRY_WAIT, connected).await.is_err() {
+        anyhow::ensure!(
+            !is_takeover,
+            "the registry does not answer, and the running process knows what it said last"
+        );
+        tracing::warn!("the registry does not answer: serving what the files say until it does");
+    }
+    Ok(())
+}
+
+fn open_log(config: &GatewayConfig) -> anyhow::Result<Option<LogWriter>> {
+    let log = &config.access_log;
+    let Some(target) = log.target.clone() else { return Ok(None) };
+    let is_syslog = matches!(target, LogTarget::Syslog(_));
+    let plan = LogPlan {
+        target: target.clone(),
+        format: log.format,
+        backlog: log.buffer,
+        envelope: is_syslog.then(|| Envelope::new(log.facility, &config.id)),
     };
-    let target = match &config.target {
-        AccessLogTarget::Off => return Ok((None, format)),
-        AccessLogTarget::Stdout => LogTarget::Stdout,
-        AccessLogTarget::File(path) => LogTarget::File(path.clone()),
-    };
-    let log =
-        LogWriter::start(target.clone()).with_context(|| format!("cannot open the access log {target:?}"))?;
-    Ok((Some(log), format))
+    LogWriter::start(plan).map(Some).with_context(|| format!("cannot open the access log {target}"))
 }
 
 /// Lifts the soft limit of open files to the hard one; returns how many client connections fit, each

@@ -2,9 +2,14 @@
 //! every later change go the same way: first all that can fail, then one command per listener and worker.
 //!
 //! What stays open is the socket: a listener is found again by its name and address, or else by its
-//! address alone, so that a new name or other settings refuse no connection.
+//! address alone, so that a new name or other settings refuse no connection. Sockets that another process
+//! passed to this one are found in the same way.
 
+mod handed;
+
+use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::config::{ListenerConfig, ListenerProtocol};
+use crate::listener::inherited::{self, Inherited};
 use crate::listener::tls::{Inside, ServerTls, TlsRegistry};
 use crate::listener::{
     Bound, BoundSocket, HttpSettings, ListenerId, Speaks, StreamRoutes, TcpSettings, UdpSettings, bind,
@@ -26,6 +32,8 @@ use crate::serve::Command;
 /// that does not come to it keeps the next change waiting no longer.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
+pub use handed::Handed;
+
 #[derive(Debug)]
 pub struct Listeners {
     /// One per worker.
@@ -36,6 +44,8 @@ pub struct Listeners {
     open: Vec<OpenListener>,
     /// The last number given; 0 is nobody's.
     last_id: u32,
+    /// Whether sockets are kept at hand for another process.
+    keeps_sockets: bool,
 }
 
 #[derive(Debug)]
@@ -47,6 +57,18 @@ struct OpenListener {
     tls: Option<Arc<ServerTls>>,
     /// Ends when the last worker has closed its socket.
     held: watch::Receiver<()>,
+    /// The workers' sockets, each once, where a hand-over is configured.
+    kept: Vec<Arc<Socket>>,
+    /// Of sockets that were inherited, where there were fewer than workers.
+    wanting: Option<Wanting>,
+}
+
+/// Workers that have no socket of their own yet.
+#[derive(Debug)]
+struct Wanting {
+    workers: Range<usize>,
+    speaks: Speaks,
+    held: watch::Sender<()>,
 }
 
 /// A change that can be made: addresses are bound, certificates read.
@@ -63,10 +85,10 @@ struct Planned {
 enum Step {
     Keep,
     Change(Speaks),
-    /// One socket per worker, which do not accept yet.
+    /// Sockets by worker, usually one for each, which we do not accept on yet.
     Open {
         speaks: Speaks,
-        sockets: Vec<Socket>,
+        sockets: Vec<(usize, Socket)>,
         held: watch::Sender<()>,
     },
 }
@@ -76,8 +98,14 @@ impl Listeners {
         workers: Vec<UnboundedSender<Command>>,
         metrics: Arc<ListenerMetrics>,
         tls: Arc<TlsRegistry>,
+        keeps_sockets: bool,
     ) -> Self {
-        Self { workers, metrics, tls, open: Vec::new(), last_id: 0 }
+        Self { workers, metrics, tls, open: Vec::new(), last_id: 0, keeps_sockets }
+    }
+
+    /// How workers are spoken to.
+    pub fn workers(&self) -> &[UnboundedSender<Command>] {
+        &self.workers
     }
 
     /// Finds out what has to be done and tries all of it that can fail.
@@ -85,9 +113,22 @@ impl Listeners {
     /// # Errors
     /// Every listener that cannot be opened or set up, a line each. Nothing has changed.
     pub fn plan(&self, wanted: &[ListenerConfig]) -> anyhow::Result<Plan> {
+        self.plan_with(wanted, wanted.iter().map(|_| None).collect())
+    }
+
+    /// As [`Self::plan`], with sockets that are open already for some of `wanted`.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub fn plan_with(
+        &self,
+        wanted: &[ListenerConfig],
+        passed: Vec<Option<Inherited>>,
+    ) -> anyhow::Result<Plan> {
         let (mut planned, mut failures) = (Vec::new(), Vec::new());
-        for ((config, known), id) in wanted.iter().zip(self.find_again(wanted)).zip(self.last_id + 1..) {
-            match self.plan_one(config, known, ListenerId(id)) {
+        let known = self.find_again(wanted).into_iter().zip(passed);
+        for ((config, (known, passed)), id) in wanted.iter().zip(known).zip(self.last_id + 1..) {
+            match self.plan_one(config, known, passed, ListenerId(id)) {
                 Ok(one) => planned.push(one),
                 Err(error) => failures
                     .push(format!("cannot open listener {} at {}: {error:#}", config.name, config.address)),
@@ -120,27 +161,46 @@ impl Listeners {
         &self,
         config: &ListenerConfig,
         known: Option<&OpenListener>,
+        passed: Option<Inherited>,
         id: ListenerId,
     ) -> anyhow::Result<Planned> {
         let config = config.clone();
         if let Some(open) = known {
-            let (id, address, held) = (open.id, open.address, open.held.clone());
+            let (id, address, held, kept) = (open.id, open.address, open.held.clone(), open.kept.clone());
             let (tls, step) = if open.config == config {
                 (open.tls.clone(), Step::Keep)
             } else {
                 let (speaks, tls) = self.set_up(&config, address)?;
                 (tls, Step::Change(speaks))
             };
-            return Ok(Planned { listener: OpenListener { id, config, address, tls, held }, step });
+            let wanting = None;
+            return Ok(Planned {
+                listener: OpenListener { id, config, address, tls, held, kept, wanting },
+                step,
+            });
         }
-        let transport = config.protocol.transport();
-        let sockets = bind(config.address, self.workers.len(), transport)
-            .map_err(|error| self.explain(&config, error))?;
+        let (count, transport) = (self.workers.len(), config.protocol.transport());
+        let sockets = match passed {
+            Some(passed) => passed.sockets,
+            None => bind(config.address, count, transport).map_err(|error| self.explain(&config, error))?,
+        };
         let address = sockets.first().map_or(Ok(config.address), local_address)?;
+        let kept = self.keep(&sockets)?;
+        let inherited::Spread { sockets, wanting } = inherited::spread(sockets, count, transport)?;
         let (speaks, tls) = self.set_up(&config, address)?;
         let (holds, held) = watch::channel(());
+        let wanting = (wanting < count).then(|| Wanting {
+            workers: wanting..count,
+            speaks: speaks.clone(),
+            held: holds.clone(),
+        });
         let step = Step::Open { speaks, sockets, held: holds };
-        Ok(Planned { listener: OpenListener { id, config, address, tls, held }, step })
+        Ok(Planned { listener: OpenListener { id, config, address, tls, held, kept, wanting }, step })
+    }
+
+    fn keep(&self, sockets: &[Socket]) -> io::Result<Vec<Arc<Socket>>> {
+        let kept = sockets.iter().take_while(|_| self.keeps_sockets);
+        kept.map(|socket| socket.try_clone().map(Arc::new)).collect()
     }
 
     /// What is spoken at `address`, and with what certificates.
@@ -211,9 +271,12 @@ impl Listeners {
         report(&former, &self.open, drain);
         let served = self.open.iter().filter_map(|open| Some((open.config.name.clone(), open.tls.clone()?)));
         self.tls.adopt(served.collect());
-        let gone: Vec<_> =
+        let mut gone: Vec<_> =
             former.into_iter().filter(|old| self.open.iter().all(|new| new.id != old.id)).collect();
-        for listener in &gone {
+        for listener in &mut gone {
+            // Or what comes between the workers' last look and this would wait for nobody.
+            listener.kept.clear();
+            listener.wanting = None;
             self.tell(self.workers.iter().map(|_| Command::Close { id: listener.id, drain }));
         }
         if tokio::time::timeout(CLOSE_WAIT, freed(gone)).await.is_err() {
@@ -231,11 +294,13 @@ impl Listeners {
                 self.tell(cells().map(|cells| Command::Change { id, speaks: speaks.clone(), cells }));
             }
             Step::Open { speaks, sockets, held } => {
-                self.tell(sockets.into_iter().zip(cells()).map(|(socket, cells)| {
-                    let (speaks, held) = (speaks.clone(), held.clone());
+                let cells: Vec<_> = cells().collect();
+                for (worker, socket) in sockets {
+                    let (speaks, held, cells) = (speaks.clone(), held.clone(), cells[worker].clone());
                     let socket = BoundSocket::new(socket, &speaks);
-                    Command::Open(Bound { id, cells, held, socket, speaks })
-                }));
+                    let _ =
+                        self.workers[worker].send(Command::Open(Bound { id, cells, held, socket, speaks }));
+                }
             }
         }
     }
@@ -254,7 +319,7 @@ impl Plan {
             let Step::Open { sockets, .. } = step else { continue };
             let cannot = || format!("cannot listen at {address} for listener {}", config.name);
             let transport = config.protocol.transport();
-            sockets.iter().try_for_each(|socket| listen(socket, transport)).with_context(cannot)?;
+            sockets.iter().try_for_each(|(_, socket)| listen(socket, transport)).with_context(cannot)?;
         }
         Ok(())
     }
@@ -310,13 +375,16 @@ mod tests {
 
     /// Listeners numbered from 1, as `(name, configured address, actual address)`.
     fn listeners(open: &[(&str, &str, &str)]) -> Listeners {
-        let mut listeners = Listeners::new(Vec::new(), Arc::new(ListenerMetrics::new(0)), Arc::default());
+        let mut listeners =
+            Listeners::new(Vec::new(), Arc::new(ListenerMetrics::new(0)), Arc::default(), false);
         let open = open.iter().zip(1..).map(|((name, configured, actual), id)| OpenListener {
             id: ListenerId(id),
             config: config(name, configured),
             address: actual.parse().unwrap(),
             tls: None,
             held: watch::channel(()).1,
+            kept: Vec::new(),
+            wanting: None,
         });
         listeners.open = open.collect();
         listeners

@@ -4,13 +4,14 @@ mod demo;
 mod signals;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::app::Gateway;
 use gateway::config;
+use gateway::handover::{self, Inheritance, Successor};
 use signals::{Asked, Signals};
 
 /// The general allocator costs a tenth of a request more.
@@ -31,6 +32,17 @@ enum Command {
         /// The start-up configuration
         #[arg(long, value_name = "FILE", default_value = "conf/sluice.toml")]
         config: PathBuf,
+        /// Take the listening sockets over from the process that answers at `gateway.handover`, without a
+        /// refused connection. Where none answers this is an ordinary start
+        #[arg(long)]
+        takeover: bool,
+    },
+    /// Start a new process in the place of the running one, with this binary and this configuration, and
+    /// return when it serves. If it cannot, the running one goes on
+    Upgrade {
+        /// The start-up configuration
+        #[arg(long, value_name = "FILE", default_value = "conf/sluice.toml")]
+        config: PathBuf,
     },
     /// Read a configuration and everything it names, and report every mistake
     Check {
@@ -48,7 +60,8 @@ fn main() -> ExitCode {
     spare_memory();
     match Arguments::parse().command {
         Command::Check { config } => check(&config),
-        Command::Run { config } => run(&config),
+        Command::Run { config, takeover } => run(&config, takeover),
+        Command::Upgrade { config } => upgrade(&config),
         Command::Demo => {
             start_logging(LogStyle::Plain, "warn,sluice::health=info");
             finish(block_on(demo::run()))
@@ -88,16 +101,30 @@ fn check(path: &std::path::Path) -> ExitCode {
     }
 }
 
-fn run(path: &std::path::Path) -> ExitCode {
-    let config = match config::load(path) {
-        Ok(config) => config,
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            return ExitCode::FAILURE;
-        }
-    };
+fn run(path: &Path, takeover: bool) -> ExitCode {
+    let Some(config) = load(path) else { return ExitCode::FAILURE };
     start_logging(LogStyle::Json, "info");
-    finish(block_on(serve(path.to_owned(), config)))
+    finish(block_on(serve(path.to_owned(), config, takeover)))
+}
+
+/// What stands at `path`, or a report of what is wrong with it.
+fn load(path: &Path) -> Option<config::Config> {
+    config::load(path).inspect_err(|mistakes| eprintln!("{mistakes}")).ok()
+}
+
+fn upgrade(path: &Path) -> ExitCode {
+    let Some(config) = load(path) else { return ExitCode::FAILURE };
+    finish(block_on(async {
+        let socket = config.gateway.handover.context(
+            "the configuration has no gateway.handover; write one such as \"/run/sluice/handover.sock\"",
+        )?;
+        let (former, now) = handover::upgrade::run(path, &socket).await?;
+        println!(
+            "process {} (sluice {}) serves as generation {}; process {} drains",
+            now.pid, now.version, now.generation, former.pid
+        );
+        Ok(())
+    }))
 }
 
 /// One thread carries the control plane.
@@ -110,19 +137,47 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     done
 }
 
-async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
+async fn serve(path: PathBuf, config: config::Config, takeover: bool) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let mut gateway = Gateway::start(config).await?;
+    let inheritance = inherit(&config, takeover).await?;
+    let mut gateway = Gateway::start_with(config, inheritance).await?;
     if let Some(address) = gateway.admin_address {
         tracing::info!(%address, "admin listening");
     }
-    while signals.next().await == Asked::Reload {
-        gateway.reload(&path).await;
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Reload => gateway.reload(&path).await,
+                Asked::ReopenLog => gateway.reopen_log(),
+                Asked::Stop => break,
+            },
+            successor = gateway.next_successor() => match successor {
+                Successor::Failed => gateway.catch_up(&path).await,
+                Successor::Serves(taken) => {
+                    gateway.drain_after(taken, async || signals.next().await.into()).await;
+                    tracing::info!("stopped");
+                    return Ok(());
+                }
+            },
+        }
     }
     tracing::info!("draining; a second signal ends at once");
     gateway.shut_down(signals.stop()).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What this process need not open itself.
+async fn inherit(config: &config::Config, takeover: bool) -> anyhow::Result<Inheritance> {
+    if takeover {
+        let path = config.gateway.handover.as_deref();
+        let path = path.context("--takeover needs gateway.handover in the configuration")?;
+        if let Some(inheritance) = Inheritance::from_process(path).await? {
+            return Ok(inheritance);
+        }
+        tracing::info!(path = %path.display(), "nobody to take over from");
+    }
+    Inheritance::activated(config)
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -118,6 +118,10 @@ reasons! {
     ConnectTimeout, "connect_timeout", 504;
     /// The endpoint accepted the request and did not answer in time.
     UpstreamTimeout, "upstream_timeout", 504;
+    /// The endpoint stopped in the middle of its response; the client's connection was cut.
+    UpstreamStalled, "upstream_stalled", 504;
+    /// The request, with its retries and waits, took longer than its app allows.
+    RequestTimeout, "request_timeout", 504;
     /// Neither side of a tunnel said anything for too long.
     TunnelTimeout, "tunnel_timeout", 504;
     VersionNotSupported, "version_not_supported", 505;

@@ -9,14 +9,31 @@ use crate::config::{self, Config};
 impl Gateway {
     /// Reads app files, certificates and the configuration at `path` again, and opens the access log anew.
     /// A configuration that is wrong, or that cannot be put in force as a whole, changes nothing; the log
-    /// says why, and so does the metric `sluice_config_reload_success`.
+    /// says why, and so does the metric `sluice_config_reload_success`. While another process is taking over
+    /// this waits: what that one was given stays as it is.
     pub async fn reload(&mut self, path: &Path) {
+        self.reload_waits = self.is_handing_over;
+        if self.reload_waits {
+            tracing::info!("a hand-over is under way: the files are read again after it");
+            return;
+        }
+        self.manager.reloading();
+        self.read_again(path).await;
+        self.manager.ready(&self.status());
+    }
+
+    /// After a hand-over that failed: does what was asked for meanwhile.
+    pub async fn catch_up(&mut self, path: &Path) {
+        if self.reload_waits {
+            self.reload(path).await;
+        }
+    }
+
+    async fn read_again(&mut self, path: &Path) {
         self.files.reload();
         self.tls.reload();
         self.filter_sources.refresh();
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
+        self.reopen_log();
         let applied = match config::load(path) {
             Ok(wanted) => self.reconfigure(wanted).await,
             Err(mistakes) => Err(mistakes.into()),
@@ -25,6 +42,14 @@ impl Gateway {
             tracing::error!("{} changes nothing:\n{error:#}", path.display());
             self.reloads.record_rejected();
         }
+    }
+
+    /// SIGUSR1, and part of SIGHUP: who has moved the access log's file away wants another one.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+        self.lineage.reopen_logs();
     }
 
     async fn reconfigure(&mut self, wanted: Config) -> anyhow::Result<()> {

@@ -1,12 +1,18 @@
 //! The end, step by step, under one deadline.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
+use crate::access_log::LogWriter;
 use crate::app::Gateway;
+use crate::handover::Giver;
+use crate::worker::Shared;
 
 /// After the drain's deadline, for tasks to notice and threads to end.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -15,10 +21,13 @@ impl Gateway {
     /// Drains and stops. Requests under way have the configured time; what is left then is cut. `hurry`
     /// cuts it short. Returns whether everything ended by itself.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> bool {
-        let Self { serving, shared, workers, log, control, tasks, config, .. } = self;
+        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, .. } = self;
         let mut hurry = pin!(hurry);
 
         // 1. Not ready: load balancers and address holders look elsewhere, and are given the time to.
+        self.manager.stopping();
+        self.observing.cancel();
+        self.handover.into_iter().for_each(Giver::stop);
         serving.drain(Instant::now());
         let hurried = tokio::select! {
             () = tokio::time::sleep(config.gateway.drain_delay) => false,
@@ -27,10 +36,11 @@ impl Gateway {
 
         // 2. Nothing new; every response from now on says that its connection closes, idle ones close.
         shared.draining.store(true, Ordering::Relaxed);
+        listeners.let_go();
         shared.stop_accepting.cancel();
 
         // 3. What is under way finishes.
-        let mut joined = on_thread(move || workers.into_iter().for_each(join));
+        let mut joined = join_all(workers);
         let drained = tokio::select! {
             _ = &mut joined => true,
             () = tokio::time::sleep(config.gateway.drain_timeout), if !hurried => false,
@@ -38,7 +48,23 @@ impl Gateway {
             () = std::future::ready(()), if hurried => false,
         };
 
-        // 4. What did not is cut.
+        Remains { shared, control, tasks, log }.end(drained, joined).await;
+        drained
+    }
+}
+
+/// What is left when connections have had their time.
+pub(crate) struct Remains {
+    pub shared: Arc<Shared>,
+    pub control: CancellationToken,
+    pub tasks: Vec<tokio::task::JoinHandle<()>>,
+    pub log: Option<LogWriter>,
+}
+
+impl Remains {
+    pub(crate) async fn end(self, drained: bool, joined: oneshot::Receiver<()>) {
+        let Self { shared, control, tasks, log } = self;
+        // 4. What did not finish is cut.
         if !drained {
             tracing::warn!("cutting connections that did not end in time");
             shared.abort.cancel();
@@ -53,8 +79,12 @@ impl Gateway {
         if let Some(log) = log {
             let _ = tokio::time::timeout(LAST_GRACE, on_thread(move || log.finish())).await;
         }
-        drained
     }
+}
+
+/// Ends when the last worker has.
+pub(crate) fn join_all(workers: Vec<JoinHandle<()>>) -> oneshot::Receiver<()> {
+    on_thread(move || workers.into_iter().for_each(join))
 }
 
 /// Runs what may block for ever, such as a log on a pipe that nobody reads, where the end of the process
@@ -72,7 +102,7 @@ fn on_thread(work: impl FnOnce() + Send + 'static) -> oneshot::Receiver<()> {
     finished
 }
 
-fn join(worker: std::thread::JoinHandle<()>) {
+fn join(worker: JoinHandle<()>) {
     if worker.join().is_err() {
         tracing::error!("a worker panicked");
     }

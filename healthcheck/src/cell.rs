@@ -99,6 +99,11 @@ impl HealthCell {
         self.state.load(Relaxed) != State::Down as u8
     }
 
+    /// Whether any probe has ended.
+    pub fn is_probed(&self) -> bool {
+        self.lock().last.is_some()
+    }
+
     pub fn report(&self) -> HealthReport {
         let record = self.lock();
         HealthReport {

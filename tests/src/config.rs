@@ -13,7 +13,8 @@ pub struct Config {
     gateway: Vec<String>,
     listeners: Vec<ListenerConfig>,
     sections: Vec<String>,
-    access_log: (String, String),
+    /// The lines of its section.
+    access_log: String,
     pub(crate) files: Vec<(String, String)>,
 }
 
@@ -55,7 +56,7 @@ impl Config {
             ],
             listeners: vec![web],
             sections: Vec::new(),
-            access_log: ("off".to_owned(), "json".to_owned()),
+            access_log: "path = \"off\"".to_owned(),
             files: Vec::new(),
         }
     }
@@ -89,8 +90,25 @@ impl Config {
         self
     }
 
+    /// With a socket over which the next process takes over.
+    pub fn handover(self) -> Self {
+        self.gateway(r#"handover = "gw.sock""#)
+    }
+
+    /// The same with so many workers.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.gateway.retain(|line| !line.starts_with("workers = "));
+        self.gateway(&format!("workers = {workers}"))
+    }
+
     pub fn trusting(self, network: &str) -> Self {
         self.gateway(&format!("trusted_proxies = [\"{network}\"]"))
+    }
+
+    /// The same without the listener `name`.
+    pub fn without(mut self, name: &str) -> Self {
+        self.listeners.retain(|listener| listener.name != name);
+        self
     }
 
     /// One more listener with these lines beside its name and address.
@@ -111,7 +129,13 @@ impl Config {
     }
 
     pub fn access_log(mut self, path: &str, format: &str) -> Self {
-        self.access_log = (path.to_owned(), format.to_owned());
+        self.access_log = format!("path = \"{path}\"\nformat = \"{format}\"");
+        self
+    }
+
+    /// The lines of `[gateway.access_log]`.
+    pub fn access_log_lines(mut self, lines: &[&str]) -> Self {
+        self.access_log = lines.join("\n");
         self
     }
 
@@ -132,8 +156,7 @@ impl Config {
         for section in &self.sections {
             text.push_str(&format!("\n{section}\n"));
         }
-        let (path, format) = &self.access_log;
-        text.push_str(&format!("\n[gateway.access_log]\npath = \"{path}\"\nformat = \"{format}\"\n"));
+        text.push_str(&format!("\n[gateway.access_log]\n{}\n", self.access_log));
         text.push_str("\n[admin]\naddress = \"127.0.0.1:0\"\n\n[apps]\nfiles = [\"apps/*.toml\"]\n");
         text
     }

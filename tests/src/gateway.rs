@@ -1,13 +1,13 @@
 //! A running `sluice`.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::DEADLINE;
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::eventually::{eventually, yields};
 use crate::message::Response;
 use crate::metrics::Metrics;
+use crate::process::Process;
 use crate::wire::Wire;
 
 /// What a failed test prints of the gateway's own words.
@@ -48,8 +49,7 @@ fn binary() -> PathBuf {
 
 pub struct Gateway {
     folder: TempDir,
-    child: Child,
-    status: Option<ExitStatus>,
+    process: Process,
     listeners: Vec<(String, SocketAddr)>,
     admin: Option<SocketAddr>,
 }
@@ -61,7 +61,16 @@ impl Gateway {
     /// When it does not.
     #[track_caller]
     pub fn start(config: &Config) -> Self {
-        let mut gateway = Self::launch(config);
+        Self::start_as(config, |command| command)
+    }
+
+    /// As [`Gateway::start`], by a command that `change` has made of the usual one.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[track_caller]
+    pub fn start_as(config: &Config, change: impl FnOnce(Command) -> Command) -> Self {
+        let mut gateway = Self::launch(config, change);
         yields(DEADLINE, "the gateway is ready", || {
             assert!(gateway.exited().is_none(), "the gateway did not start");
             gateway.read_addresses();
@@ -70,24 +79,60 @@ impl Gateway {
         gateway
     }
 
-    fn launch(config: &Config) -> Self {
+    fn launch(config: &Config, change: impl FnOnce(Command) -> Command) -> Self {
         let folder = TempDir::with_prefix("sluice-test-").expect("a temporary folder can be made");
         fs::create_dir(folder.path().join("apps")).expect("the temporary folder is ours");
         for (path, contents) in &config.files {
             write(&folder.path().join(path), contents);
         }
-        let file = folder.path().join("sluice.toml");
-        write(&file, &config.render());
-        let log = |name| File::create(folder.path().join(name)).expect("the temporary folder is ours");
-        let child = sluice()
-            .args(["run", "--config"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(log("stdout"))
-            .stderr(log("stderr"))
-            .spawn()
-            .expect("the binary can be started");
-        Self { folder, child, status: None, listeners: Vec::new(), admin: None }
+        write(&folder.path().join("sluice.toml"), &config.render());
+        let process = Process::start(&mut change(command(folder.path(), &["run"])));
+        Self { folder, process, listeners: Vec::new(), admin: None }
+    }
+
+    /// Starts one more process with the same files, which asks this one to hand over.
+    #[track_caller]
+    pub fn successor(&self) -> Process {
+        Process::start(&mut command(self.folder.path(), &["run", "--takeover"]))
+    }
+
+    /// Starts one more process with the same files, which does not ask.
+    #[track_caller]
+    pub fn intruder(&self) -> Process {
+        Process::start(&mut command(self.folder.path(), &["run"]))
+    }
+
+    /// Hands over to one more process and waits until that serves. Returns the former one.
+    ///
+    /// # Panics
+    /// When it does not come to serve.
+    #[track_caller]
+    pub fn hand_over(&mut self) -> Process {
+        let successor = self.successor();
+        self.follow(successor)
+    }
+
+    /// Waits until `successor` serves. Returns the former process.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn follow(&mut self, mut successor: Process) -> Process {
+        eventually(DEADLINE, "the next process serves", || {
+            self.read_addresses();
+            assert_eq!(successor.exited(), None, "it ended:\n{}", self.output());
+            self.try_pid() == Some(successor.pid())
+        });
+        std::mem::replace(&mut self.process, successor)
+    }
+
+    /// Which process answers at the admin listener.
+    fn try_pid(&self) -> Option<u32> {
+        let mut wire = Wire::connect(self.admin(), DEADLINE).ok()?;
+        wire.send(b"GET /v1/process HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").ok()?;
+        let response = Response::read(&mut wire, "GET").ok()?;
+        let process: serde_json::Value = serde_json::from_slice(&response.body).ok()?;
+        process["pid"].as_u64().and_then(|pid| pid.try_into().ok())
     }
 
     /// Ports are 0, and the log says which ones they became.
@@ -221,11 +266,16 @@ impl Gateway {
     /// When the process is gone.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).expect("the gateway runs");
+        self.process.signal(signal);
     }
 
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Without a chance to say anything.
+    pub fn kill(&mut self) {
+        self.process.kill();
     }
 
     /// The process's resident memory.
@@ -234,7 +284,7 @@ impl Gateway {
     /// When the process is gone.
     #[track_caller]
     pub fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
+        let path = format!("/proc/{}/status", self.process.pid());
         let status = fs::read_to_string(path).expect("the gateway runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
@@ -249,7 +299,8 @@ impl Gateway {
     pub fn processor_seconds(&self) -> f64 {
         // proc(5): fields 14 and 15, in ticks of which Linux shows user space a hundred a second.
         const TICKS_PER_SECOND: f64 = 100.0;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the gateway runs");
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.process.pid())).expect("the gateway runs");
         // The second field is a name in parentheses, which may hold anything.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         let ticks = after_name.split_ascii_whitespace().skip(11).take(2);
@@ -258,17 +309,14 @@ impl Gateway {
 
     /// How the process ended, if it has.
     pub fn exited(&mut self) -> Option<ExitStatus> {
-        if self.status.is_none() {
-            self.status = self.child.try_wait().expect("the gateway is our child");
-        }
-        self.status
+        self.process.exited()
     }
 
     /// # Panics
     /// When it goes on running.
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
-        yields(deadline, "the gateway exits", || self.exited())
+        self.process.wait(deadline)
     }
 
     /// All that it printed.
@@ -287,11 +335,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if self.exited().is_none() {
-            // Fails only when it exits at this moment.
-            self.child.kill().ok();
-            self.child.wait().ok();
-        }
+        self.process.kill();
         if std::thread::panicking() {
             let output = self.output();
             let lines: Vec<&str> = output.lines().collect();
@@ -305,4 +349,17 @@ fn write(path: &Path, contents: &str) {
     let folder = path.parent().expect("a file of a test has a folder");
     fs::create_dir_all(folder).expect("the temporary folder is ours");
     fs::write(path, contents).expect("the temporary folder is ours");
+}
+
+/// The binary with the configuration in `folder`, and what it prints there.
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    // Processes that follow one another write to the same files.
+    let log = |name| {
+        let opened = OpenOptions::new().create(true).append(true).open(folder.join(name));
+        opened.expect("the temporary folder is ours")
+    };
+    let mut command = sluice();
+    command.args(arguments).arg("--config").arg(folder.join("sluice.toml"));
+    command.stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
+    command
 }

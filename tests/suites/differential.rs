@@ -220,6 +220,15 @@ fn a_proxy_header_is_taken_to_its_last_byte() {
     holds_for_seeds_and_their_mutations("proxy_header", BINARY_WORDS, oracle::proxy_header);
 }
 
+/// What versions, members and their ends look like.
+const TRACE_WORDS: &[&str] =
+    &["00-", "ff-", "01-", "-01", "-00", "-", "0000000000000000", "=", ",", "@", "a=1", "\n"];
+
+#[test]
+fn a_trace_is_read_as_the_recommendation_has_it() {
+    holds_for_seeds_and_their_mutations("trace_context", TRACE_WORDS, oracle::trace_context);
+}
+
 #[test]
 fn rustls_finds_the_name_that_we_find() {
     holds_for_seeds_and_their_mutations("client_hello", BINARY_WORDS, oracle::client_hello);

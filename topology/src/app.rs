@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Containment, Endpoint, HealthSettings, HostPattern, InstanceKey, Outliers, PathMatch,
-    VersionId,
+    AppId, AppLimits, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, LogSettings,
+    Outliers, PathMatch, Retries, Timeouts, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -53,6 +53,15 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    pub timeouts: Option<Arc<Timeouts>>,
+    /// `None`: [`Retries::DEFAULT`].
+    pub retries: Option<Arc<Retries>>,
+    /// `None`: every request goes to one endpoint at a time.
+    pub hedge: Option<Arc<Hedge>>,
+    /// `None`: everything leaves a line in the access log.
+    pub log: Option<Arc<LogSettings>>,
+    /// Whether its traffic is counted by path and client; `None`: as the gateway has it.
+    pub statistics: Option<bool>,
     /// `None`: requests and responses pass as they are.
     pub filters: Option<Arc<Filters>>,
     /// `None`: what its listeners ask for.
@@ -87,10 +96,19 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            timeouts: None,
+            retries: None,
+            hedge: None,
+            log: None,
+            statistics: None,
             filters: None,
             limits: None,
             containment: None,
         }
+    }
+
+    pub fn retries(&self) -> &Retries {
+        self.retries.as_deref().unwrap_or(&Retries::DEFAULT)
     }
 
     /// How outliers are found.

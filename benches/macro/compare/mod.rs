@@ -66,14 +66,15 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let contenders = contenders(settings)?;
     tools::require(&peers::programs(&contenders))?;
     peers::build(&contenders)?;
-    cores::prepare()?;
     let names: Vec<_> = contenders.iter().map(|contender| contender.name.as_str()).collect();
     let mut versions = peers::versions(&contenders);
     versions.extend(tools::versions());
     let described = json!({
         "rounds": settings.rounds, "seconds": settings.seconds, "peers": names, "versions": versions,
     });
+    // It counts the cores that are ours, of which we keep one.
     let record = Record::start("compare", &described);
+    cores::prepare()?;
     let site = Site::start()?;
     let field = Field::start(contenders, &site)?;
     let mut page = Page::open(record, &field.contenders, settings.rounds, settings.seconds);

@@ -87,7 +87,9 @@ impl Page {
                 row.push_str(&format!(" {} |", range(&turns.ratios(name, &self.names[0]))));
             }
         }
-        self.record.say(&format!("{row} {} |", goal(workload)));
+        // Ratios to anybody else have no goal.
+        let goal = if self.names[0] == "nginx" { goal(workload) } else { NOTHING.to_owned() };
+        self.record.say(&format!("{row} {goal} |"));
     }
 
     fn tell_access_log(&mut self, workload: &Workload, turns: &Turns) {

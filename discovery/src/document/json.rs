@@ -33,7 +33,9 @@ fn node(value: Json, depth: usize) -> Result<Node, String> {
         Json::Bool(value) => Value::Bool(value),
         Json::Number(number) => match number.as_i64() {
             Some(integer) => Value::Integer(integer),
-            None => Value::Other(format!("the number {number}")),
+            None => {
+                number.as_f64().map_or_else(|| Value::Other(format!("the number {number}")), Value::Number)
+            }
         },
         Json::String(text) => Value::Text(text),
         Json::Array(list) => {

@@ -18,6 +18,8 @@ pub(super) struct Node {
 pub(super) enum Value {
     Text(String),
     Integer(i64),
+    /// Not whole, or beyond [`Value::Integer`].
+    Number(f64),
     Bool(bool),
     List(Vec<Node>),
     Table(Vec<Field>),
@@ -38,6 +40,7 @@ impl fmt::Display for Value {
         match self {
             Self::Text(text) => write!(formatter, "the string {}", quote(text)),
             Self::Integer(number) => write!(formatter, "the integer {number}"),
+            Self::Number(number) => write!(formatter, "the number {number}"),
             Self::Bool(value) => write!(formatter, "{value}"),
             Self::List(_) => formatter.write_str("a list"),
             Self::Table(_) => formatter.write_str("a table"),

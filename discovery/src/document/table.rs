@@ -95,6 +95,15 @@ impl<'d> Table<'d> {
         })
     }
 
+    /// A share of a whole: a number from 0 to 1.
+    pub fn fraction(&self, key: &'d str) -> Option<f64> {
+        self.typed(key, "a number from 0 to 1", |value| match value {
+            Value::Integer(whole @ (0 | 1)) => Some(*whole as f64),
+            Value::Number(number) if (0.0..=1.0).contains(number) => Some(*number),
+            _ => None,
+        })
+    }
+
     /// A duration such as `"5s"` within `range`.
     pub fn duration(&self, key: &'d str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let text = self.typed(key, "a duration such as \"300ms\" or \"5s\"", as_text)?;

@@ -75,7 +75,7 @@ impl Lines {
             Toml::String(text) => Value::Text(text.value().clone()),
             Toml::Integer(number) => Value::Integer(*number.value()),
             Toml::Boolean(value) => Value::Bool(*value.value()),
-            Toml::Float(number) => Value::Other(format!("the number {}", number.value())),
+            Toml::Float(number) => Value::Number(*number.value()),
             Toml::Datetime(date) => Value::Other(format!("the date {}", date.value())),
             Toml::Array(list) => Value::List(
                 list.iter().map(|each| self.value(each, line, depth + 1)).collect::<Result<_, _>>()?,

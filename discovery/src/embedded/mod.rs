@@ -24,9 +24,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::registry::{Entry, Expect, Key, Lifetime, Link, Registry, RegistryError, State, check_value};
 use store::Store;
-use writer::{Change, Wanted, Writer};
+use writer::{Change, Order, Wanted, Writer};
 
-/// Changes that may wait for the writer; further writers wait for a place. Four full commits.
+/// Orders that may wait for the writer; further writers wait for a place. Four full commits.
 const MAX_WAITING: usize = 4 * writer::MAX_BATCH;
 
 /// A handle on the registry in a directory. Its session lasts as long as the process keeps it open:
@@ -36,7 +36,7 @@ const MAX_WAITING: usize = 4 * writer::MAX_BATCH;
 pub struct Embedded {
     state: watch::Receiver<State>,
     /// `None` only while dropping.
-    changes: Option<mpsc::Sender<Change>>,
+    orders: Option<mpsc::Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,8 +53,8 @@ impl Embedded {
             revision: contents.revision,
             entries: contents.entries,
         });
-        let (changes, waiting) = mpsc::channel(MAX_WAITING);
-        let writer = Writer::new(store, waiting, publish);
+        let (orders, waiting) = mpsc::channel(MAX_WAITING);
+        let writer = Writer::new(dir.to_owned(), store, waiting, publish);
         let thread = std::thread::Builder::new()
             .name("registry".to_owned())
             .spawn(move || writer.run())
@@ -63,21 +63,48 @@ impl Embedded {
                 may_have_happened: false,
                 source: Box::new(error),
             })?;
-        Ok(Arc::new(Self { state, changes: Some(changes), thread: Some(thread) }))
+        Ok(Arc::new(Self { state, orders: Some(orders), thread: Some(thread) }))
+    }
+
+    /// Closes the file, so that another process can open it, once what was asked before is done. Ends the
+    /// session: its [`Lifetime::Session`] keys go with the next open. Watchers keep the entries as they
+    /// are, with a link that is lost; writers are refused.
+    ///
+    /// # Errors
+    /// [`RegistryError::Failed`] when the registry's thread has stopped.
+    pub async fn release(&self) -> Result<(), RegistryError> {
+        let (reply, done) = oneshot::channel();
+        self.order(Order::Release(reply)).await.map_err(|()| stopped("close the registry", false))?;
+        done.await.map_err(|_| stopped("close the registry", true))
+    }
+
+    /// Opens the file again after a [`Self::release`]: a new session, which sees what was written meanwhile.
+    /// Nothing to do where it is open.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; it may be tried again.
+    pub async fn reopen(&self) -> Result<(), RegistryError> {
+        let (reply, done) = oneshot::channel();
+        self.order(Order::Reopen(reply)).await.map_err(|()| stopped("open the registry again", false))?;
+        done.await.map_err(|_| stopped("open the registry again", true))?
+    }
+
+    async fn order(&self, order: Order) -> Result<(), ()> {
+        self.orders.as_ref().ok_or(())?.send(order).await.map_err(drop)
     }
 
     async fn change(&self, key: &Key, wanted: Wanted, expect: Expect) -> Result<u64, RegistryError> {
         let (reply, answer) = oneshot::channel();
         let change = Change { key: key.clone(), wanted, expect, reply };
-        let stopped = |may_have_happened| RegistryError::Failed {
-            doing: format!("change {key}"),
-            may_have_happened,
-            source: "the registry's thread has stopped".into(),
-        };
-        let changes = self.changes.as_ref().ok_or_else(|| stopped(false))?;
-        changes.send(change).await.map_err(|_| stopped(false))?;
-        answer.await.map_err(|_| stopped(true))?
+        let doing = || format!("change {key}");
+        self.order(Order::Change(change)).await.map_err(|()| stopped(doing(), false))?;
+        answer.await.map_err(|_| stopped(doing(), true))?
     }
+}
+
+fn stopped(doing: impl Into<String>, may_have_happened: bool) -> RegistryError {
+    let source = "the registry's thread has stopped".into();
+    RegistryError::Failed { doing: doing.into(), may_have_happened, source }
 }
 
 #[async_trait]
@@ -110,7 +137,7 @@ impl Registry for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.changes = None;
+        self.orders = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -78,3 +78,37 @@ async fn writers_that_wait_together_are_committed_together() {
     let publications = publications.await.unwrap();
     assert!(publications < 500, "{publications} commits for 1000 writers");
 }
+
+#[tokio::test]
+async fn a_released_registry_is_another_ones_until_it_is_reopened() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Embedded::open(dir.path()).unwrap();
+    let write = |registry: &Arc<Embedded>, name: &str, lifetime| {
+        let (registry, key) = (registry.clone(), key(name));
+        async move { registry.write(&key, "1".into(), Expect::Any, lifetime).await }
+    };
+    write(&registry, "app/ours", Lifetime::Persistent).await.unwrap();
+    write(&registry, "app/session", Lifetime::Session).await.unwrap();
+    let watch = registry.watch();
+    registry.release().await.unwrap();
+    registry.release().await.unwrap();
+    // What was known is still known; nothing can be added.
+    assert!(!watch.borrow().link.is_connected());
+    assert_eq!(watch.borrow().entries.len(), 2);
+    let refused = write(&registry, "app/late", Lifetime::Persistent).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::Failed { may_have_happened: false, .. }), "{refused:?}");
+
+    let other = Embedded::open(dir.path()).unwrap();
+    write(&other, "app/theirs", Lifetime::Persistent).await.unwrap();
+    let in_use = registry.reopen().await.unwrap_err();
+    assert!(matches!(in_use, RegistryError::InUse { .. }), "{in_use:?}");
+    drop(other);
+
+    registry.reopen().await.unwrap();
+    registry.reopen().await.unwrap();
+    assert!(watch.borrow().link.is_connected());
+    // A session that was let go of is over.
+    let keys: Vec<_> = watch.borrow().entries.keys().map(ToString::to_string).collect();
+    assert_eq!(keys, ["app/ours", "app/theirs"]);
+    write(&registry, "app/again", Lifetime::Persistent).await.unwrap();
+}

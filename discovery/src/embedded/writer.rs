@@ -1,5 +1,7 @@
-//! The thread that owns the file: what waits is applied in order and committed together.
+//! The thread that owns the file: what waits is applied in order and committed together. It can let go of
+//! the file for another process, and take it back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +15,18 @@ use crate::registry::{Entry, Expect, Key, Link, RegistryError, State};
 /// Changes in one commit. Enough that the flush is a small part of each change's cost; a watcher waits for
 /// no more than these before it sees the first.
 pub(super) const MAX_BATCH: usize = 256;
+
+/// Why a registry that was let go of is out of reach.
+const RELEASED: &str = "it was handed over to another process";
+
+/// What the thread is asked to do, in the order of asking.
+pub(super) enum Order {
+    Change(Change),
+    /// Close the file; answered when another process can open it.
+    Release(oneshot::Sender<()>),
+    /// Open it again, unless it is open.
+    Reopen(oneshot::Sender<Result<(), RegistryError>>),
+}
 
 pub(super) struct Change {
     pub(super) key: Key,
@@ -28,8 +42,10 @@ pub(super) enum Wanted {
 }
 
 pub(super) struct Writer {
-    store: Store,
-    waiting: mpsc::Receiver<Change>,
+    dir: PathBuf,
+    /// `None` while another process may have the file.
+    store: Option<Store>,
+    waiting: mpsc::Receiver<Order>,
     publish: watch::Sender<State>,
     revision: u64,
     entries: OrdMap<Key, Entry>,
@@ -43,27 +59,72 @@ struct Draft {
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, waiting: mpsc::Receiver<Change>, publish: watch::Sender<State>) -> Self {
+    pub(super) fn new(
+        dir: PathBuf,
+        store: Store,
+        waiting: mpsc::Receiver<Order>,
+        publish: watch::Sender<State>,
+    ) -> Self {
         let (revision, entries) = {
             let state = publish.borrow();
             (state.revision, state.entries.clone())
         };
-        Self { store, waiting, publish, revision, entries }
+        Self { dir, store: Some(store), waiting, publish, revision, entries }
     }
 
     /// Until the last handle is gone and what it sent is done.
     pub(super) fn run(mut self) {
+        let mut orders = Vec::with_capacity(MAX_BATCH);
         let mut batch = Vec::with_capacity(MAX_BATCH);
-        while self.waiting.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+        while self.waiting.blocking_recv_many(&mut orders, MAX_BATCH) > 0 {
+            for order in orders.drain(..) {
+                match order {
+                    Order::Change(change) => batch.push(change),
+                    Order::Release(reply) => {
+                        self.commit(std::mem::take(&mut batch));
+                        self.release();
+                        let _ = reply.send(());
+                    }
+                    Order::Reopen(reply) => {
+                        self.commit(std::mem::take(&mut batch));
+                        let _ = reply.send(self.reopen());
+                    }
+                }
+            }
             self.commit(std::mem::take(&mut batch));
         }
     }
 
+    /// The entries stand as they are for whoever watches; nothing is written any more.
+    fn release(&mut self) {
+        if self.store.take().is_some() {
+            self.publish.send_modify(|state| {
+                state.link = Link::Lost { since: Instant::now(), why: RELEASED.into() };
+            });
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), RegistryError> {
+        if self.store.is_some() {
+            return Ok(());
+        }
+        let (store, contents) = Store::open(&self.dir)?;
+        self.store = Some(store);
+        self.revision = contents.revision;
+        self.entries = contents.entries;
+        self.publish.send_modify(|state| {
+            state.link = Link::Connected { since: Instant::now() };
+            state.revision = self.revision;
+            state.entries = self.entries.clone();
+        });
+        Ok(())
+    }
+
     fn commit(&mut self, batch: Vec<Change>) {
+        let Some(store) = &self.store else { return refuse(batch) };
         let mut draft = Draft { revision: self.revision, entries: self.entries.clone(), rows: Vec::new() };
         let results: Vec<_> = batch.iter().map(|change| draft.apply(change)).collect();
-        let outcome =
-            if draft.rows.is_empty() { Ok(()) } else { self.store.commit(draft.revision, &draft.rows) };
+        let outcome = if draft.rows.is_empty() { Ok(()) } else { store.commit(draft.revision, &draft.rows) };
         match outcome {
             Ok(()) => {
                 self.accept(draft);
@@ -109,6 +170,18 @@ impl Writer {
             };
             let _ = change.reply.send(Err(failure));
         }
+    }
+}
+
+/// Nobody's change can happen while another process has the file.
+fn refuse(batch: Vec<Change>) {
+    for change in batch {
+        let failure = RegistryError::Failed {
+            doing: format!("change {}", change.key),
+            may_have_happened: false,
+            source: RELEASED.into(),
+        };
+        let _ = change.reply.send(Err(failure));
     }
 }
 

@@ -10,6 +10,10 @@ use super::containment::read_containment;
 use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::limits::read_limits;
+use super::log::read_log;
+use super::retries::{read_hedge, read_retries};
+use super::statistics::read_statistics;
+use super::timeouts::read_timeouts;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
@@ -42,6 +46,11 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let tls = read_tls(table);
     let client_certificate = table.choice("client_certificate", &[("required", true)]);
     let https_only = table.boolean("https_only");
+    let timeouts = read_timeouts(table);
+    let retries = read_retries(table);
+    let hedge = read_hedge(table);
+    let log = read_log(table);
+    let statistics = read_statistics(table);
     let filters = read_filters(table, place);
     let limits = read_limits(table);
     let containment = read_containment(table);
@@ -59,6 +68,11 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         tls,
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
+        timeouts: timeouts.map(Arc::new),
+        retries: retries.map(Arc::new),
+        hedge: hedge.map(Arc::new),
+        log,
+        statistics,
         filters,
         limits,
         containment,

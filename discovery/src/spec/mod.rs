@@ -10,6 +10,10 @@ pub mod filters;
 mod health;
 mod intern;
 mod limits;
+mod log;
+mod retries;
+mod statistics;
+mod timeouts;
 
 use std::path::Path;
 

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use topology::{Balance, HealthSettings, HostPattern, OnFailure, Origin, PathMatch, Protocol};
+use topology::{
+    Backoff, Balance, HealthSettings, HostPattern, LogSettings, OnFailure, Origin, PathMatch, Protocol,
+    Retries, RetryAllowance, RetryCause, RetryCauses, Sample, Timeouts,
+};
 
 use super::*;
 
@@ -276,6 +279,106 @@ fn datagram_endpoints_and_the_proxy_protocol_are_asked_for_by_name() {
     let app = parse_app_file("dns.toml", text).unwrap();
     assert_eq!(app.spec.proxy_protocol, Some(topology::ProxyVersion::V2));
     assert_eq!(app.endpoints[0].protocol, Protocol::Udp);
+}
+
+fn spec_with(lines: &str) -> AppSpec {
+    let app = parse_app_file("a.toml", &format!("id = \"a\"\n{lines}")).unwrap();
+    (*app.spec).clone()
+}
+
+#[test]
+fn timeouts_are_what_is_written_and_else_left_to_the_gateway() {
+    assert_eq!(spec_with("").timeouts, None);
+    let spec = spec_with(
+        "[timeouts]\nconnect = \"1s\"\nfirst_byte = \"2s\"\nbetween_bytes = \"3s\"\nrequest = \"4s\"\n\
+         tunnel_idle = \"5m\"\nupstream_idle = \"6s\"",
+    );
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let wanted = Timeouts {
+        connect: seconds(1),
+        first_byte: seconds(2),
+        between_bytes: seconds(3),
+        request: seconds(4),
+        tunnel_idle: seconds(300),
+        upstream_idle: seconds(6),
+    };
+    assert_eq!(spec.timeouts.as_deref(), Some(&wanted));
+    assert_eq!(spec_with("[timeouts]\nrequest = \"1s\"").timeouts.unwrap().first_byte, None);
+}
+
+#[test]
+fn a_timeout_that_could_never_fire_or_is_too_fine_is_a_mistake() {
+    let mistakes = mistakes_of(
+        "id = \"a\"\n[timeouts]\nconnect = \"50ms\"\nfirst_byte = \"31s\"\nrequest = \"30s\"\nfirst = \"1s\"",
+    );
+    for expected in [
+        "shop.toml:3: timeouts.connect: \"50ms\" is out of range; write 100ms to 2m",
+        "shop.toml:4: timeouts.first_byte: 31s is longer than the 30s of the whole request",
+        "shop.toml:6: timeouts.first: unknown key",
+    ] {
+        assert!(mistakes.contains(expected), "{expected} is not in:\n{mistakes}");
+    }
+}
+
+#[test]
+fn retries_are_what_is_written_and_else_as_for_every_app() {
+    assert_eq!(spec_with("").retries, None);
+    assert_eq!(spec_with("[retries]").retries.as_deref(), Some(&Retries::DEFAULT));
+    let spec = spec_with(
+        "[retries]\nattempts = 5\non = [\"reset\", \"503\"]\nbudget = { percent = 50, window = \"20s\" }\n\
+         backoff = { base = \"10ms\" }",
+    );
+    let wanted = Retries {
+        attempts: 5,
+        on: RetryCauses::of(&[RetryCause::Reset, RetryCause::Status503]),
+        budget: RetryAllowance { percent: 50, window: Duration::from_secs(20), ..RetryAllowance::DEFAULT },
+        backoff: Some(Backoff { base: Duration::from_millis(10), max: Duration::from_millis(80) }),
+    };
+    assert_eq!(spec.retries.as_deref(), Some(&wanted));
+}
+
+#[test]
+fn a_retry_that_cannot_be_meant_is_a_mistake() {
+    let mistakes = mistakes_of(
+        "id = \"a\"\n[retries]\nattempts = 0\non = [\"404\", \"resets\"]\nbackoff = { max = \"1s\" }\n[hedge]",
+    );
+    for expected in [
+        "shop.toml:3: retries.attempts: must be an integer from 1 to 10",
+        "shop.toml:4: retries.on[0]: \"404\" is none of connect_failed, reset, timeout, 500, 502, 503, 504",
+        "did you mean \"reset\"?",
+        "retries.backoff.base: is missing; write base = \"25ms\"",
+        "hedge.after: is missing; write after = \"50ms\"",
+    ] {
+        assert!(mistakes.contains(expected), "{expected} is not in:\n{mistakes}");
+    }
+}
+
+#[test]
+fn a_log_section_says_what_leaves_a_line() {
+    let read = |section: &str| {
+        let app = parse_app_file("a.toml", &format!("id = \"a\"\n[log]\n{section}\n"));
+        app.map(|app| app.spec.log.as_deref().copied()).map_err(|mistakes| mistakes.to_string())
+    };
+    let some = |sample, errors| Some(LogSettings { sample: Sample::of(sample).unwrap(), errors });
+    for (section, wanted) in [
+        ("", None),
+        ("sample = 1", None),
+        ("enabled = true\nerrors = false", None),
+        ("sample = 0.25", some(0.25, true)),
+        ("sample = 0\nerrors = false", some(0.0, false)),
+        ("enabled = false", Some(LogSettings::OFF)),
+    ] {
+        assert_eq!(read(section), Ok(wanted), "{section}");
+    }
+    for (section, mistake) in [
+        ("sample = 1.5", "a.toml:3: log.sample: must be a number from 0 to 1, not the number 1.5"),
+        ("sample = 2", "log.sample: must be a number from 0 to 1, not the integer 2"),
+        ("enabled = false\nsample = 0.1", "a.toml:4: log.sample: means nothing beside enabled = false"),
+        ("rate = 1", "log.rate: unknown key"),
+    ] {
+        let mistakes = read(section).unwrap_err();
+        assert!(mistakes.contains(mistake), "{section}: {mistakes}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod requests;
 mod responses;
 mod roundtrip;
 mod theirs;
+mod trace_context;
 mod translation;
 
 pub use chunked::chunked;
@@ -23,6 +24,7 @@ pub use proxy_header::proxy_header;
 pub use registry::registry_values;
 pub use requests::requests;
 pub use responses::responses;
+pub use trace_context::trace_context;
 pub use translation::http2_translation;
 
 /// Bytes as a failed assertion shows them.

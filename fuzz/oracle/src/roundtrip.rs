@@ -32,6 +32,7 @@ pub fn request(request: &Request, is_trusted: bool) {
         pseudonym: "gw-1",
         request_id: "0123456789abcdef",
         identity: None,
+        trace: None,
         edits: None,
     };
     let mut bytes = Vec::new();

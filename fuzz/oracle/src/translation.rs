@@ -82,6 +82,7 @@ fn hop() -> Hop<'static> {
         pseudonym: "gw-1",
         request_id: "0123456789abcdef",
         identity: None,
+        trace: None,
         edits: None,
     }
 }

@@ -1,100 +1,108 @@
-//! The thread that writes, and the only one that a slow disk or terminal ever holds up.
+//! The thread that writes, and the only one that a slow disk, terminal or network ever holds up.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// Batches that wait for the target: 16 MiB at the most.
-const WAITING_BATCHES: usize = 256;
+use super::format::Format;
+use super::handover::{BATCH_BYTES, Backlog, Batch, Handover};
+use super::status::Status;
+use super::syslog::Envelope;
+use super::target::{LogTarget, Sink};
+use super::worker::WorkerLog;
+use crate::metrics::WorkerMetrics;
 
-#[derive(Debug)]
-pub struct Batch {
-    pub lines: Vec<u8>,
+/// After a full batch more of them come. A writer that looks again this much later finds several at once
+/// and is not woken for each: a worker pays for every thread that it wakes.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What the log is to be.
+#[derive(Debug, Clone)]
+pub struct LogPlan {
+    pub target: LogTarget,
+    pub format: Format,
+    /// Bytes that may wait for the target.
+    pub backlog: usize,
+    /// What syslog is told of each line.
+    pub envelope: Option<Envelope>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogTarget {
-    Stdout,
-    File(PathBuf),
+/// How the log fares, for scrapes.
+#[derive(Debug, Clone)]
+pub struct LogWatch {
+    pub status: Arc<Status>,
+    pub backlog: Arc<Backlog>,
 }
 
 /// Ends when the last sender is gone and everything is written.
 #[derive(Debug)]
 pub struct LogWriter {
-    sender: SyncSender<Batch>,
-    reopen: Arc<AtomicBool>,
+    format: Format,
+    envelope: Option<Envelope>,
+    sender: Sender<Batch>,
+    backlog: Arc<Backlog>,
+    status: Arc<Status>,
     thread: JoinHandle<()>,
 }
 
 impl LogWriter {
     /// # Errors
-    /// When the file cannot be opened for appending, or no thread can be made.
-    pub fn start(target: LogTarget) -> io::Result<Self> {
-        let mut sink = Sink::open(&target)?;
-        let (sender, receiver): (_, Receiver<Batch>) = sync_channel(WAITING_BATCHES);
-        let reopen = Arc::new(AtomicBool::new(false));
-        let asked = reopen.clone();
-        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            let mut is_failing = false;
-            for batch in receiver {
-                if asked.swap(false, Ordering::Relaxed) {
-                    match Sink::open(&target) {
-                        Ok(fresh) => sink = fresh,
-                        Err(error) => tracing::error!(%error, ?target, "cannot reopen the access log"),
-                    }
-                }
-                let written = sink.write(&batch.lines);
-                // Once per outage: a full disk must not fill the other log.
-                if let Err(error) = &written
-                    && !is_failing
-                {
-                    tracing::error!(%error, ?target, "cannot write the access log");
-                }
-                is_failing = written.is_err();
-            }
-        })?;
-        Ok(Self { sender, reopen, thread })
+    /// When a file cannot be opened for appending, or no thread can be made.
+    pub fn start(plan: LogPlan) -> io::Result<Self> {
+        let LogPlan { target, format, backlog, envelope } = plan;
+        let sink = Sink::open(&target)?;
+        let (sender, batches) = channel();
+        let (backlog, status) = (Backlog::new(backlog), Arc::new(Status::default()));
+        let (taken, told) = (backlog.clone(), status.clone());
+        let thread = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_all(&batches, sink, &taken, &told))?;
+        Ok(Self { format, envelope, sender, backlog, status, thread })
     }
 
-    pub fn sender(&self) -> SyncSender<Batch> {
-        self.sender.clone()
+    /// A worker's end.
+    pub fn worker(&self, metrics: Arc<WorkerMetrics>) -> WorkerLog {
+        let handover = Handover::new(self.sender.clone(), self.backlog.clone());
+        WorkerLog::new(self.format, self.envelope.clone(), handover, metrics)
+    }
+
+    /// What there is to see of it from outside.
+    pub fn watch(&self) -> LogWatch {
+        LogWatch { status: self.status.clone(), backlog: self.backlog.clone() }
     }
 
     /// Opens the file anew before the next line, as after a rotation.
     pub fn reopen(&self) {
-        self.reopen.store(true, Ordering::Relaxed);
+        self.status.ask_to_reopen();
     }
 
-    /// Writes what has been handed over; the workers' senders must be gone.
+    /// Writes what has been handed over, as far as the target takes it at once; the workers' senders must
+    /// be gone.
     pub fn finish(self) {
         drop(self.sender);
+        self.status.ask_to_end();
+        self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the access log's thread panicked");
         }
     }
 }
 
-enum Sink {
-    Stdout,
-    File(File),
-}
-
-impl Sink {
-    fn open(target: &LogTarget) -> io::Result<Self> {
-        match target {
-            LogTarget::Stdout => Ok(Self::Stdout),
-            LogTarget::File(path) => OpenOptions::new().create(true).append(true).open(path).map(Self::File),
+fn write_all(batches: &Receiver<Batch>, mut sink: Sink, backlog: &Backlog, status: &Status) {
+    while let Ok(first) = batches.recv() {
+        let mut is_busy = false;
+        for batch in std::iter::once(first).chain(batches.try_iter()) {
+            if status.takes_reopening() {
+                sink.reopen(status);
+            }
+            is_busy |= batch.lines.len() >= BATCH_BYTES;
+            sink.write(&batch.lines, status);
+            backlog.finish(batch);
         }
-    }
-
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout => io::stdout().lock().write_all(lines).and_then(|()| io::stdout().flush()),
-            Self::File(file) => file.write_all(lines),
+        if is_busy {
+            status.wait(PAUSE);
         }
     }
 }

@@ -4,6 +4,8 @@
 
 mod certificates;
 mod filters;
+mod process;
+mod traffic;
 mod views;
 
 use std::net::SocketAddr;
@@ -22,9 +24,13 @@ use tokio_util::sync::CancellationToken;
 use topology::AppId;
 
 use crate::metrics::{Exporter, Sources};
+use crate::statistics::MINUTES;
 
 /// Rows of one answer; more are asked for by app. Bounds what one request can make us build.
 const MAX_ROWS: usize = 10_000;
+
+/// Of traffic: long enough to be more than a moment, short enough to be now.
+const DEFAULT_MINUTES: u32 = 5;
 
 #[derive(Debug)]
 pub struct AdminState {
@@ -56,6 +62,8 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/filters", get(filters))
         .route("/v1/table", get(table))
         .route("/v1/certificates", get(certificates))
+        .route("/v1/process", get(process))
+        .route("/v1/traffic", get(traffic))
         .with_state(state);
     tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
@@ -135,6 +143,30 @@ async fn table(State(state): State<Arc<AdminState>>) -> Response {
 async fn certificates(State(state): State<Arc<AdminState>>) -> Response {
     let tls = state.sources.tls.clone();
     build(move || certificates::view(&tls)).await
+}
+
+async fn process(State(state): State<Arc<AdminState>>) -> Response {
+    axum::Json(process::view(&state.sources.lineage, state.sources.serving.now())).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrafficFilter {
+    app: Option<String>,
+    minutes: Option<u32>,
+}
+
+async fn traffic(State(state): State<Arc<AdminState>>, Query(filter): Query<TrafficFilter>) -> Response {
+    let app = match (Filter { app: filter.app }).app() {
+        Ok(app) => app,
+        Err(response) => return *response,
+    };
+    let minutes = filter.minutes.unwrap_or(DEFAULT_MINUTES);
+    if !(1..=MINUTES).contains(&minutes) {
+        return (StatusCode::BAD_REQUEST, format!("minutes: write 1 to {MINUTES}\n")).into_response();
+    }
+    let store = state.sources.statistics.clone();
+    build(move || traffic::view(&store, app.as_ref(), minutes, MAX_ROWS)).await
 }
 
 /// Large views are built where they hold nobody up.

@@ -252,7 +252,7 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
 }
 
 /// RFC 3339, UTC.
-fn moment(at: SystemTime) -> String {
+pub(super) fn moment(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at)
         .map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }

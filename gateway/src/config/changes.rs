@@ -13,10 +13,14 @@ impl Config {
             base_domain,
             trusted_proxies: _,
             access_log,
+            statistics,
+            tracing,
             listeners: _,
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
+            handover,
+            handover_drain_timeout: _,
             rate_limits,
         } = gateway;
         let differing = [
@@ -25,7 +29,10 @@ impl Config {
             ("gateway.workers", *workers != wanted.gateway.workers),
             ("gateway.base_domain", *base_domain != wanted.gateway.base_domain),
             ("gateway.access_log", *access_log != wanted.gateway.access_log),
+            ("gateway.statistics", *statistics != wanted.gateway.statistics),
+            ("gateway.tracing", *tracing != wanted.gateway.tracing),
             ("gateway.upstream_tls", *upstream_tls != wanted.gateway.upstream_tls),
+            ("gateway.handover", *handover != wanted.gateway.handover),
             ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
@@ -35,10 +42,18 @@ impl Config {
 
     /// Takes up what a running gateway can: all that [`Self::needing_restart`] does not name.
     pub fn take_up(&mut self, wanted: Self) {
-        let GatewayConfig { trusted_proxies, listeners, drain_delay, drain_timeout, .. } = wanted.gateway;
+        let GatewayConfig {
+            trusted_proxies,
+            listeners,
+            drain_delay,
+            drain_timeout,
+            handover_drain_timeout,
+            ..
+        } = wanted.gateway;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;
+        self.gateway.handover_drain_timeout = handover_drain_timeout;
     }
 }

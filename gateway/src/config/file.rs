@@ -10,15 +10,15 @@ use discovery::spec::filters::read_rate_limits;
 use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
+use super::access_log::read_access_log;
+use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_limits;
 use super::listener::read_listeners;
+use super::observing::{read_statistics, read_tracing};
 use super::registry::read_registry;
 use super::tls::read_upstream_tls;
-use super::values::{MAX_PATTERNS, file_path, socket_address};
-use super::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, AdminConfig, AppsConfig, Config, GatewayConfig,
-    ListenerConfig,
-};
+use super::values::{MAX_PATTERNS, socket_address};
+use super::{AdminConfig, AppsConfig, Config, GatewayConfig, ListenerConfig};
 use crate::listener::Limits;
 
 /// More workers than cores only take turns, and no machine that we know has more cores.
@@ -60,8 +60,12 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let upstream_tls = read_upstream_tls(&table, base);
     let rate_limits = read_rate_limits(&table, "rate_limits", true);
     let access_log = read_access_log(&table, base);
+    let statistics = read_statistics(&table);
+    let tracing = read_tracing(&table);
     let drain_delay = table.duration("drain_delay", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
     let drain_timeout = table.duration("drain_timeout", Duration::ZERO..=MAX_DRAIN_TIMEOUT);
+    let handover = table.parsed("handover", |text| handover_path(base, text));
+    let handover_drain = table.duration("handover_drain_timeout", Duration::ZERO..=MAX_HANDOVER_DRAIN);
     table.finish();
     Some(GatewayConfig {
         id: id?,
@@ -72,8 +76,12 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         upstream_tls,
         rate_limits,
         access_log,
+        statistics,
+        tracing,
         drain_delay: drain_delay.unwrap_or_default(),
         drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        handover,
+        handover_drain_timeout: handover_drain.unwrap_or(DEFAULT_HANDOVER_DRAIN),
     })
 }
 
@@ -115,20 +123,6 @@ fn network(text: &str) -> Result<IpNet, String> {
         format!("{text:?} is no network; write an address or a network such as 10.0.0.0/8 or 2001:db8::/32")
     })?;
     Ok(network.trunc())
-}
-
-fn read_access_log(gateway: &Table<'_>, base: &Path) -> AccessLogConfig {
-    let default = AccessLogConfig { target: AccessLogTarget::Stdout, format: AccessLogFormat::Json };
-    let Some(table) = gateway.table("access_log") else { return default };
-    let target = table.parsed("path", |text| match text {
-        "-" => Ok(AccessLogTarget::Stdout),
-        "off" => Ok(AccessLogTarget::Off),
-        _ => file_path(base, text).map(AccessLogTarget::File),
-    });
-    let formats = [("json", AccessLogFormat::Json), ("combined", AccessLogFormat::Combined)];
-    let format = table.choice("format", &formats);
-    table.finish();
-    AccessLogConfig { target: target.unwrap_or(default.target), format: format.unwrap_or(default.format) }
 }
 
 fn read_admin(root: &Table<'_>, listeners: &[ListenerConfig]) -> Option<AdminConfig> {

@@ -4,11 +4,14 @@
 //! line and key. Apps, routes and certificates change while the gateway runs and are no part of it; of
 //! what is, [`Config::take_up`] takes a part while it runs.
 
+mod access_log;
 mod changes;
 mod check;
 mod file;
+mod handover;
 mod limits;
 mod listener;
+mod observing;
 mod registry;
 mod stream;
 mod tls;
@@ -22,10 +25,13 @@ use std::time::Duration;
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use rustls::pki_types::ServerName;
+use topology::Sample;
 use topology::filters::RateLimit;
 
+use crate::access_log::{Format, LogTarget};
 use crate::listener::proxy_protocol::Mode;
 use crate::listener::{Limits, Transport};
+use crate::trace::Target;
 
 pub use check::check;
 pub use stream::{TcpConfig, UdpConfig};
@@ -74,11 +80,18 @@ pub struct GatewayConfig {
     /// Of all requests together. Default: none.
     pub rate_limits: Vec<RateLimit>,
     pub access_log: AccessLogConfig,
+    pub statistics: StatisticsConfig,
+    /// `None`: what clients say of traces passes through.
+    pub tracing: Option<TracingConfig>,
     /// How long connections are still accepted after `/ready` has begun to say no. Default: 0 s, since
     /// only a load balancer in front of us needs the time.
     pub drain_delay: Duration,
     /// How long requests in flight may take once the process was told to stop. Default: 30 s.
     pub drain_timeout: Duration,
+    /// The private socket over which a successor takes the listening sockets. `None`: there is none.
+    pub handover: Option<PathBuf>,
+    /// How long what is under way may take once a successor serves. Default: 1 h.
+    pub handover_drain_timeout: Duration,
 }
 
 /// One socket to accept on.
@@ -197,27 +210,35 @@ pub struct UpstreamTlsConfig {
 /// The line that every request leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLogConfig {
-    /// Default: [`AccessLogTarget::Stdout`]. Who runs a gateway for the first time wants to see what it
+    /// `None`: there is no log. Default: [`LogTarget::Stdout`]. Who runs a gateway for the first time wants to see what it
     /// does, containers collect standard output, and a log that nobody had asked to be off is missed
     /// only when it is too late.
-    pub target: AccessLogTarget,
-    /// Default: [`AccessLogFormat::Json`].
-    pub format: AccessLogFormat,
+    pub target: Option<LogTarget>,
+    /// Default: [`Format::Json`].
+    pub format: Format,
+    /// Bytes that may wait for the target. Default: 16 MiB.
+    pub buffer: usize,
+    /// Of syslog (RFC 5424 section 6.2.1). Default: local0.
+    pub facility: u8,
 }
 
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    Off,
-    Stdout,
-    File(PathBuf),
-}
-
-/// How lines are written.
+/// Traffic by path and client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    Json,
-    Combined,
+pub struct StatisticsConfig {
+    /// Of apps that do not say. Default: no.
+    pub enabled: bool,
+    /// Bytes, of all apps together. Default: 64 MiB.
+    pub memory: usize,
+}
+
+/// Spans of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracingConfig {
+    pub target: Target,
+    /// Of the requests that no trusted caller has decided about. Default: 1 %.
+    pub sample: Sample,
+    /// Default: `sluice`.
+    pub service_name: String,
 }
 
 /// The listener for operators.

@@ -1,6 +1,7 @@
 use topology::AppId;
 
 use super::*;
+use crate::access_log::{Rotation, StreamAddress, SyslogAddress};
 
 const LISTENER: &str =
     "[[gateway.listener]]\nname = \"web\"\naddress = \"0.0.0.0:8080\"\nprotocol = \"http\"\n";
@@ -92,8 +93,11 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
         }),
     ];
     assert_eq!(protocols, wanted);
-    let target = AccessLogTarget::File("/etc/sluice/log/access.log".into());
-    assert_eq!(gateway.access_log, AccessLogConfig { target, format: AccessLogFormat::Combined });
+    let target = Some(LogTarget::File { path: "/etc/sluice/log/access.log".into(), rotation: None });
+    assert_eq!(
+        gateway.access_log,
+        AccessLogConfig { target, format: Format::Combined, ..AccessLogConfig::default() }
+    );
     assert_eq!(config.admin, Some(AdminConfig { address: "127.0.0.1:9901".parse().unwrap() }));
     assert_eq!(config.apps.files, [pattern("apps/*.toml"), pattern("/srv/apps/*.toml")]);
 }
@@ -104,11 +108,51 @@ fn a_listener_is_all_that_must_be_said() {
     assert_eq!(config.registry, RegistryConfig::Embedded { path: "/etc/sluice/data/registry".into() });
     assert!(!config.gateway.id.is_empty());
     assert!((1..=256).contains(&config.gateway.workers));
-    assert_eq!(config.gateway.access_log.target, AccessLogTarget::Stdout);
-    assert_eq!(config.gateway.access_log.format, AccessLogFormat::Json);
+    assert_eq!(config.gateway.access_log.target, Some(LogTarget::Stdout));
+    assert_eq!(config.gateway.access_log.format, Format::Json);
     assert_eq!(config.gateway.drain_timeout, Duration::from_secs(30));
     assert_eq!((config.admin, config.apps), (None, AppsConfig::default()));
     assert_eq!((config.gateway.base_domain, config.gateway.trusted_proxies), (None, Vec::new()));
+}
+
+#[test]
+fn the_access_log_goes_to_one_place_with_what_belongs_to_it() {
+    let read = |section: &str| {
+        let config = parse_at_etc(&format!("{LISTENER}\n[gateway.access_log]\n{section}\n"));
+        config.map(|config| config.gateway.access_log).map_err(|mistakes| mistakes.to_string())
+    };
+    let file = read("path = \"a.log\"\nrotate_size = \"100MiB\"\nkeep = 3\nbuffer = \"1MiB\"").unwrap();
+    let rotation = Some(Rotation { bytes: 100 << 20, keep: 3 });
+    assert_eq!(file.target, Some(LogTarget::File { path: "/etc/sluice/a.log".into(), rotation }));
+    assert_eq!(file.buffer, 1 << 20);
+    assert_eq!(read("path = \"off\"").unwrap().target, None);
+    let syslog = read("syslog = \"unix:/dev/log\"\nfacility = \"local3\"").unwrap();
+    assert_eq!(syslog.target, Some(LogTarget::Syslog(SyslogAddress::Unix("/dev/log".into()))));
+    assert_eq!(syslog.facility, 19);
+    let address = "10.0.0.1:514".parse().unwrap();
+    for (text, wanted) in [
+        ("syslog = \"udp:10.0.0.1:514\"", LogTarget::Syslog(SyslogAddress::Udp(address))),
+        ("syslog = \"tcp:10.0.0.1:514\"", LogTarget::Syslog(SyslogAddress::Tcp(address))),
+        ("socket = \"tcp:10.0.0.1:514\"", LogTarget::Socket(StreamAddress::Tcp(address))),
+        ("socket = \"unix:s\"", LogTarget::Socket(StreamAddress::Unix("/etc/sluice/s".into()))),
+    ] {
+        assert_eq!(read(text).unwrap().target, Some(wanted), "{text}");
+    }
+    for (text, mistake) in [
+        ("path = \"a\"\nsyslog = \"unix:/dev/log\"", "syslog: lines go to one place, and path says where"),
+        ("keep = 3", "keep: is for files that are rotated"),
+        ("path = \"-\"\nrotate_size = \"1MiB\"", "rotate_size: only files are rotated"),
+        ("rotate_size = \"1KiB\"\npath = \"a\"", "\"1KiB\" is out of range; write 4KiB to 1024GiB"),
+        ("facility = \"local0\"", "facility: is for syslog only"),
+        ("syslog = \"unix:/dev/log\"\nfacility = \"local9\"", "is none of user, mail"),
+        ("syslog = \"/dev/log\"", "is no syslog; write"),
+        ("socket = \"udp:10.0.0.1:514\"", "is no socket; write"),
+        ("socket = \"tcp:logs.example.com:514\"", "host names are not looked up"),
+        ("buffer = \"1KiB\"", "write 128KiB to 4GiB"),
+    ] {
+        let mistakes = read(text).unwrap_err();
+        assert!(mistakes.contains(mistake), "{text}: {mistakes}");
+    }
 }
 
 #[test]

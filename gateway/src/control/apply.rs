@@ -1,7 +1,7 @@
 //! From a snapshot to the table in force.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use healthcheck::{Checker, OnTransition, ProbeTarget, ProbeTls, State, Transition};
 use tokio::sync::watch;
@@ -13,6 +13,9 @@ use super::outliers::probed_back_to_life;
 use crate::table::compile::Settings;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream, compile};
 use crate::worker::Shared;
+
+/// Between two looks at who was probed: ten thousand endpoints cost a millisecond.
+const FIRST_PROBES_POLL: Duration = Duration::from_millis(20);
 
 /// The one writer of the table.
 pub struct Applier {
@@ -57,6 +60,19 @@ impl Applier {
             micros = took.as_micros() as u64,
             "table in force"
         );
+    }
+
+    /// Waits until every endpoint that is probed has been probed once, for `most` at the longest.
+    pub async fn await_first_probes(&self, most: Duration) {
+        let began = Instant::now();
+        while self.checker.awaiting_first_probe() > 0 {
+            if began.elapsed() >= most {
+                let endpoints = self.checker.awaiting_first_probe();
+                tracing::warn!(endpoints, "serving before every endpoint was probed once");
+                break;
+            }
+            tokio::time::sleep(FIRST_PROBES_POLL).await;
+        }
     }
 
     /// Applies every further snapshot until `cancel`; then stops the probers.

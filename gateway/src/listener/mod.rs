@@ -1,6 +1,7 @@
 //! Listening sockets, one per worker each, and what is spoken on them.
 
 pub mod client_hello;
+pub mod inherited;
 mod limits;
 pub mod proxy_protocol;
 mod stream;
@@ -188,13 +189,7 @@ pub fn bind(address: SocketAddr, count: usize, transport: Transport) -> io::Resu
     // With port 0 the shared sockets take the port that this one got.
     let address = local_address(&exclusive)?;
     drop(exclusive);
-    let shared = || {
-        let socket = socket_for(address, transport)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        Ok(socket)
-    };
-    (0..count).map(|_| shared()).collect()
+    (0..count).map(|_| join(address, transport)).collect()
 }
 
 /// # Errors
@@ -209,6 +204,18 @@ pub fn listen(socket: &Socket, transport: Transport) -> io::Result<()> {
 pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     let address = socket.local_addr()?;
     address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// One more socket at an address that we have: SO_REUSEPORT, which the kernel grants to one user's
+/// processes among themselves.
+///
+/// # Errors
+/// The system's error, for instance that the other sockets there are no shared ones.
+pub fn join(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
+    let socket = socket_for(address, transport)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn socket_for(address: SocketAddr, transport: Transport) -> io::Result<Socket> {

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::fields::list_items;
+use super::trace_context::TRACEPARENT_BYTES;
 use super::{
     Field, FieldKind, Fields, Framing, Method, RequestEdits, RequestHead, ResponseEdits, ResponseHead, Span,
     Version,
@@ -27,8 +28,18 @@ pub struct Hop<'a> {
     pub request_id: &'a str,
     /// Field lines that say what certificate the client proved to have.
     pub identity: Option<&'a [u8]>,
+    /// `None`: requests are not traced, and what the client says of it passes through.
+    pub trace: Option<TraceHop>,
     /// What the app's filters change.
     pub edits: Option<&'a RequestEdits<'a>>,
+}
+
+/// What the endpoint is told of the trace that a request belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct TraceHop {
+    pub traceparent: [u8; TRACEPARENT_BYTES],
+    /// Whether the client's `tracestate` goes with it.
+    pub keeps_state: bool,
 }
 
 /// Appends the head that is sent upstream, always as HTTP/1.1.
@@ -89,6 +100,8 @@ pub(super) fn is_sent_on(
         | FieldKind::ClientClaim => hop.is_trusted,
         // Two would contradict each other: ours is what this connection proved.
         FieldKind::ClientCertificate => hop.is_trusted && hop.identity.is_none(),
+        FieldKind::Traceparent if hop.trace.is_some() => false,
+        FieldKind::Tracestate if hop.trace.is_some_and(|trace| !trace.keeps_state) => false,
         FieldKind::Expect => request.expects_continue,
         kind if kind.is_hop_by_hop() => false,
         _ => !(names && request.connection_names(head, field.name.within(head))),
@@ -170,6 +183,9 @@ pub(super) fn forwarding_fields(request: &RequestHead, head: &[u8], hop: &Hop<'_
     };
     push_field(out, received, hop.pseudonym.as_bytes());
     out.extend_from_slice(hop.identity.unwrap_or_default());
+    if let Some(trace) = &hop.trace {
+        push_field(out, b"traceparent: ", &trace.traceparent);
+    }
 }
 
 /// What a trusted hop said of the hops before it, in one line: many recipients read only one.
@@ -344,19 +360,8 @@ pub fn push_length(out: &mut Vec<u8>, length: u64) {
 }
 
 /// `write!` costs a formatter per number; heads have several.
-pub fn push_decimal(mut number: u64, out: &mut Vec<u8>) {
-    const MAX_DIGITS: usize = 20;
-    let mut digits = [0; MAX_DIGITS];
-    let mut at = MAX_DIGITS;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub fn push_decimal(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 pub fn push_ip(address: IpAddr, out: &mut Vec<u8>) {
@@ -389,7 +394,26 @@ mod tests {
             pseudonym: "gw-1",
             request_id: "0123",
             identity: None,
+            trace: None,
             edits: None,
+        }
+    }
+
+    #[test]
+    fn a_trace_is_ours_to_tell_where_there_is_one_and_the_clients_otherwise() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nTraceparent: theirs\r\nTracestate: b=c\r\n\r\n";
+        let parsed = RequestHead::parse(head.as_bytes()).unwrap();
+        let told = |trace| {
+            let mut out = Vec::new();
+            request(&parsed, head.as_bytes(), &Hop { trace, ..hop(false) }, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let out = told(None);
+        assert!(out.contains("Traceparent: theirs\r\nTracestate: b=c\r\n"), "{out}");
+        for keeps_state in [true, false] {
+            let out = told(Some(TraceHop { traceparent: [b'0'; TRACEPARENT_BYTES], keeps_state }));
+            assert!(!out.contains("theirs") && out.contains("traceparent: 000"), "{out}");
+            assert_eq!(out.contains("Tracestate: b=c\r\n"), keeps_state, "{out}");
         }
     }
 

@@ -59,6 +59,8 @@ pub enum FieldKind {
     SecWebSocketKey,
     SecWebSocketAccept,
     StrictTransportSecurity,
+    Traceparent,
+    Tracestate,
     /// Says who the client is, or how it came, in one of the many ways that are no standard.
     ClientClaim,
     /// Says what certificate the client proved to have (RFC 9440).
@@ -93,8 +95,13 @@ impl FieldKind {
                 (b"connection", Self::Connection),
                 (b"keep-alive", Self::KeepAlive),
                 (b"user-agent", Self::UserAgent),
+                (b"tracestate", Self::Tracestate),
             ],
-            11 => &[(b"x-client-ip", Self::ClientClaim), (b"client-cert", Self::ClientCertificate)],
+            11 => &[
+                (b"x-client-ip", Self::ClientClaim),
+                (b"client-cert", Self::ClientCertificate),
+                (b"traceparent", Self::Traceparent),
+            ],
             12 => &[
                 (b"x-request-id", Self::XRequestId),
                 (b"content-type", Self::ContentType),

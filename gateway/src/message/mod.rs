@@ -19,6 +19,7 @@ pub mod request;
 pub mod response;
 pub mod scan;
 pub mod target;
+pub mod trace_context;
 
 pub use edits::{NO_NAMES, Names, RequestEdits, ResponseEdits};
 pub use fields::{Field, FieldKind, Fields, Span};

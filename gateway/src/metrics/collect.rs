@@ -12,15 +12,20 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
 use tokio::sync::watch;
+use topology::RetryCause;
 use vip::{Serving, ServingWatch};
 
 use super::cells::{Histogram, HistogramTotal};
 use super::families::Family;
 use super::service::RequestTotals;
-use super::{ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
+use super::{HedgeResult, ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
+use crate::access_log::LogWatch;
 use crate::control::Applied;
+use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
+use crate::statistics::Store;
 use crate::table::RoutingTable;
+use crate::trace::ExportStatus;
 use crate::worker::Shared;
 
 /// Where the numbers come from.
@@ -35,6 +40,12 @@ pub struct Sources {
     pub probes: Arc<ProbeStats>,
     pub serving: ServingWatch,
     pub tls: Arc<TlsRegistry>,
+    pub lineage: Arc<Lineage>,
+    /// `None`: there is no log.
+    pub access_log: Option<LogWatch>,
+    pub statistics: Arc<Store>,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Arc<ExportStatus>>,
 }
 
 #[derive(Debug, Clone)]
@@ -58,8 +69,16 @@ impl Exporter {
         self.process(&mut families);
         self.control(&table, &mut families);
         reloads(&self.0.reloads, &mut families);
+        super::lineage::lineage(&self.0.lineage, &mut families);
         self.listeners(&mut families);
         super::tls::certificates(&self.0.tls, &mut families);
+        if let Some(log) = &self.0.access_log {
+            super::access_log::log(log, &self.0.workers, &mut families);
+        }
+        super::observers::statistics(&self.0.statistics, &self.0.workers, &mut families);
+        if let Some(status) = &self.0.tracing {
+            super::observers::tracing(status, &self.0.workers, &mut families);
+        }
         services(&self.0.shared.unrouted, &table, &mut families);
         super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
@@ -152,13 +171,6 @@ impl Exporter {
         ));
         families.extend(plain(
             Family::counter(
-                "sluice_access_log_dropped_lines_total",
-                "Lines that the log's target was too slow for.",
-            ),
-            workers().map(|worker| worker.log_lines_dropped.value()).sum::<u64>() as f64,
-        ));
-        families.extend(plain(
-            Family::counter(
                 "sluice_http2_floods_total",
                 "HTTP/2 connections closed because their clients only made the gateway work.",
             ),
@@ -194,7 +206,7 @@ fn reloads(reloads: &Reloads, families: &mut Vec<MetricFamily>) {
     families.extend(total.finish());
 }
 
-fn plain(mut family: Family, value: f64) -> Option<MetricFamily> {
+pub(super) fn plain(mut family: Family, value: f64) -> Option<MetricFamily> {
     family.sample(&[], value);
     family.finish()
 }
@@ -236,9 +248,11 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
             cells.connect_failures.value()
         }),
         ("sluice_upstream_reuses_total", "Requests sent on a kept connection.", |cells| cells.reuses.value()),
-        ("sluice_retries_total", "Attempts that were followed by another one.", |cells| {
-            cells.retries.value()
-        }),
+        (
+            "sluice_retry_budget_exhausted_total",
+            "Attempts that were not followed by another one, or not hedged, because the budget was used up.",
+            |cells| cells.retries_over_budget.value(),
+        ),
     ];
     type Timed = (&'static str, &'static str, fn(&ServiceCells) -> &Histogram);
     const HISTOGRAMS: [Timed; 3] = [
@@ -252,6 +266,12 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
             &cells.added_seconds
         }),
     ];
+    let mut retries = Family::counter(
+        "sluice_retries_total",
+        "Attempts that were followed by another one, by what failed.",
+    );
+    let mut hedges =
+        Family::counter("sluice_hedges_total", "Requests sent to a second endpoint, by what came of it.");
     let mut tunnels =
         Family::gauge("sluice_tunnels_open", "Connections that carry bytes to an endpoint, both ways.");
     let mut counters = COUNTERS.map(|(name, help, _)| Family::counter(name, help));
@@ -270,6 +290,18 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
         for (family, (.., value)) in counters.iter_mut().zip(COUNTERS) {
             family.sample(&labels, service.used().map(value).sum::<u64>() as f64);
         }
+        for cause in RetryCause::ALL {
+            let count: u64 = service.used().map(|cells| cells.retries[cause as usize].value()).sum();
+            if count > 0 {
+                retries.sample(&[labels[0], labels[1], ("reason", cause.as_str())], count as f64);
+            }
+        }
+        for result in HedgeResult::ALL {
+            let count: u64 = service.used().map(|cells| cells.hedges[result as usize].value()).sum();
+            if count > 0 {
+                hedges.sample(&[labels[0], labels[1], ("result", result.as_str())], count as f64);
+            }
+        }
         let open: i64 = service.used().map(|cells| cells.tunnels_open.value()).sum();
         tunnels.sample(&labels, open as f64);
         for (family, (.., histogram)) in histograms.iter_mut().zip(HISTOGRAMS) {
@@ -278,7 +310,7 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
             family.distribution(&labels, &total);
         }
     }
-    families.extend([requests, tunnels].into_iter().filter_map(Family::finish));
+    families.extend([requests, retries, hedges, tunnels].into_iter().filter_map(Family::finish));
     families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
 }
 

@@ -1,6 +1,7 @@
 //! What is counted, and how without a shared cache line: each worker has its own cells, which only it
 //! writes; a scrape adds them up.
 
+mod access_log;
 mod by_reason;
 mod cells;
 mod collect;
@@ -8,6 +9,8 @@ mod connections;
 mod datagrams;
 mod families;
 mod filters;
+mod lineage;
+mod observers;
 mod reloads;
 mod service;
 mod tls;
@@ -18,5 +21,5 @@ pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
 pub use collect::{Exporter, Sources};
 pub use datagrams::DatagramCells;
 pub use reloads::Reloads;
-pub use service::{ServiceCells, ServiceMetrics};
+pub use service::{HedgeResult, ServiceCells, ServiceMetrics};
 pub use worker::{ListenerCells, ListenerMetrics, ListenerShare, WorkerMetrics};

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use topology::{AppId, VersionId};
+use topology::{AppId, RetryCause, VersionId};
 
 use super::{ByReason, Counter, Gauge, Histogram};
 use crate::message::Method;
@@ -44,7 +44,34 @@ pub struct ServiceCells {
     pub connects: Counter,
     pub connect_failures: Counter,
     pub reuses: Counter,
-    pub retries: Counter,
+    /// Attempts that were followed by another one, by what they failed by.
+    pub retries: [Counter; RetryCause::ALL.len()],
+    /// Attempts that would have been, had the budget allowed it.
+    pub retries_over_budget: Counter,
+    pub hedges: [Counter; HedgeResult::ALL.len()],
+}
+
+/// What a second endpoint, asked because the first one was slow, was good for.
+#[derive(Debug, Clone, Copy)]
+pub enum HedgeResult {
+    /// It answered first.
+    Won,
+    /// The first one did.
+    Lost,
+    /// It did not answer, or said that it failed.
+    Failed,
+}
+
+impl HedgeResult {
+    pub const ALL: [Self; 3] = [Self::Won, Self::Lost, Self::Failed];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Won => "won",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 #[derive(Debug, Default)]

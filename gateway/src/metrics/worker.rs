@@ -50,7 +50,12 @@ impl std::ops::Deref for ListenerShare {
 /// Everything that a worker counts outside of services and listeners. Only that worker writes it.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
+    /// Lines of the access log that its writer got.
+    pub log_lines: Counter,
     pub log_lines_dropped: Counter,
+    /// Requests that traffic statistics never heard of.
+    pub statistics_dropped: Counter,
+    pub spans_dropped: Counter,
     pub idle_upstream_connections: Gauge,
     /// HTTP/2 connections closed because their clients only made us work.
     pub http2_floods: Counter,

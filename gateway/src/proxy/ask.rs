@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::ready;
 use std::time::Instant;
 
-use smallvec::SmallVec;
+use topology::RetryCause;
 
 use super::client::Client;
 use super::facts::{Facts, Heads, Outcome};
-use super::feedback;
 use super::outgoing::Outgoing;
 use super::prepare;
+use super::retry::Route;
 use super::upstream::{OpenError, Upstream};
 use crate::filter::{Changes, Decision, ForwardAuth};
 use crate::message::scan::HeadScan;
@@ -20,8 +20,6 @@ use crate::reason::Reason;
 use crate::table::{CompiledApp, RoutingTable, Upstream as Manner};
 use crate::worker::Buffer;
 
-/// Endpoints that one question goes to. It changes nothing, so that it may be asked twice.
-const MAX_ATTEMPTS: usize = 2;
 /// As of any response: a flood of interim ones is no answer.
 const MAX_INTERIM: usize = 8;
 
@@ -58,38 +56,34 @@ async fn ask<W>(
     facts: &Facts,
 ) -> Option<(ResponseHead, Vec<u8>)> {
     let worker = client.worker.clone();
-    let turn = app.http.next_turn(&app.live);
-    let mut endpoint = worker.rotations.pick(app, &app.http, turn)?;
-    let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
+    let mut route = Route::new(&worker, app, &app.http);
+    let mut endpoint = route.first()?;
     loop {
-        tried.push(endpoint.live.id);
-        let mut outcome = Outcome::of(endpoint.clone(), tried.len() as u32 - 1);
+        let mut outcome = Outcome::of(endpoint.clone(), route.retries());
         let asked = ask_one(client, &mut heads, facts, &mut outcome).await;
         outcome.failure = asked.as_ref().err().copied();
         outcome.status = asked.as_ref().map_or(0, |(response, _)| response.status);
         outcome.responded = asked.is_ok().then(Instant::now);
-        feedback::observe(&worker, app, &outcome);
+        route.observe(&outcome);
         let cells = endpoint.metrics.cells(worker.index);
-        match asked {
+        let reason = match asked {
             Ok(answer) => {
                 cells.count_answer(facts.method, outcome.status);
                 cells.upstream_seconds.record(outcome.attempted.elapsed());
                 return Some(answer);
             }
-            Err(reason) => {
-                cells.count_failure(facts.method, reason);
-                if matches!(reason, Reason::ConnectFailed | Reason::ConnectTimeout) {
-                    worker.rotations.suspect(endpoint.live.id);
-                }
-            }
-        }
-        if tried.len() == MAX_ATTEMPTS || client.is_aborting() {
+            Err(reason) => reason,
+        };
+        cells.count_failure(facts.method, reason);
+        let cause = match reason {
+            Reason::ConnectFailed | Reason::ConnectTimeout => RetryCause::ConnectFailed,
+            Reason::UpstreamReset => RetryCause::Reset,
+            _ => return None,
+        };
+        if client.is_aborting() {
             return None;
         }
-        // A kept connection may have been closed at its other end: then the same one, on a new connection.
-        cells.retries.increment();
-        let other = worker.rotations.pick_again(app, &app.http, turn, &tried);
-        endpoint = other.unwrap_or_else(|| endpoint.clone());
+        endpoint = route.next(cause, &outcome.endpoint, outcome.is_reused)?;
     }
 }
 
@@ -124,7 +118,7 @@ async fn ask_one<W>(
     let is_whole = matches!(&answer, Ok((response, _)) if is_over(response, received.as_ref()));
     received.into_iter().for_each(|buffer| worker.buffers.put(buffer));
     if is_whole {
-        upstream.keep(&worker, &endpoint);
+        upstream.keep(&worker, &endpoint, facts.patience.kept);
     }
     answer
 }
@@ -140,7 +134,7 @@ async fn await_answer<W>(
 ) -> Result<(ResponseHead, Vec<u8>), Reason> {
     let buffers = &client.worker.buffers;
     let mut outgoing = Outgoing::starting_with(head);
-    client.deadline.set(facts.patience.response);
+    client.deadline.set(facts.patience.first_byte);
     for _ in 0..MAX_INTERIM {
         let mut scan = HeadScan::default();
         let found = client.deadline.bound(|context| {

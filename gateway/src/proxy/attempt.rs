@@ -1,13 +1,18 @@
 //! One endpoint is asked: connect or reuse, send, wait for the head, pass the body on.
 
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use topology::{Protocol, RetryCause};
 
 use super::client::Client;
 use super::facts::{After, Facts, Heads, Outcome};
 use super::pace::{DOWNLOAD_WINDOW, Pace, UPLOAD_WINDOW};
+use super::patience::Patience;
 use super::relay::{Relay, RelayError};
 use super::timeouts;
 use super::tunnel::Tunnel;
@@ -19,17 +24,21 @@ use crate::message::scan::HeadScan;
 use crate::message::{Framing, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::Buffer;
+use crate::worker::{Buffer, Ticks};
 
 /// Interim responses to one request. 103 and 102 come a few times; a flood of them is an attack.
 const MAX_INTERIM: u32 = 16;
+
+/// For a client to take what it is sent.
+const TO_CLIENT: Ticks = Ticks::of(timeouts::BODY);
 
 /// Why an attempt ended before any of its response reached the client.
 #[derive(Debug)]
 pub struct Failure {
     pub reason: Reason,
-    /// Whether sending the request again cannot do twice what it asks for.
-    pub is_repeatable: bool,
+    /// What the request may be sent again for; `None` where that could do twice what it asks for, or where
+    /// no other endpoint would do better.
+    pub cause: Option<RetryCause>,
     /// Whether the endpoint has said that it did nothing, which the client may be told.
     pub is_untouched: bool,
 }
@@ -37,14 +46,31 @@ pub struct Failure {
 impl Failure {
     /// That no other endpoint would mend.
     fn ours(reason: Reason) -> Self {
-        Self { reason, is_repeatable: false, is_untouched: false }
+        Self { reason, cause: None, is_untouched: false }
+    }
+}
+
+/// A response that has begun.
+#[derive(Debug)]
+pub struct Answered {
+    upstream: Upstream,
+    /// Its head, and how long that is; `None`: the endpoint was only connected to.
+    head: Option<(ResponseHead, usize)>,
+    /// Whether the endpoint has left HTTP as it was asked to.
+    has_switched: bool,
+}
+
+impl Answered {
+    /// Whether the endpoint has not said that it failed.
+    pub fn is_usable(&self) -> bool {
+        self.head.as_ref().is_none_or(|(head, _)| head.status < 500)
     }
 }
 
 #[derive(Debug)]
 pub struct Attempt<'a, W> {
-    client: &'a mut Client<W>,
-    facts: &'a Facts,
+    pub client: &'a mut Client<W>,
+    pub facts: &'a Facts,
     heads: Heads,
     upload: Relay,
     /// The endpoint or the client broke the upload off; a response may still come.
@@ -52,6 +78,8 @@ pub struct Attempt<'a, W> {
     /// Of the response: a head and what came with it.
     received: Option<Buffer>,
     interims: u32,
+    /// Told when the endpoint has sent an interim response, where somebody wants to know.
+    pub heard: Option<Rc<Cell<bool>>>,
     /// Of the request's body.
     pace: Pace,
     /// Whether it would be noticed that the client goes while nothing is read from it.
@@ -67,7 +95,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         retries: u32,
         mut heads: Heads,
     ) -> Self {
-        let upward = if endpoint.protocol == topology::Protocol::Http2 {
+        let upward = if endpoint.protocol == Protocol::Http2 {
             Upward::Http2
         } else {
             Upward::Http1 { head: std::mem::take(&mut heads.http1) }
@@ -85,9 +113,15 @@ impl<'a, W: Wire> Attempt<'a, W> {
             upload_failure: None,
             received: None,
             interims: 0,
+            heard: None,
             watches_client: true,
             outcome: Outcome::of(endpoint, retries),
         }
+    }
+
+    /// What has come of it so far.
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
     }
 
     /// The outcome so far.
@@ -108,26 +142,71 @@ impl<'a, W: Wire> Attempt<'a, W> {
         (self.heads, self.outcome)
     }
 
+    /// Until a final response begins.
+    ///
     /// # Errors
-    /// [`Failure`] while nothing of a final response has reached the client.
-    pub async fn run(&mut self) -> Result<After, Failure> {
+    /// [`Failure`]; nothing of a final response has reached the client.
+    pub async fn ask(&mut self) -> Result<Answered, Failure> {
         let mut upstream = self.open().await?;
         if self.facts.method == Method::Connect {
-            return self.tunnel(upstream, None).await.map_err(|reason| self.failure(reason.into()));
+            return Ok(Answered { upstream, head: None, has_switched: true });
         }
         let (response, length) = match self.await_response(&mut upstream).await {
             Ok(found) => found,
             Err(lost) => return Err(self.failure(lost)),
         };
-        if self.has_switched(&upstream, &response, length)? {
-            self.outcome.responded = Some(Instant::now());
-            self.outcome.status = response.status;
-            let tunnelled = self.tunnel(upstream, Some((&response, length))).await;
-            return tunnelled.map_err(|reason| self.failure(reason.into()));
-        }
+        let has_switched = self.has_switched(&upstream, &response, length)?;
         self.outcome.responded = Some(Instant::now());
         self.outcome.status = response.status;
-        Ok(self.respond(upstream, &response, length).await)
+        Ok(Answered { upstream, head: Some((response, length)), has_switched })
+    }
+
+    /// Passes on what was answered.
+    pub async fn answer(&mut self, answered: Answered) -> After {
+        let Answered { upstream, head, has_switched } = answered;
+        match &head {
+            Some((head, length)) if !has_switched => self.respond(upstream, head, *length).await,
+            head => self.tunnel(upstream, head.as_ref().map(|(head, length)| (head, *length))).await,
+        }
+    }
+
+    /// What the request may be sent again for, after this.
+    pub fn cause(&self, asked: &Result<Answered, Failure>) -> Option<RetryCause> {
+        match asked {
+            Err(failure) => failure.cause,
+            Ok(_) => RetryCause::of_status(self.outcome.status)
+                .filter(|_| self.facts.method.is_idempotent() && self.is_whole()),
+        }
+    }
+
+    /// Lets a response go, since another endpoint is asked for a better one. Its connection is kept where
+    /// nothing of it is left to be read.
+    pub fn discard(&mut self, answered: Answered) {
+        let Some((head, length)) = answered.head else { return };
+        let buffer = self.received.take();
+        let arrived = buffer.as_ref().map_or(0, |buffer| (buffer.filled().len() - length) as u64);
+        buffer.into_iter().for_each(|buffer| self.client.worker.buffers.put(buffer));
+        let is_read = match head.framing {
+            Framing::None => arrived == 0,
+            Framing::Length(whole) => arrived == whole,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+        if is_read && head.keep_alive && self.upload.is_done() {
+            let kept = self.facts.patience.kept;
+            answered.upstream.keep(&self.client.worker, &self.outcome.endpoint, kept);
+        }
+    }
+
+    /// Goes on with what another attempt at the same request came to.
+    pub fn take_over<V>(&mut self, other: &mut Attempt<'_, V>) {
+        use std::mem::swap;
+        swap(&mut self.heads, &mut other.heads);
+        swap(&mut self.upload, &mut other.upload);
+        swap(&mut self.upload_failure, &mut other.upload_failure);
+        swap(&mut self.received, &mut other.received);
+        swap(&mut self.outcome, &mut other.outcome);
+        // The client has waited since then.
+        self.outcome.attempted = other.outcome.attempted;
     }
 
     /// Whether the endpoint has left HTTP as it was asked to.
@@ -170,37 +249,49 @@ impl<'a, W: Wire> Attempt<'a, W> {
             Err(OpenError::Refused(reason)) => Err(Failure::ours(reason)),
             Err(error) => {
                 cells.connect_failures.increment();
-                let reason = match (self.client.is_aborting(), error) {
-                    (true, _) => Reason::Shutdown,
-                    (false, OpenError::TimedOut) => Reason::ConnectTimeout,
-                    (false, OpenError::Tls) => Reason::UpstreamTlsFailed,
-                    (false, _) => Reason::ConnectFailed,
+                let reason = match error {
+                    _ if self.client.is_aborting() => return Err(Failure::ours(Reason::Shutdown)),
+                    _ if self.client.deadline.is_over() => {
+                        return Err(Failure::ours(Reason::RequestTimeout));
+                    }
+                    OpenError::TimedOut => Reason::ConnectTimeout,
+                    OpenError::Tls => Reason::UpstreamTlsFailed,
+                    _ => Reason::ConnectFailed,
                 };
                 // Not a byte was sent, so any method may go elsewhere.
-                Err(Failure { reason, is_repeatable: true, is_untouched: false })
+                Err(Failure { reason, cause: Some(RetryCause::ConnectFailed), is_untouched: false })
             }
         }
     }
 
     fn failure(&self, lost: Lost) -> Failure {
-        // RFC 9110 section 9.2.2: what is idempotent, or was never sent. A body that was begun is gone.
-        let cannot_double = self.facts.method.is_idempotent() || self.upload.sent() == 0;
-        let is_reset = lost.reason == Reason::UpstreamReset;
-        let is_safe = if lost.is_http2 { self.facts.method.is_idempotent() } else { cannot_double };
-        // An endpoint that has begun to answer was there; and a switch of protocols may have been begun.
-        let is_whole = !self.facts.has_body() && self.interims == 0 && self.facts.upgrade.is_none();
+        // An HTTP/2 head is sent out of our sight, so nobody can say that it was not.
+        let is_unsent = self.outcome.endpoint.protocol != Protocol::Http2 && self.upload.sent() == 0;
+        // RFC 9110 section 9.2.2: what is idempotent, or was never sent.
+        let is_safe = self.facts.method.is_idempotent() || is_unsent || lost.is_untouched;
+        let cause = match lost.reason {
+            Reason::UpstreamReset => Some(RetryCause::Reset),
+            Reason::UpstreamTimeout => Some(RetryCause::Timeout),
+            _ => None,
+        };
         Failure {
             reason: lost.reason,
-            is_repeatable: is_reset && is_whole && (lost.is_untouched || is_safe),
+            cause: cause.filter(|_| is_safe && self.is_whole()),
             is_untouched: lost.is_untouched,
         }
+    }
+
+    /// Whether the whole request can be sent again: a body that was begun is gone. An endpoint that has begun to
+    /// answer was there; and a switch of protocols may have been begun.
+    fn is_whole(&self) -> bool {
+        !self.facts.has_body() && self.interims == 0 && self.facts.upgrade.is_none()
     }
 
     /// Sends the request, and its body as it comes, until a final response's head has arrived; interim
     /// ones are passed on.
     async fn await_response(&mut self, upstream: &mut Upstream) -> Result<(ResponseHead, usize), Lost> {
         loop {
-            self.client.deadline.set(self.facts.patience.response);
+            self.client.deadline.set(self.patience());
             let mut scan = HeadScan::default();
             let (response, length) = poll_fn(|context| match self.poll_head(context, upstream, &mut scan) {
                 Poll::Pending if self.client.deadline.has_passed() => {
@@ -215,12 +306,13 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 return Ok((response, length));
             }
             self.interims += 1;
+            self.heard.iter().for_each(|heard| heard.set(true));
             if switches || self.interims > MAX_INTERIM {
                 return Err(Reason::UpstreamBadResponse.into());
             }
             let reply = reply_of(self.received.as_ref(), &response, length, upstream.is_framed());
             let passed = W::interim(self.client, &reply, self.facts).await;
-            self.outcome.sent_bytes += passed.map_err(|_| Reason::ClientAbort)?.bytes;
+            self.outcome.sent_bytes += passed.map_err(|_| self.overdue(Reason::ClientAbort))?.bytes;
             self.consume_head(length);
         }
     }
@@ -283,28 +375,38 @@ impl<'a, W: Wire> Attempt<'a, W> {
         self.upload_failure.filter(is_clients)
     }
 
-    /// Who kept us waiting for a response's head.
-    fn timed_out(&self) -> Reason {
-        if self.client.is_aborting() {
-            return Reason::Shutdown;
-        }
+    /// How long whoever is waited for, while no response has begun, may take before something has to happen.
+    fn patience(&self) -> Ticks {
+        let Patience { upload, first_byte, .. } = self.facts.patience;
         match self.awaits_client() {
-            true if self.pace.is_on() => Reason::BodyTooSlow,
-            true => Reason::BodyTimeout,
-            false => Reason::UpstreamTimeout,
+            true if self.pace.is_on() => upload.min(const { Ticks::of(UPLOAD_WINDOW) }),
+            true => upload,
+            false => first_byte,
         }
     }
 
-    /// Whether it is the client's turn: there is more of its body to come, and nothing left to send.
+    /// Whether it is the client's turn to say something.
     fn awaits_client(&self) -> bool {
         let may_send = !self.facts.expects_continue || self.interims > 0;
         !self.upload.is_done() && !self.upload.is_sending() && may_send
     }
 
-    /// Until something has to happen.
-    fn patience(&self) -> Duration {
-        let response = self.facts.patience.response;
-        if self.pace.is_on() && self.awaits_client() { response.min(UPLOAD_WINDOW) } else { response }
+    /// Who kept us waiting for a response's head.
+    fn timed_out(&self) -> Reason {
+        if self.client.is_aborting() {
+            return Reason::Shutdown;
+        }
+        let reason = match self.awaits_client() {
+            true if self.pace.is_on() => Reason::BodyTooSlow,
+            true => Reason::BodyTimeout,
+            false => Reason::UpstreamTimeout,
+        };
+        self.overdue(reason)
+    }
+
+    /// Why a wait has ended: `reason`, unless the whole request has had its time.
+    fn overdue(&self, reason: Reason) -> Reason {
+        if self.client.deadline.is_over() { Reason::RequestTimeout } else { reason }
     }
 
     fn consume_head(&mut self, length: usize) {
@@ -347,7 +449,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             // Bytes after the response belong to no request.
             && self.received.is_none();
         if is_whole {
-            upstream.keep(&self.client.worker, &self.outcome.endpoint);
+            upstream.keep(&self.client.worker, &self.outcome.endpoint, self.facts.patience.kept);
         }
         if keep_alive {
             return After::KeepAlive;
@@ -358,7 +460,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
     }
 
     async fn pass_body(&mut self, upstream: &mut Upstream, download: &mut Relay) -> Result<(), Reason> {
-        let patience = self.facts.patience.body;
+        let patience = self.facts.patience.between_bytes;
         self.client.deadline.set(patience);
         let began = self.client.worker.deadlines.now();
         let mut pace = Pace::of(self.facts.body.min_rate, DOWNLOAD_WINDOW, began);
@@ -375,7 +477,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             // What a client uploads does not excuse it from taking what it is sent.
             if now != progress || uploaded && !download.is_sending() {
                 progress = now;
-                deadline.set(if download.is_sending() { timeouts::BODY } else { patience });
+                deadline.set(if download.is_sending() { TO_CLIENT } else { patience });
             }
             match polled {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -388,8 +490,9 @@ impl<'a, W: Wire> Attempt<'a, W> {
                     Poll::Ready(Err(Reason::ClientAbort))
                 }
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
+                Poll::Pending if deadline.is_over() => Poll::Ready(Err(Reason::RequestTimeout)),
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
-                Poll::Pending => Poll::Ready(Err(Reason::UpstreamTruncated)),
+                Poll::Pending => Poll::Ready(Err(Reason::UpstreamStalled)),
             }
         })
         .await
@@ -397,19 +500,17 @@ impl<'a, W: Wire> Attempt<'a, W> {
 
     /// Leaves HTTP: what follows is passed on as it comes, both ways. `answer` is what the endpoint said
     /// to that; without one it was not asked.
-    async fn tunnel(
-        &mut self,
-        upstream: Upstream,
-        answer: Option<(&ResponseHead, usize)>,
-    ) -> Result<After, Reason> {
+    async fn tunnel(&mut self, upstream: Upstream, answer: Option<(&ResponseHead, usize)>) -> After {
         let upward = match &upstream {
             Upstream::Http1(_) => Upward::Http1 { head: Vec::new() },
             Upstream::Http2(_) => Upward::Http2,
         };
         let is_framed = upstream.is_framed();
         let reply = answer.map(|(head, length)| reply_of(self.received.as_ref(), head, length, is_framed));
-        let begun = self.client.wire.switch(reply.as_ref(), self.facts);
-        let down = begun.map_err(|_| Reason::ClientAbort)?;
+        let Ok(down) = self.client.wire.switch(reply.as_ref(), self.facts) else {
+            self.outcome.failure = Some(Reason::ClientAbort);
+            return After::Close;
+        };
         self.consume_head(answer.map_or(0, |(_, length)| length));
         self.outcome.is_tunnel = true;
         if answer.is_none() {
@@ -418,18 +519,14 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let up = self.client.wire.upload(Framing::UntilClose, upward);
         let tunnel = Tunnel::new(up, down, upstream, self.received.take());
         let cells = self.outcome.endpoint.metrics.cells(self.client.worker.index);
-        let passed = tunnel.run(self.client, cells).await;
+        let passed = tunnel.run(self.client, self.facts.patience.tunnel, cells).await;
         self.outcome.received_bytes += passed.received;
         self.outcome.sent_bytes += passed.sent;
         self.outcome.body_bytes = passed.sent;
         self.outcome.failure = passed.failure;
-        Ok(match passed.failure {
-            None => After::Close,
-            Some(reason) => {
-                self.client.wire.abort(self.facts, reason);
-                After::Abort
-            }
-        })
+        let Some(reason) = passed.failure else { return After::Close };
+        self.client.wire.abort(self.facts, reason);
+        After::Abort
     }
 }
 

@@ -35,6 +35,11 @@ impl Origin {
         self.listener.ending.is_draining()
     }
 
+    /// Whether a connection closes that waits for a request.
+    pub fn closes_idle(&self) -> bool {
+        self.listener.ending.closes_idle()
+    }
+
     /// Whether what is under way is being cut.
     pub fn is_aborting(&self) -> bool {
         self.listener.ending.is_aborting()

@@ -2,22 +2,18 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::answer::Answer;
 use super::attempt::Attempt;
 use super::client::Client;
-use super::facts::{After, Facts, Outcome, Refusal, Request};
-use super::feedback;
+use super::facts::{After, Facts, Heads, Outcome, Refusal, Request};
+use super::hedge::Hedging;
 use super::record;
 use super::refuse::refuse;
-use super::screen;
+use super::retry::{Route, pause};
 use super::wire::Wire;
+use super::{screen, spans};
 use crate::reason::Reason;
-use crate::table::{CompiledApp, PooledEndpoint};
-
-/// Different endpoints that one request may be sent to. A third failure is the app's, not an endpoint's.
-const MAX_ATTEMPTS: usize = 3;
+use crate::table::PooledEndpoint;
 
 pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
     let request = match request.undecided {
@@ -27,66 +23,80 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
             Err(refusal) => return refuse(client, *refusal).await,
         },
     };
-    let Request { table: _table, app, mut heads, facts, .. } = request;
+    let Request { table: _table, app, heads, facts, .. } = request;
     let worker = client.worker.clone();
-    let turn = app.http.next_turn(&app.live);
-    let Some(mut endpoint) = worker.rotations.pick(&app, &app.http, turn) else {
+    let mut route = Route::new(&worker, &app, &app.http);
+    let Some(first) = route.first() else {
         let reason = Reason::NoHealthyEndpoint;
         return refuse(client, Refusal { facts, reason, detail: None, app: Some(app), location: None }).await;
     };
-    let mut tried = SmallVec::<[u64; MAX_ATTEMPTS]>::new();
+    if let Some(whole) = facts.patience.request {
+        client.deadline.limit(whole);
+    }
+    let hedging = app.spec.hedge.as_deref().and_then(|hedge| Hedging::of(hedge, &facts, &heads));
+    let after = serve(client, &facts, heads, hedging, route, first).await;
+    client.deadline.unlimit();
+    after
+}
+
+/// Asks endpoint after endpoint, until one answers or no other may be asked.
+async fn serve<W: Wire>(
+    client: &mut Client<W>,
+    facts: &Facts,
+    mut heads: Heads,
+    mut hedging: Option<Hedging>,
+    mut route: Route<'_>,
+    mut endpoint: Arc<PooledEndpoint>,
+) -> After {
     loop {
-        tried.push(endpoint.live.id);
-        let retries = tried.len() as u32 - 1;
-        let mut attempt = Attempt::new(client, &facts, endpoint, retries, heads);
-        let failure = match attempt.run().await {
-            Ok(after) => {
+        let mut attempt = Attempt::new(client, facts, endpoint, route.retries(), heads);
+        let asked = match hedging.take() {
+            None => attempt.ask().await,
+            Some(hedging) => Box::pin(hedging.ask(&mut attempt, &mut route)).await,
+        };
+        let cause = attempt.cause(&asked).filter(|_| !attempt.client.is_aborting());
+        let last = attempt.outcome();
+        let next = cause.and_then(|cause| route.next(cause, &last.endpoint, last.is_reused));
+        let failure = match asked {
+            Ok(answered) if next.is_none() => {
+                let after = attempt.answer(answered).await;
                 let outcome = attempt.into_outcome();
-                feedback::observe(&worker, &app, &outcome);
-                record::exchange(client, &facts, &outcome);
+                route.observe(&outcome);
+                record::exchange(client, facts, &outcome);
                 return after;
             }
-            Err(failure) => failure,
+            Ok(answered) => {
+                attempt.discard(answered);
+                None
+            }
+            Err(failure) => Some(failure),
         };
         let (unsent, mut outcome) = attempt.into_parts();
         heads = unsent;
-        outcome.failure = Some(failure.reason);
-        feedback::observe(&worker, &app, &outcome);
-        if matches!(failure.reason, Reason::ConnectFailed | Reason::ConnectTimeout) {
-            worker.rotations.suspect(outcome.endpoint.live.id);
-        }
-        let is_repeatable = failure.is_repeatable && tried.len() < MAX_ATTEMPTS && !client.is_aborting();
-        let next = if is_repeatable { choose_again(client, &app, turn, &tried, &outcome) } else { None };
+        outcome.failure = failure.as_ref().map(|failure| failure.reason);
+        route.observe(&outcome);
         let Some(next) = next else {
-            if failure.is_untouched && client.wire.decline() {
-                record::exchange(client, &facts, &outcome);
+            if failure.is_some_and(|failure| failure.is_untouched) && client.wire.decline() {
+                record::exchange(client, facts, &outcome);
                 return After::KeepAlive;
             }
-            return fail(client, &facts, outcome).await;
+            return fail(client, facts, outcome).await;
         };
-        outcome.endpoint.metrics.cells(worker.index).retries.increment();
+        spans::again(&client.worker, facts, &outcome, &mut heads);
+        if let Some(time) = route.backoff()
+            && let Err(reason) = Box::pin(pause(client, time)).await
+        {
+            (outcome.failure, outcome.status) = (Some(reason), 0);
+            return fail(client, facts, outcome).await;
+        }
         endpoint = next;
     }
 }
 
-/// The endpoint for the next attempt. A kept connection that its endpoint had just closed says nothing
-/// against the endpoint: where there is no other, a new connection to it gets the second attempt. That
-/// is RFC 9112 section 9.3.1's retry, not a second try of an endpoint that failed.
-fn choose_again<W>(
-    client: &Client<W>,
-    app: &CompiledApp,
-    turn: usize,
-    tried: &[u64],
-    last: &Outcome,
-) -> Option<Arc<PooledEndpoint>> {
-    client.worker.rotations.pick_again(app, &app.http, turn, tried).or_else(|| {
-        let was_stale = last.is_reused && last.failure == Some(Reason::UpstreamReset) && tried.len() == 1;
-        was_stale.then(|| last.endpoint.clone())
-    })
-}
-
 /// Nothing of a response has reached the client yet.
 async fn fail<W: Wire>(client: &mut Client<W>, facts: &Facts, mut outcome: Outcome) -> After {
+    // The client has its own time to take an answer.
+    client.deadline.unlimit();
     let reason = outcome.failure.unwrap_or(Reason::UpstreamReset);
     let after = if reason == Reason::ClientAbort {
         After::Close

@@ -3,17 +3,20 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use topology::AppLimits;
 
+use super::patience::Patience;
 use super::screen::Undecided;
-use super::timeouts;
+use crate::access_log::{Logging, is_plain};
 use crate::filter::Filtered;
 use crate::listener::Limits;
+use crate::message::trace_context::TRACEPARENT_BYTES;
 use crate::message::{FieldKind, Framing, Malformed, Method, RequestHead, Version, forwarded};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint};
+use crate::trace::Trace;
 use crate::worker::TableHandle;
 use crate::worker::request_ids::RequestId;
 
@@ -36,6 +39,21 @@ pub struct Heads {
     pub http1: Vec<u8>,
     /// For endpoints that speak HTTP/2; absent where the app has none.
     pub http2: Option<Box<http::Request<()>>>,
+}
+
+impl Heads {
+    /// Names another span as the caller's. There is one such field, ours: what the client sent is not passed
+    /// on where requests are traced.
+    pub fn retrace(&mut self, traceparent: &[u8; TRACEPARENT_BYTES]) {
+        const START: &[u8] = b"\r\ntraceparent: ";
+        let field = memchr::memmem::find(&self.http1, START).map(|at| at + START.len());
+        if let Some(value) = field.and_then(|at| self.http1.get_mut(at..at + TRACEPARENT_BYTES)) {
+            value.copy_from_slice(traceparent);
+        }
+        if let (Some(head), Ok(value)) = (&mut self.http2, http::HeaderValue::from_bytes(traceparent)) {
+            head.headers_mut().insert("traceparent", value);
+        }
+    }
 }
 
 /// What is known of a request, whatever becomes of it.
@@ -62,7 +80,13 @@ pub struct Facts {
     pub id: RequestId,
     /// What filters change in its response; only where there are any.
     pub filtered: Option<Box<Filtered>>,
-    /// Only where there is an access log.
+    /// Whether it leaves a line in the access log.
+    pub logging: Logging,
+    /// Whether the app's traffic is counted by path and client.
+    pub is_counted: bool,
+    /// Only where requests are traced.
+    pub trace: Option<Box<Trace>>,
+    /// Only where somebody will want to see it.
     pub log: Option<Box<LogFacts>>,
 }
 
@@ -80,13 +104,21 @@ impl Facts {
             upgrade: None,
             accept: None,
             is_grpc: false,
-            patience: Patience::default(),
+            patience: Patience::DEFAULT,
             body: BodyLimits::default(),
             head_bytes,
             id,
+            logging: Logging::Always,
+            is_counted: false,
+            trace: None,
             filtered: None,
             log: None,
         }
+    }
+
+    /// Whether anybody is told of it, beside the counters.
+    pub fn is_told(&self) -> bool {
+        self.logging != Logging::Never || self.is_counted || self.trace.is_some()
     }
 
     /// The status of an answer of our own.
@@ -97,31 +129,6 @@ impl Facts {
     /// Whether bytes follow the head that somebody has to read.
     pub fn has_body(&self) -> bool {
         !matches!(self.framing, Framing::None | Framing::Length(0))
-    }
-}
-
-/// How long an endpoint may keep this request waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// For the response's head.
-    pub response: Duration,
-    /// Between two bytes of a body.
-    pub body: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { response: timeouts::RESPONSE, body: timeouts::BODY }
-    }
-}
-
-impl Patience {
-    /// A gRPC call lasts as long as its client's deadline says, streams without a word included; the
-    /// client, which counts from earlier, ends it first.
-    pub fn of_grpc(deadline: Option<Duration>) -> Self {
-        let longest = timeouts::TUNNEL;
-        let response = deadline.map_or(longest, |deadline| (deadline + timeouts::GRPC_GRACE).min(longest));
-        Self { response, body: longest }
     }
 }
 
@@ -222,6 +229,8 @@ pub enum After {
 #[derive(Debug)]
 pub struct LogFacts {
     text: Vec<u8>,
+    /// Whether no byte of it needs an escape.
+    pub is_plain: bool,
     method: usize,
     host: usize,
     target: usize,
@@ -249,7 +258,8 @@ impl LogFacts {
             push(value(FieldKind::XRequestId));
         }
         let client = trusts.and_then(|trusts| forwarded::client(request, head, trusts));
-        Self { text, method, host, target, agent, referer, client }
+        let is_plain = is_plain(&text);
+        Self { text, is_plain, method, host, target, agent, referer, client }
     }
 
     /// Takes the query out of the target: it holds a secret.
@@ -291,3 +301,29 @@ impl LogFacts {
 
 /// Method, host, a usual path and a browser's user agent.
 const LOG_BYTES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_attempt_names_another_span_in_both_versions() {
+        let (old, new) = ([b'1'; TRACEPARENT_BYTES], [b'2'; TRACEPARENT_BYTES]);
+        let head = [&b"GET / HTTP/1.1\r\na: traceparent: x\r\ntraceparent: "[..], &old, b"\r\nb: c\r\n\r\n"]
+            .concat();
+        let wanted =
+            [&b"GET / HTTP/1.1\r\na: traceparent: x\r\ntraceparent: "[..], &new, b"\r\nb: c\r\n\r\n"]
+                .concat();
+        let http2 = http::Request::builder().header("traceparent", "old").body(()).unwrap();
+        let mut heads = Heads { http1: head, http2: Some(Box::new(http2)) };
+        heads.retrace(&new);
+        assert_eq!(heads.http1, wanted);
+        assert_eq!(heads.http2.unwrap().headers()["traceparent"].as_bytes(), new);
+        // Nothing is there, or not all of it.
+        for head in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"x\r\ntraceparent: 1"] {
+            let mut heads = Heads { http1: head.to_vec(), http2: None };
+            heads.retrace(&new);
+            assert_eq!(heads.http1, head);
+        }
+    }
+}

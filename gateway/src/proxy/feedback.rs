@@ -69,6 +69,7 @@ fn is_of_endpoint(reason: Reason) -> bool {
             | Reason::UpstreamTruncated
             | Reason::UpstreamTlsFailed
             | Reason::UpstreamTimeout
+            | Reason::UpstreamStalled
     )
 }
 
@@ -107,6 +108,7 @@ mod tests {
             "upstream_tls_failed",
             "connect_timeout",
             "upstream_timeout",
+            "upstream_stalled",
         ];
         assert_eq!(held, wanted);
     }

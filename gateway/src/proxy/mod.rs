@@ -3,9 +3,10 @@
 //! 1. [`connection`] waits for bytes, finds where a head ends and gives up on those who never send one.
 //! 2. [`prepare`] parses it, finds its app in the one table that this request will ever see, and writes
 //!    the head that goes upstream; or it says why not.
-//! 3. [`exchange`] picks an endpoint, takes or opens a connection, and tries another one where that is safe.
-//! 4. [`attempt`] sends the request and waits for the response's head; bodies flow both ways through
-//!    [`relay`], each only as fast as its receiver reads.
+//! 3. [`exchange`] picks an endpoint, takes or opens a connection, and tries another one where that is safe:
+//!    [`retry`] knows which and whether, [`hedge`] does not wait for the first one to fail.
+//! 4. [`attempt`] sends the request and waits for the response's head, [`patience`] says how long; bodies flow
+//!    both ways through [`relay`], each only as fast as its receiver reads.
 //! 5. [`feedback`] counts what an attempt says of its endpoint; [`record`] counts and logs, once per
 //!    request, whatever became of it.
 //!
@@ -25,18 +26,22 @@ mod exchange;
 mod facts;
 mod feedback;
 mod frames;
+mod hedge;
 mod hops;
 pub mod http1;
 pub mod http2;
 mod outgoing;
 mod pace;
+mod patience;
 mod prepare;
 pub mod pump;
 mod record;
 mod refuse;
 mod relay;
+mod retry;
 mod screen;
 mod secure;
+mod spans;
 pub mod tcp;
 pub mod timeouts;
 mod tunnel;

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Origin};
-use super::facts::{BodyLimits, Facts, Heads, LogFacts, Patience, Refusal, Request};
+use super::facts::{BodyLimits, Facts, Heads, LogFacts, Refusal, Request};
+use super::patience::Patience;
 use super::screen::Undecided;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
+use crate::access_log::Logging;
 use crate::filter::{Changes, Step};
 use crate::listener::tls::ClientIdentity;
-use crate::message::encode::{self, Hop};
+use crate::message::encode::{self, Hop, TraceHop};
 use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, Match, Upstream};
@@ -52,10 +54,13 @@ fn route<W>(
     let path = path.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
     let hops = hops::left(parsed, head);
     let hops = hops.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
+    let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
+    let table = worker.table();
+    let found = table.find(&client.origin.listener.name, &host, &path);
     let mut facts = facts(client, parsed, head, head_bytes, started);
+    tell(client, parsed, head, found.app().map(|app| &**app), &mut facts);
     let refuse =
         |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
-    let host = topology::normalize_host(parsed.authority.within(head)).unwrap_or_default();
     if is_misdirected(&client.origin, &host) {
         return refuse(facts, Reason::MisdirectedRequest, None);
     }
@@ -67,8 +72,6 @@ fn route<W>(
         facts.filtered = screen::filtered(changes, None);
         return refuse(facts, reason, None);
     }
-    let table = worker.table();
-    let found = table.find(&client.origin.listener.name, &host, &path);
     if parsed.method == Method::Connect && !matches!(found, Match::App(app) if app.spec.connect) {
         // What follows may be meant for the tunnel.
         return refuse(Facts { keep_alive: false, ..facts }, Reason::MethodNotSupported, None);
@@ -93,7 +96,7 @@ fn route<W>(
     if let Some(filters) = request.app.filters.clone() {
         let asking = (&*request.app, &*filters);
         let (head, place) = ((parsed, head), (&*host, &*path));
-        match screen::decide(client, asking, head, place, &mut request.facts, &mut changes) {
+        match screen::decide(client, asking, head, place, &request.facts, &mut changes) {
             Step::Passed => {}
             Step::Refused(reason) => return Err(screen::refused(request, changes, reason)),
             Step::Waits(at) => {
@@ -122,6 +125,10 @@ pub(super) fn set_out<W>(
     if let Some(reason) = lacks(app, parsed, head).or(too_large) {
         return Err(screen::refused(request, changes, reason));
     }
+    facts.patience = match app.spec.timeouts.as_deref() {
+        said if facts.is_grpc => Patience::of_grpc(said, grpc_deadline(parsed, head)),
+        said => Patience::of(said),
+    };
     let Request { app, facts, .. } = &request;
     request.heads = heads(client, app, parsed, head, facts, hops, changes.as_deref());
     request.facts.filtered = screen::filtered(changes, request.app.filters.as_ref());
@@ -175,8 +182,6 @@ fn facts<W>(
     started: Instant,
 ) -> Facts {
     let worker = &client.worker;
-    let trusts = |address| worker.shared.is_trusted(address);
-    let is_grpc = is_grpc(parsed, head);
     Facts {
         started,
         method: parsed.method,
@@ -187,17 +192,46 @@ fn facts<W>(
         expects_continue: parsed.expects_continue,
         upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),
         accept: parsed.upgrade.and_then(|_| http2::websocket_accept(parsed, head)),
-        is_grpc,
-        patience: if is_grpc { Patience::of_grpc(grpc_deadline(parsed, head)) } else { Patience::default() },
+        is_grpc: is_grpc(parsed, head),
+        patience: Patience::DEFAULT,
         body: BodyLimits::default(),
         head_bytes,
         id: worker.request_ids.next(),
         filtered: None,
-        log: worker
-            .log
-            .is_on()
-            .then(|| Box::new(LogFacts::of(parsed, head, client.origin.is_trusted.then_some(&trusts)))),
+        logging: Logging::Never,
+        is_counted: false,
+        trace: None,
+        log: None,
     }
+}
+
+/// Who will be told of the request, and what would be gone with the head by then.
+fn tell<W>(
+    client: &Client<W>,
+    parsed: &RequestHead,
+    head: &[u8],
+    app: Option<&CompiledApp>,
+    facts: &mut Facts,
+) {
+    let worker = &client.worker;
+    facts.logging = worker.log.choose(app.and_then(|app| app.spec.log.as_deref()));
+    facts.is_counted = app.is_some_and(|app| app.is_counted);
+    if let Some(tracing) = &worker.tracing {
+        facts.trace = Some(tracing.begin(parsed, head, client.origin.is_trusted));
+    }
+    let is_traced = facts.trace.as_ref().is_some_and(|trace| trace.is_sampled);
+    if facts.logging != Logging::Never || facts.is_counted || is_traced {
+        let mut log = log_facts(client, parsed, head);
+        if app.and_then(|app| app.filters.as_ref()).is_some_and(|filters| filters.hides_query) {
+            log.hide_query();
+        }
+        facts.log = Some(log);
+    }
+}
+
+fn log_facts<W>(client: &Client<W>, parsed: &RequestHead, head: &[u8]) -> Box<LogFacts> {
+    let trusts = |address| client.worker.shared.is_trusted(address);
+    Box::new(LogFacts::of(parsed, head, client.origin.is_trusted.then_some(&trusts)))
 }
 
 /// What endpoints are sent, in the versions that the app's endpoints speak.
@@ -220,6 +254,10 @@ pub(super) fn heads<W>(
         pseudonym: &client.worker.shared.pseudonym,
         request_id: std::str::from_utf8(&facts.id).expect("hexadecimal digits"),
         identity: client.origin.identity.as_ref().map(ClientIdentity::lines),
+        trace: facts
+            .trace
+            .as_deref()
+            .map(|trace| TraceHop { traceparent: trace.traceparent(), keeps_state: trace.keeps_state }),
         edits: edits.as_ref(),
     };
     let mut heads = Heads::default();

@@ -76,14 +76,9 @@ pub fn decide<W>(
     (app, filters): (&CompiledApp, &Filters),
     head: Head<'_>,
     place: Place<'_>,
-    facts: &mut Facts,
+    facts: &Facts,
     changes: &mut Option<Box<Changes>>,
 ) -> Step {
-    if filters.hides_query
-        && let Some(log) = &mut facts.log
-    {
-        log.hide_query();
-    }
     let changes = changes.get_or_insert_default();
     with_asked(client, app.id.as_str(), head, place, facts, |asked| filters.decide(asked, changes, 0))
 }

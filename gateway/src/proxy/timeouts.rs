@@ -1,5 +1,5 @@
 //! How long the data plane waits, and why no longer. What listeners can set is in
-//! [`crate::listener::Limits`].
+//! [`crate::listener::Limits`]; what is an app's to say, [`super::patience`] takes from it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const CONNECT: Duration = Duration::from_secs(3);
 /// From the last byte sent upstream to the end of the response's head. nginx's default.
 pub const RESPONSE: Duration = Duration::from_secs(60);
-/// Between two bytes of a body in either direction, and for a client to take what it is sent.
+/// Between two pieces of a body in either direction, and for a client to take what it is sent.
 pub const BODY: Duration = Duration::from_secs(60);
 /// Without a byte from a client that was told that we close (RFC 9112 section 9.6).
 pub const LINGER: Duration = Duration::from_secs(2);
@@ -19,6 +19,10 @@ pub const LAST_CALL: Duration = Duration::from_secs(1);
 pub const TUNNEL: Duration = Duration::from_secs(3600);
 /// For a TLS handshake, which takes two round trips at the most.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// For which a connection to an endpoint is kept without a request. Below nginx's 60 s and Apache's, Go's
+/// and HAProxy's longer ones. Node closes after 5 s: that close is seen as an event and the connection is
+/// not lent.
+pub const UPSTREAM_IDLE: Duration = Duration::from_secs(50);
 /// What a gRPC call gets beyond its own deadline, so that its client ends it and not we.
 pub const GRPC_GRACE: Duration = Duration::from_secs(1);
 /// For another request's connection to an HTTP/2 endpoint to become usable, instead of opening one more.

@@ -14,7 +14,7 @@ use super::upstream::Upstream;
 use super::wire::{Sink, Source, Wire};
 use crate::metrics::ServiceCells;
 use crate::reason::Reason;
-use crate::worker::{Buffer, Buffers};
+use crate::worker::{Buffer, Buffers, Ticks};
 
 /// One direction.
 #[derive(Debug)]
@@ -75,11 +75,13 @@ impl Tunnel {
         Self { up: direction(up), down: direction(down), upstream, received }
     }
 
-    /// Until both sides are done, one of them fails, or neither has said anything for
-    /// [`timeouts::TUNNEL`].
-    pub async fn run<W: Wire>(mut self, client: &mut Client<W>, cells: &ServiceCells) -> Passed {
+    /// Until both sides are done, one of them fails, or neither has said anything for as long as `idle`.
+    pub async fn run<W: Wire>(mut self, client: &mut Client<W>, idle: Ticks, cells: &ServiceCells) -> Passed {
         cells.tunnels_open.add(1);
-        client.deadline.set(timeouts::TUNNEL);
+        // The request is over where the tunnel begins.
+        client.deadline.unlimit();
+        client.deadline.set(idle);
+        let half_idle = idle.min(const { Ticks::of(timeouts::HALF_TUNNEL) });
         let mut progress = 0;
         let failure = poll_fn(|context| {
             let failed = self.poll(context, client);
@@ -88,7 +90,7 @@ impl Tunnel {
             if now != progress && !origin.is_aborting() {
                 progress = now;
                 let is_half = self.up.is_ended || self.down.is_ended;
-                deadline.set(if is_half { timeouts::HALF_TUNNEL } else { timeouts::TUNNEL });
+                deadline.set(if is_half { half_idle } else { idle });
             }
             match failed {
                 Some(reason) => Poll::Ready(Some(reason)),

@@ -155,7 +155,8 @@ impl Door {
     }
 
     /// What the kernel has already accepted would be reset with the socket: it is served. The queue is
-    /// asked directly, because the runtime only knows of what it was told.
+    /// asked directly, because the runtime only knows of what it was told. Where another process goes on
+    /// with the socket, both take from the queue, and what this one leaves is the other's.
     fn admit_waiting(self: &Rc<Self>, listener: TcpListener) -> io::Result<()> {
         let listener = listener.into_std()?;
         loop {

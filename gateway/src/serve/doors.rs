@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::accept::{self, Door};
@@ -20,13 +21,19 @@ pub enum Command {
     Change { id: ListenerId, speaks: Speaks, cells: ListenerShare },
     /// Accept no more. What is open finishes what it is doing, within `drain`.
     Close { id: ListenerId, drain: Duration },
+    /// Say that all commands before this one were carried out, or that a socket could not be opened.
+    Confirm(oneshot::Sender<bool>),
+    /// Have every connection look at whether it may go on.
+    Wake,
 }
 
 pub struct Doors {
     worker: Rc<Worker>,
     /// Connections at a time, over all of them.
     most: usize,
+    /// A listener whose sockets were inherited can have several.
     doors: Vec<Entry>,
+    has_failed: bool,
 }
 
 struct Entry {
@@ -38,32 +45,32 @@ struct Entry {
 
 impl Doors {
     pub fn new(worker: Rc<Worker>, most: usize) -> Self {
-        Self { worker, most, doors: Vec::new() }
+        Self { worker, most, doors: Vec::new(), has_failed: false }
     }
 
     pub fn obey(&mut self, command: Command) {
         match command {
             Command::Open(bound) => {
                 let opened = accept::open(self.worker.clone(), bound, self.most);
+                self.has_failed |= opened.is_none();
                 self.doors.extend(opened.map(|(door, accepting)| Entry { door, accepting, until: None }));
             }
             Command::Change { id, speaks, cells } => {
-                if let Some(entry) = self.find(id) {
-                    entry.door.change(speaks, cells);
-                }
+                self.each(id, |entry| entry.door.change(speaks.clone(), cells.clone()));
             }
-            Command::Close { id, drain } => {
-                if let Some(entry) = self.find(id) {
-                    entry.until = Some(Instant::now() + drain);
-                    entry.door.close();
-                }
-            }
+            Command::Close { id, drain } => self.each(id, |entry| {
+                entry.until = Some(Instant::now() + drain);
+                entry.door.close();
+            }),
+            // Who asked may have given up.
+            Command::Confirm(reply) => drop(reply.send(!self.has_failed)),
+            Command::Wake => self.worker.deadlines.wake_all(),
         }
     }
 
-    /// Absent only where the runtime did not take its socket, which was logged.
-    fn find(&mut self, id: ListenerId) -> Option<&mut Entry> {
-        self.doors.iter_mut().find(|entry| entry.door.id == id)
+    /// None where the runtime did not take its socket, which was logged.
+    fn each(&mut self, id: ListenerId, act: impl FnMut(&mut Entry)) {
+        self.doors.iter_mut().filter(|entry| entry.door.id == id).for_each(act);
     }
 
     /// Forgets closed listeners that have no connection left, and cuts those whose time is over.

@@ -12,14 +12,31 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 
 pub use doors::Command;
 use doors::Doors;
 
-use crate::access_log::WorkerLog;
 use crate::metrics::WorkerMetrics;
-use crate::worker::{Shared, TICK, Worker};
+use crate::worker::{Observers, Shared, TICK, Worker};
+
+/// Whether every worker carries out commands, and has opened all that it was told to. Waits for the slowest.
+pub async fn confirm(workers: &[UnboundedSender<Command>]) -> bool {
+    let ask = |worker: &UnboundedSender<Command>| {
+        let (reply, answer) = oneshot::channel();
+        worker.send(Command::Confirm(reply)).is_ok().then_some(answer)
+    };
+    // All are asked before the first is waited for.
+    let answers: Vec<_> = workers.iter().map(ask).collect();
+    for answer in answers {
+        let Some(answer) = answer else { return false };
+        if !answer.await.unwrap_or(false) {
+            return false;
+        }
+    }
+    true
+}
 
 /// Idle connections are looked through this often.
 const SWEEP_TICKS: u32 = 10;
@@ -33,7 +50,7 @@ pub struct WorkerSeed {
     pub index: usize,
     pub shared: Arc<Shared>,
     pub metrics: Arc<WorkerMetrics>,
-    pub log: WorkerLog,
+    pub observers: Observers,
     /// What it accepts on, from the first listener to the last change.
     pub commands: UnboundedReceiver<Command>,
     /// Client connections that it may have open: each needs a second socket upstream.
@@ -54,9 +71,9 @@ pub fn spawn(seed: WorkerSeed) -> io::Result<thread::JoinHandle<()>> {
 }
 
 async fn run(seed: WorkerSeed) {
-    let WorkerSeed { index, shared, metrics, log, mut commands, max_connections } = seed;
+    let WorkerSeed { index, shared, metrics, observers, mut commands, max_connections } = seed;
     // One socket to the client and one to the endpoint.
-    let worker = Rc::new(Worker::new(index, shared, metrics, log, 2 * max_connections));
+    let worker = Rc::new(Worker::new(index, shared, metrics, observers, 2 * max_connections));
     let mut doors = Doors::new(worker.clone(), max_connections);
     let mut abort = pin!(worker.shared.abort.cancelled());
     let mut interval = tokio::time::interval(TICK);
@@ -83,18 +100,19 @@ async fn run(seed: WorkerSeed) {
             }
         }
     }
-    worker.log.flush();
+    Observers::tick(&worker, worker.deadlines.now());
 }
 
 /// What is done once per tick.
 fn maintain(worker: &Worker, now: u32) {
     let is_sweep = now / SWEEP_TICKS != worker.deadlines.now() / SWEEP_TICKS;
     worker.deadlines.advance(now);
-    worker.log.flush();
+    Observers::tick(worker, now);
     // Lets go of a table that no request has asked for.
     drop(worker.table());
     if is_sweep {
         worker.upstreams.sweep();
+        worker.http2_upstreams.sweep();
         worker.rotations.sweep();
         worker.pipes.sweep();
     }

@@ -1,8 +1,8 @@
 //! One app, compiled: whom its requests may go to.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion, VersionId};
 
@@ -35,6 +35,8 @@ pub struct CompiledApp {
     pub services: Vec<Arc<ServiceMetrics>>,
     /// Of requests that never came to a version.
     pub metrics: Arc<ServiceMetrics>,
+    /// Whether its traffic is counted by path and client.
+    pub is_counted: bool,
     /// How endpoints are spoken to.
     pub upstream: Upstream,
     /// `None`: requests and responses pass as they are.
@@ -117,6 +119,23 @@ pub struct PooledEndpoint {
     pub live: Arc<EndpointLive>,
     /// Of its version.
     pub metrics: Arc<ServiceMetrics>,
+    /// See [`Self::log_fields`].
+    pub(super) log_fields: OnceLock<Box<[u8]>>,
+}
+
+impl PooledEndpoint {
+    /// What every JSON line of the access log says of a request that went here, from `"app"` to
+    /// `"endpoint"`. Written at the first one: names are of an alphabet that needs no escape.
+    pub fn log_fields(&self) -> &[u8] {
+        self.log_fields.get_or_init(|| {
+            let (app, InstanceKey { version, instance }) = (self.metrics.app(), &self.key);
+            let endpoint = SocketAddr::new(self.address.ip().to_canonical(), self.address.port());
+            let fields = format!(
+                ",\"app\":\"{app}\",\"version\":\"{version}\",\"instance\":\"{instance}\",\"endpoint\":\"{endpoint}\""
+            );
+            fields.into_bytes().into()
+        })
+    }
 }
 
 /// Endpoints that are interchangeable for a request.

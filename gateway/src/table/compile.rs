@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use imbl::ordmap::DiffItem;
 use rustls::pki_types::ServerName;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub shards: usize,
     /// What apps may name as their TLS.
     pub upstream_tls: Arc<UpstreamProfiles>,
+    /// Whether the traffic of apps that do not say is counted by path and client.
+    pub statistics: bool,
     /// What filters read.
     pub sources: Arc<Sources>,
 }
@@ -127,6 +129,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
             |old| old.metrics.clone(),
         ),
         services,
+        is_counted: app.spec.statistics.unwrap_or(settings.statistics),
         upstream,
         filters: filters(settings, old, app),
         rejection,
@@ -261,6 +264,7 @@ fn compile_endpoint(
         manner: manner.clone(),
         live: live.unwrap_or_default(),
         metrics: metrics.clone(),
+        log_fields: OnceLock::new(),
     })
 }
 

@@ -29,6 +29,15 @@ pub enum Match<'a> {
     UnknownPath,
 }
 
+impl<'a> Match<'a> {
+    pub fn app(&self) -> Option<&'a Arc<CompiledApp>> {
+        match self {
+            Self::App(app) => Some(app),
+            Self::UnknownHost | Self::UnknownPath => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct RoutingTable {
     /// What it was compiled from.

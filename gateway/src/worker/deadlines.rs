@@ -16,6 +16,29 @@ use slab::Slab;
 /// costs well under a thousandth of a core at this rate.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// A span of time as deadlines count it, rounded up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticks(pub u32);
+
+impl Ticks {
+    /// What is longer than 13 years is 13 years.
+    pub const fn of(span: Duration) -> Self {
+        let ticks = span.as_millis().div_ceil(TICK.as_millis());
+        Self(if ticks < LONGEST as u128 { ticks as u32 } else { LONGEST })
+    }
+}
+
+impl From<Duration> for Ticks {
+    fn from(span: Duration) -> Self {
+        Self::of(span)
+    }
+}
+
+/// So that no sum with the time since the start overflows.
+const LONGEST: u32 = u32::MAX / 2;
+/// The limit of what has none: no worker runs for 13 years.
+const NEVER: u32 = u32::MAX;
+
 #[derive(Debug, Default)]
 struct Slot {
     /// The tick at which it fires; 0: not set.
@@ -87,6 +110,8 @@ fn wake(slot: &Slot) {
 pub struct Deadline {
     owner: Rc<Deadlines>,
     key: usize,
+    /// The tick past which nothing that is set reaches.
+    limit: Cell<u32>,
 }
 
 impl Deadline {
@@ -95,7 +120,7 @@ impl Deadline {
         poll_fn(move |context| {
             let slot = Slot { due: 0, group: 0, waker: Some(context.waker().clone()) };
             let key = owner.slots.borrow_mut().insert(slot);
-            Poll::Ready(Self { owner: owner.clone(), key })
+            Poll::Ready(Self { owner: owner.clone(), key, limit: Cell::new(NEVER) })
         })
         .await
     }
@@ -105,14 +130,46 @@ impl Deadline {
         self.owner.slots.borrow_mut()[self.key].group = group;
     }
 
-    /// Fires `after` from now, unless it is set again before.
-    pub fn set(&self, after: Duration) {
-        let ticks = after.as_millis().div_ceil(TICK.as_millis()) as u32;
-        self.owner.slots.borrow_mut()[self.key].due = self.owner.now.get() + ticks + 1;
+    /// Fires `after` from now, unless it is set again before; within the limit, where there is one.
+    pub fn set(&self, after: impl Into<Ticks>) {
+        self.set_due((self.tick_after(after.into())).min(self.limit.get()));
     }
 
+    /// Only a limit fires from now on.
     pub fn clear(&self) {
-        self.owner.slots.borrow_mut()[self.key].due = 0;
+        let limit = self.limit.get();
+        self.set_due(if limit == NEVER { 0 } else { limit });
+    }
+
+    /// Whatever is set fires `after` from now at the latest, until [`Self::unlimit`].
+    pub fn limit(&self, after: Ticks) {
+        self.limit.set(self.tick_after(after));
+    }
+
+    /// As far as `other`.
+    pub fn limit_as(&self, other: Limit) {
+        self.limit.set(other.0);
+    }
+
+    pub fn the_limit(&self) -> Limit {
+        Limit(self.limit.get())
+    }
+
+    pub fn unlimit(&self) {
+        self.limit.set(NEVER);
+    }
+
+    /// Whether it is the limit that has passed.
+    pub fn is_over(&self) -> bool {
+        self.limit.get() <= self.owner.now.get()
+    }
+
+    fn tick_after(&self, after: Ticks) -> u32 {
+        self.owner.now.get() + after.0 + 1
+    }
+
+    fn set_due(&self, due: u32) {
+        self.owner.slots.borrow_mut()[self.key].due = due;
     }
 
     pub fn has_passed(&self) -> bool {
@@ -140,6 +197,10 @@ impl Drop for Deadline {
     }
 }
 
+/// When a [`Deadline`] fires at the latest.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit(u32);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
 
@@ -166,6 +227,37 @@ mod tests {
             drop(deadline);
             assert!(deadlines.slots.borrow().is_empty());
         });
+    }
+
+    #[test]
+    fn nothing_is_set_past_a_limit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let deadlines = Rc::new(Deadlines::default());
+            let deadline = Deadline::claim(deadlines.clone()).await;
+            deadline.limit(Ticks(5));
+            deadline.set(Ticks(1));
+            deadlines.advance(2);
+            assert!(deadline.has_passed() && !deadline.is_over());
+            deadline.set(Ticks(100));
+            deadlines.advance(5);
+            assert!(!deadline.has_passed());
+            deadlines.advance(6);
+            assert!(deadline.has_passed() && deadline.is_over());
+            deadline.clear();
+            assert!(deadline.has_passed(), "a limit cannot be cleared");
+            deadline.unlimit();
+            deadline.set(Ticks(1));
+            assert!(!deadline.has_passed() && !deadline.is_over());
+        });
+    }
+
+    #[test]
+    fn spans_are_rounded_up_and_never_overflow() {
+        assert_eq!(Ticks::of(Duration::from_millis(1)), Ticks(1));
+        assert_eq!(Ticks::of(Duration::from_millis(100)), Ticks(1));
+        assert_eq!(Ticks::of(Duration::from_secs(1)), Ticks(10));
+        assert_eq!(Ticks::of(Duration::MAX), Ticks(LONGEST));
     }
 
     #[test]

@@ -34,6 +34,12 @@ impl Ending {
         self.stage.get() >= Stage::Draining || self.worker.is_draining()
     }
 
+    /// Whether connections that wait for a request close. Where nobody waits for the drain they stay for
+    /// their usual time instead: a request may be on its way, and closing would lose it.
+    pub fn closes_idle(&self) -> bool {
+        self.is_draining() && !self.worker.has_handed_over()
+    }
+
     /// What is left is being cut.
     pub fn is_aborting(&self) -> bool {
         self.stage.get() >= Stage::Aborting || self.worker.is_aborting()

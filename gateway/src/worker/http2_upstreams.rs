@@ -9,10 +9,8 @@ use foldhash::fast::FixedState;
 use h2::client::SendRequest;
 use tokio::sync::Notify;
 
-use super::deadlines::{Deadlines, TICK};
+use super::deadlines::{Deadlines, Ticks};
 
-/// As for HTTP/1.1 connections, see [`super::upstreams`].
-const IDLE_TICKS: u32 = (50_000 / TICK.as_millis()) as u32;
 /// Connections of one worker to one endpoint. With the usual 100 streams each that is more than any
 /// endpoint serves at once.
 const MAX_CONNECTIONS_PER_ENDPOINT: usize = 64;
@@ -25,9 +23,11 @@ struct Link {
     sender: SendRequest<Bytes>,
     streams: Cell<usize>,
     /// It takes no new requests: it ends, or its endpoint has said so.
-    is_closing: Cell<bool>,
+    is_closing: Rc<Cell<bool>>,
     /// Since when it carries nothing.
     idle_since: Cell<u32>,
+    /// For how long it may, as the last request wanted.
+    kept: Cell<Ticks>,
 }
 
 impl Link {
@@ -51,6 +51,11 @@ impl Lease {
         self.link.sender.clone()
     }
 
+    /// For how long the connection is kept when it carries nothing.
+    pub fn keep_for(&self, kept: Ticks) {
+        self.link.kept.set(kept);
+    }
+
     /// Nobody else should try this connection.
     pub fn give_up(&self) {
         self.link.is_closing.set(true);
@@ -64,13 +69,14 @@ impl Drop for Lease {
     }
 }
 
-/// Held by the task that drives a connection; says that it has ended.
+/// Held by the task that drives a connection; says that it has ended. It holds no sender: without one the
+/// connection ends.
 #[derive(Debug)]
-pub struct Driven(Rc<Link>);
+pub struct Driven(Rc<Cell<bool>>);
 
 impl Drop for Driven {
     fn drop(&mut self) {
-        self.0.is_closing.set(true);
+        self.0.set(true);
     }
 }
 
@@ -122,7 +128,7 @@ impl Http2Upstreams {
     /// Keeps a connection that `opening` led to; returns its first place, and what its driver holds.
     pub fn add(&self, opening: Opening, sender: SendRequest<Bytes>) -> (Lease, Driven) {
         let (lease, driven) = self.private(sender);
-        let link = &driven.0;
+        let link = &lease.link;
         if let Some(links) = self.links.borrow_mut().get_mut(&opening.endpoint)
             && links.open.len() < MAX_CONNECTIONS_PER_ENDPOINT
         {
@@ -137,10 +143,11 @@ impl Http2Upstreams {
         let link = Rc::new(Link {
             sender,
             streams: Cell::new(0),
-            is_closing: Cell::new(false),
+            is_closing: Rc::default(),
             idle_since: Cell::new(self.deadlines.now()),
+            kept: Cell::new(Ticks(0)),
         });
-        (self.lease(&link, false), Driven(link))
+        (self.lease(&link, false), Driven(link.is_closing.clone()))
     }
 
     fn lease(&self, link: &Rc<Link>, is_reused: bool) -> Lease {
@@ -153,7 +160,7 @@ impl Http2Upstreams {
         let now = self.deadlines.now();
         self.links.borrow_mut().retain(|_, links| {
             links.open.retain(|link| {
-                let is_idle = link.streams.get() == 0 && now - link.idle_since.get() >= IDLE_TICKS;
+                let is_idle = link.streams.get() == 0 && now - link.idle_since.get() >= link.kept.get().0;
                 !link.is_closing.get() && !is_idle
             });
             !links.open.is_empty() || links.opening.is_some()

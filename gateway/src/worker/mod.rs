@@ -21,13 +21,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use clients::{ClientKey, Clients, Counted, TooMany};
-pub use deadlines::{Deadline, Deadlines, TICK};
+pub use deadlines::{Deadline, Deadlines, Limit, TICK, Ticks};
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
+pub use retries::RetryBudget;
+pub use rotations::NoOther;
 use rotations::Rotations;
 pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
@@ -38,7 +40,9 @@ use crate::access_log::WorkerLog;
 use crate::filter::RateLimits;
 use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
+use crate::statistics::WorkerStatistics;
 use crate::table::RoutingTable;
+use crate::trace::WorkerTracing;
 
 /// What all workers read.
 #[derive(Debug)]
@@ -60,6 +64,9 @@ pub struct Shared {
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.
     pub draining: AtomicBool,
+    /// Set before them where another process goes on with the listening sockets: what has begun may take
+    /// its time, and datagrams are read by the other.
+    pub handed_over: AtomicBool,
     /// Cancelled: close what is left.
     pub abort: CancellationToken,
     /// Endpoints that failed too often in a row.
@@ -94,6 +101,26 @@ impl std::ops::Deref for TableHandle {
     }
 }
 
+/// Whoever is told of requests that are over.
+#[derive(Debug)]
+pub struct Observers {
+    pub log: WorkerLog,
+    pub statistics: WorkerStatistics,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Box<WorkerTracing>>,
+}
+
+impl Observers {
+    /// Once per tick, the `now`th.
+    pub fn tick(worker: &Worker, now: u32) {
+        worker.log.flush();
+        worker.statistics.tick(now);
+        if let Some(tracing) = &worker.tracing {
+            tracing.tick();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Worker {
     pub index: usize,
@@ -107,6 +134,9 @@ pub struct Worker {
     pub request_ids: RequestIds,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
+    pub statistics: WorkerStatistics,
+    /// `None`: nothing is traced.
+    pub tracing: Option<Box<WorkerTracing>>,
     /// The table last seen, behind a count that only this thread touches.
     table: RefCell<Rc<TableHandle>>,
     connections: Cell<usize>,
@@ -119,10 +149,11 @@ impl Worker {
         index: usize,
         shared: Arc<Shared>,
         metrics: Arc<WorkerMetrics>,
-        log: WorkerLog,
+        observers: Observers,
         max_sockets: usize,
     ) -> Self {
         let deadlines = Rc::new(Deadlines::default());
+        let Observers { log, statistics, tracing } = observers;
         Self {
             index,
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
@@ -136,6 +167,8 @@ impl Worker {
             request_ids: RequestIds::default(),
             metrics,
             log,
+            statistics,
+            tracing,
             connections: Cell::new(0),
             aborting: Cell::new(false),
         }
@@ -172,5 +205,10 @@ impl Worker {
 
     pub fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// See [`Shared::handed_over`].
+    pub fn has_handed_over(&self) -> bool {
+        self.shared.handed_over.load(Ordering::Relaxed)
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// An odd multiplier spreads consecutive numbers over all bits (Knuth, TAOCP 6.4).
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+pub const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// 64 random bits of this worker's start, then a number of its own.
 #[derive(Debug)]

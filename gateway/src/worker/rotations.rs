@@ -22,6 +22,15 @@ const FORGET_TICKS: u32 = (600_000 / TICK.as_millis()) as u32;
 /// Thirteen years of ticks.
 const NEVER: u32 = u32::MAX;
 
+/// Why a request that failed goes nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoOther {
+    /// It has been to every endpoint that may take traffic.
+    Nobody,
+    /// There is one, and too many requests have been repeated lately.
+    OverBudget,
+}
+
 #[derive(Debug)]
 struct View {
     stamp: (u64, u64),
@@ -54,7 +63,7 @@ impl Rotations {
     pub fn pick(&self, app: &CompiledApp, spread: &Spread, turn: usize) -> Option<Arc<PooledEndpoint>> {
         spread.choose(turn).find_map(|pool| {
             self.view(app, pool, |view| {
-                view.retries.deposit();
+                view.retries.deposit(self.deadlines.now());
                 let position = view.rotation.pick()?;
                 let is_suspect = |id| self.is_suspect(id);
                 let other = is_suspect(view.id(pool, position)).then(|| view.rotation.pick_other(is_suspect));
@@ -64,21 +73,36 @@ impl Rotations {
     }
 
     /// Another endpoint for a request that has been to those in `tried`, if the app's budget allows.
+    ///
+    /// # Errors
+    /// [`NoOther`].
     pub fn pick_again(
         &self,
         app: &CompiledApp,
         spread: &Spread,
         turn: usize,
         tried: &[u64],
-    ) -> Option<Arc<PooledEndpoint>> {
-        spread.choose(turn).find_map(|pool| {
+    ) -> Result<Arc<PooledEndpoint>, NoOther> {
+        let mut why = NoOther::Nobody;
+        let found = spread.choose(turn).find_map(|pool| {
             self.view(app, pool, |view| {
                 let is_tried = |id: u64| tried.contains(&id);
                 let other = view.rotation.pick_other(|id| is_tried(id) || self.is_suspect(id));
                 let position = other.or_else(|| view.rotation.pick_other(is_tried))?;
-                view.retries.withdraw().then(|| view.endpoint(pool, position))
+                if view.retries.withdraw(self.deadlines.now()) {
+                    return Some(view.endpoint(pool, position));
+                }
+                why = NoOther::OverBudget;
+                None
             })
-        })
+        });
+        found.ok_or(why)
+    }
+
+    /// Whether the budget allows a retry that needs no other endpoint; it is then paid for.
+    pub fn pay_retry(&self, app: &CompiledApp, spread: &Spread, turn: usize) -> bool {
+        let pays = |pool| self.view(app, pool, |view| view.retries.withdraw(self.deadlines.now()));
+        spread.choose(turn).next().is_some_and(pays)
     }
 
     /// This worker's view of `pool`, as healthy as it is now.
@@ -88,13 +112,14 @@ impl Rotations {
             stamp: (0, 0),
             eligible: Vec::new(),
             rotation: SmoothRotation::starting_at(self.offset),
-            retries: RetryBudget::default(),
+            retries: RetryBudget::new(app.spec.retries().budget, self.deadlines.now()),
             used: 0,
             stale_at: NEVER,
         });
         let (stamp, now) = (pool.stamp(&app.live), self.deadlines.now());
         if view.stamp != stamp || now >= view.stale_at {
             view.refresh(pool, stamp, app.spec.slow_start(), now);
+            view.retries.agree(app.spec.retries().budget, now);
         }
         view.used = now;
         work(view)

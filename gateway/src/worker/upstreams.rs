@@ -7,20 +7,18 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::deadlines::{Deadlines, TICK};
+use super::deadlines::{Deadlines, Ticks};
 use crate::listener::Stream;
 use crate::metrics::WorkerMetrics;
 
-/// Below nginx's 60 s and Apache's, Go's and HAProxy's longer ones. Node closes after 5 s: that close is
-/// seen as an event and the connection is not lent.
-const IDLE_TICKS: u32 = (50_000 / TICK.as_millis()) as u32;
 /// As many as a busy endpoint can use at once from one worker; more is a leak, not a pool.
 const MAX_IDLE_PER_ENDPOINT: usize = 1024;
 
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
-    since: u32,
+    /// The tick from which on it is not lent.
+    until: u32,
 }
 
 #[derive(Debug)]
@@ -44,24 +42,24 @@ impl UpstreamPool {
         let connections = idle.get_mut(&endpoint)?;
         while let Some(candidate) = connections.pop() {
             self.metrics.idle_upstream_connections.add(-1);
-            if candidate.stream.is_quiet() {
+            if self.deadlines.now() < candidate.until && candidate.stream.is_quiet() {
                 return Some(candidate.stream);
             }
         }
         None
     }
 
-    /// Keeps a connection, unless clients (`open` of them, each with one of its own upstream) need the
-    /// sockets.
-    pub fn put(&self, endpoint: u64, stream: Stream, open: usize) {
-        let kept = usize::try_from(self.metrics.idle_upstream_connections.value()).unwrap_or(0);
-        if kept + 2 * open > self.max_sockets {
+    /// Keeps a connection for a while, unless clients (`open` of them, each with one of its own upstream)
+    /// need the sockets.
+    pub fn put(&self, endpoint: u64, stream: Stream, open: usize, kept: Ticks) {
+        let idle_now = usize::try_from(self.metrics.idle_upstream_connections.value()).unwrap_or(0);
+        if idle_now + 2 * open > self.max_sockets {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(endpoint).or_default();
         if connections.len() < MAX_IDLE_PER_ENDPOINT {
-            connections.push(Idle { stream, since: self.deadlines.now() });
+            connections.push(Idle { stream, until: self.deadlines.now() + kept.0 });
             self.metrics.idle_upstream_connections.add(1);
         }
     }
@@ -78,7 +76,7 @@ impl UpstreamPool {
         let now = self.deadlines.now();
         self.idle.borrow_mut().retain(|_, connections| {
             let before = connections.len();
-            connections.retain(|idle| now - idle.since < IDLE_TICKS && idle.stream.is_quiet());
+            connections.retain(|idle| now < idle.until && idle.stream.is_quiet());
             self.metrics.idle_upstream_connections.add(connections.len() as i64 - before as i64);
             !connections.is_empty()
         });

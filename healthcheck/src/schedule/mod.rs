@@ -124,6 +124,12 @@ impl Checker {
         }
     }
 
+    /// Targets of which no probe has said anything yet.
+    pub fn awaiting_first_probe(&self) -> usize {
+        let probing = self.apps.values().flat_map(HashMap::values);
+        probing.filter(|probing| !probing.target.cell.is_probed()).count()
+    }
+
     pub fn remove(&mut self, app: &AppId) {
         self.reconcile(app, Vec::new());
     }

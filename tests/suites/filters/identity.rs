@@ -64,6 +64,13 @@ fn a_key_in_the_query_is_neither_passed_on_nor_logged() {
     eventually(DEADLINE, "all are logged", || log().lines().count() == 4);
     assert!(log().contains("127.0.0.1 - alice [") && log().contains("\"GET /a HTTP/1.1\""), "{}", log());
     assert!(!log().contains("ecret") && !log().contains("key="), "{}", log());
+    // Nor where the gateway answers before it asks a filter.
+    let filters = format!("https_only = true\n{filters}");
+    let gateway = Gateway::start(&config(&endpoint, &filters).access_log("log", "json"));
+    assert_eq!(status(&curl(&gateway, "/a?key=secret", &[])), 308);
+    let log = || std::fs::read_to_string(gateway.folder().join("log")).unwrap_or_default();
+    eventually(DEADLINE, "it is logged", || log().lines().count() == 1);
+    assert!(!log().contains("secret"), "{}", log());
 }
 
 /// Of `secret`, at the least cost and at one that takes a worker's breath away.

@@ -3,10 +3,13 @@
 mod bodies;
 mod connections;
 mod forwarding;
+mod hedges;
 mod interim;
+mod once;
 mod pressure;
 mod retries;
 mod slow;
+mod timeouts;
 
 use tests::{Config, Endpoint, Gateway, RawEndpoint, Reply, Request};
 

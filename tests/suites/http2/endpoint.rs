@@ -56,6 +56,7 @@ pub fn response(status: u16, fields: &[(&str, &str)]) -> Response<()> {
 #[derive(Default)]
 struct Counts {
     accepted: AtomicUsize,
+    ended: AtomicUsize,
     requests: AtomicUsize,
 }
 
@@ -123,6 +124,11 @@ impl Endpoint {
         self.counts.accepted.load(Ordering::Acquire)
     }
 
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.accepted() - self.counts.ended.load(Ordering::Acquire)
+    }
+
     pub fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::Acquire)
     }
@@ -148,4 +154,5 @@ where
             tokio::spawn(serve(Exchange { head, body, respond }));
         }
     }
+    counts.ended.fetch_add(1, Ordering::AcqRel);
 }

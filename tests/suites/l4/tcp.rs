@@ -239,3 +239,21 @@ fn a_connection_leaves_a_combined_line() {
     let line = crate::log_lines(&gateway, 1).remove(0);
     assert!(line.ends_with(r#""TCP db -" 200 5 "-" "-""#), "{line}");
 }
+
+#[test]
+fn a_silent_connection_ends_at_the_earlier_of_its_listeners_time_and_its_apps() {
+    let endpoint = RawEndpoint::start(|wire, _| wire.rest().map(|_| ()));
+    for (listener, app) in [("1h", "1s"), ("1s", "1h")] {
+        let app = App::new("db").line(&format!("timeouts = {{ tunnel_idle = \"{app}\" }}"));
+        let app = app.tcp_endpoint("v1", "c1", endpoint.address());
+        let idle = format!("idle_timeout = \"{listener}\"");
+        let lines = [r#"protocol = "tcp""#, r#"app = "db""#, idle.as_str()];
+        let gateway = Gateway::start(&Config::new().app(&app).listener("db", &lines));
+        let mut client = RawClient::connect(gateway.listener("db"));
+        assert!(client.is_ended());
+        let labels = [("method", "tcp"), ("reason", "idle_timeout")];
+        eventually(DEADLINE, "it is counted", || {
+            gateway.metrics().count("sluice_requests_total", &labels) == 1
+        });
+    }
+}

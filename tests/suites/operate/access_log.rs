@@ -1,6 +1,6 @@
 //! One line for each request, whatever became of it.
 
-use tests::{Config, DEADLINE, Endpoint, Gateway, eventually};
+use tests::{App, Config, DEADLINE, Endpoint, Gateway, eventually};
 
 fn gateway(path: &str, format: &str) -> (Gateway, Endpoint) {
     let endpoint = Endpoint::start("c1");
@@ -126,4 +126,114 @@ fn the_log_can_go_to_standard_output() {
     let (gateway, _endpoint) = gateway("-", "json");
     gateway.get("a", "/to-standard-output");
     eventually(DEADLINE, "the line is there", || gateway.stdout().contains("/to-standard-output"));
+}
+
+#[test]
+fn an_app_says_what_it_logs_and_changes_its_mind_while_it_runs() {
+    let endpoint = Endpoint::start("c1");
+    let named = |id: &str| App::new(id).host(&format!("{id}.test")).endpoint("v1", "c1", endpoint.address());
+    let quiet = |log: &str| named("quiet").line("upgrades = []").line(log);
+    let config = Config::with_workers(1)
+        .app(&quiet("log = { enabled = false }"))
+        .app(&named("loud"))
+        .access_log("access.log", "json");
+    let gateway = Gateway::start(&config);
+    // What went well, what failed, and what tells that the lines of both would be there.
+    let ask = |round: &str| {
+        assert_eq!(gateway.get("quiet.test", &format!("/well/{round}")).status, 200);
+        let mut client = gateway.connect();
+        client.send(format!(
+            "GET /ill/{round} HTTP/1.1\r\nHost: quiet.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        ));
+        assert_eq!(client.receive().reason(), Some("upgrade_not_allowed"));
+        assert_eq!(gateway.get("loud.test", &format!("/last/{round}")).status, 200);
+    };
+    let logged = |round: &str| {
+        let text = || std::fs::read_to_string(gateway.folder().join("access.log")).unwrap_or_default();
+        eventually(DEADLINE, "the last line is there", || text().contains(&format!("/last/{round}\"")));
+        ["well", "ill"].map(|path| text().contains(&format!("/{path}/{round}\"")))
+    };
+    ask("off");
+    assert_eq!(logged("off"), [false, false]);
+    let revision = || gateway.metrics().count("sluice_table_revision", &[]);
+    for (log, round, wanted) in [
+        ("log = { sample = 0 }", "failures", [false, true]),
+        ("log = { sample = 0.0, errors = false }", "none", [false, false]),
+        ("log = { sample = 1 }", "all", [true, true]),
+    ] {
+        let before = revision();
+        gateway.put_app(&quiet(log));
+        eventually(DEADLINE, "it is in force", || revision() > before);
+        ask(round);
+        assert_eq!(logged(round), wanted, "{log}");
+    }
+}
+
+#[test]
+fn a_sample_is_a_share_of_the_requests() {
+    const REQUESTS: usize = 200;
+    let endpoint = Endpoint::start("c1");
+    let app = App::everything(endpoint.address()).line("log = { sample = 0.1 }");
+    let config = Config::with_workers(1).app(&app).access_log("access.log", "json");
+    let gateway = Gateway::start(&config);
+    let mut client = gateway.connect();
+    for number in 0..REQUESTS {
+        assert_eq!(client.get("a", &format!("/{number}")).status, 200);
+    }
+    // On the same connection, so that its line comes last: a failure, which is always there.
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    let read = || std::fs::read_to_string(gateway.folder().join("access.log")).unwrap_or_default();
+    eventually(DEADLINE, "the failure is logged", || read().contains("bad_request"));
+    let lines = read().lines().count() - 1;
+    assert!((REQUESTS / 10 - 2..=REQUESTS / 10 + 2).contains(&lines), "{lines}");
+}
+
+#[test]
+fn files_are_moved_away_by_size_and_no_line_is_cut_or_lost() {
+    let endpoint = Endpoint::start("c1");
+    let lines = ["path = \"access.log\"", "rotate_size = \"4KiB\"", "keep = 1000"];
+    let gateway = Gateway::start(&Config::in_front_of(endpoint.address()).access_log_lines(&lines));
+    let numbers = |suffix: &str| -> Vec<u64> {
+        let path = gateway.folder().join(format!("access.log{suffix}"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let path_of = |line: &str| {
+            let entry: serde_json::Value = serde_json::from_str(line).expect("a line is one JSON value");
+            let path = entry["path"].as_str().expect("it has a path").to_owned();
+            path[1..].parse().expect("the test asked for numbers")
+        };
+        text.lines().map(path_of).collect()
+    };
+    let mut asked = 0;
+    let mut client = gateway.connect();
+    eventually(DEADLINE, "the file was moved away three times", || {
+        asked += 1;
+        assert_eq!(client.get("a", &format!("/{asked}")).status, 200);
+        gateway.folder().join("access.log.3").exists()
+    });
+    eventually(DEADLINE, "every request has its line in one of the files", || {
+        let moved = (1..).map(|number| numbers(&format!(".{number}"))).take_while(|found| !found.is_empty());
+        let mut found: Vec<_> = std::iter::once(numbers("")).chain(moved).flatten().collect();
+        found.sort_unstable();
+        found.into_iter().eq(1..=asked)
+    });
+    // An older file has older lines.
+    let first = |suffix| numbers(suffix).first().copied();
+    assert!(first(".1") > first(".2") && first(".2") > first(".3"));
+    assert!(gateway.metrics().count("sluice_access_log_rotations_total", &[]) >= 3);
+}
+
+#[test]
+fn a_file_that_was_moved_is_let_go_of_on_a_signal() {
+    for signal in [rustix::process::Signal::USR1, rustix::process::Signal::HUP] {
+        let (gateway, _endpoint) = gateway("access.log", "json");
+        gateway.get("a", "/before");
+        lines(&gateway, 1);
+        let path = gateway.folder().join("access.log");
+        std::fs::rename(&path, gateway.folder().join("moved.log")).expect("the folder is ours");
+        gateway.signal(signal);
+        eventually(DEADLINE, "the name is written to again", || {
+            gateway.get("a", "/after");
+            std::fs::read_to_string(&path).is_ok_and(|text| text.contains("/after"))
+        });
+    }
 }

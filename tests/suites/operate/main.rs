@@ -5,8 +5,11 @@ mod admin;
 mod check;
 mod demo;
 mod listeners;
+mod log_targets;
 mod reload;
 mod shutdown;
+mod tracing;
+mod traffic;
 
 use std::path::Path;
 

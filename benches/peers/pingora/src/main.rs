@@ -31,7 +31,9 @@ const RELAY_BYTES: usize = 64 << 10;
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [http, https, tcp, upstream, certificate, key] = arguments.as_slice() else {
-        anyhow::bail!("expected HTTP HTTPS TCP UPSTREAM CERTIFICATE KEY: three ports, ip:port, two PEM files");
+        anyhow::bail!(
+            "expected HTTP HTTPS TCP UPSTREAM CERTIFICATE KEY: three ports, ip:port, two PEM files"
+        );
     };
     let configuration = ServerConf {
         threads: 1,
@@ -70,7 +72,11 @@ impl ProxyHttp for Proxy {
     /// By default a module that could compress looks at every body.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> pingora_core::Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        _ctx: &mut (),
+    ) -> pingora_core::Result<Box<HttpPeer>> {
         Ok(Box::new(self.peer.clone()))
     }
 }
@@ -86,7 +92,9 @@ impl ServerApp for Relay {
     async fn process_new(self: &Arc<Self>, mut client: Stream, _shutdown: &ShutdownWatch) -> Option<Stream> {
         let mut endpoint = self.connector.new_stream(&self.peer).await.ok()?;
         // A side that breaks off ends both, which is all that there is to say about it.
-        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut endpoint, RELAY_BYTES, RELAY_BYTES).await.ok();
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut endpoint, RELAY_BYTES, RELAY_BYTES)
+            .await
+            .ok();
         None
     }
 }

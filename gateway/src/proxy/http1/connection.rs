@@ -122,8 +122,8 @@ async fn receive_first(client: &mut Client<Http1>, is_first: bool) -> Option<Buf
     let Client { wire: Http1 { stream, .. }, worker, origin, deadline } = client;
     let mut is_last_call = false;
     let waited = deadline.bound(|context| match poll_fill(context, stream, &worker.buffers, false) {
-        Poll::Pending if origin.is_draining() && !is_first => Poll::Ready(Ok(None)),
-        Poll::Pending if origin.is_draining() && !is_last_call => {
+        Poll::Pending if origin.closes_idle() && !is_first => Poll::Ready(Ok(None)),
+        Poll::Pending if origin.closes_idle() && !is_last_call => {
             is_last_call = true;
             deadline.set(timeouts::LAST_CALL);
             Poll::Pending

@@ -47,12 +47,12 @@ pub async fn serve(
         Ok(arrival) => arrival,
         Err(failed) => return connection.record_failure(failed, cells),
     };
-    let mut line = Line::new(&connection, server_name);
+    let line = Line::new(&connection, server_name);
     // A tunnel outlives tables: the one that it began with is only used to find an endpoint.
     let Some(app) = worker.table().app(&app).cloned() else {
         return line.no_app(&app, received, cells);
     };
-    line.app = Some(app.metrics.clone());
+    let line = line.of_app(&app);
     connection.carry(stream, received, app, line).await;
 }
 
@@ -65,6 +65,10 @@ impl Connection<'_> {
         mut line: Line<'_>,
     ) {
         let worker = self.worker;
+        // Both its listener and its app may say how long it may be silent.
+        let listened = self.listener.settings.idle_timeout;
+        let said = app.spec.timeouts.as_ref().and_then(|timeouts| timeouts.tunnel_idle);
+        let idle = said.map_or(listened, |said| said.min(listened));
         let dialled = self.dial(&app, self.addresses(&client)).await;
         line.connected(&dialled);
         let Dialled { stream, endpoint, .. } = match dialled {
@@ -79,7 +83,6 @@ impl Connection<'_> {
         upstream.keep_alive();
         let carried = Carried { to_upstream: received, to_client: None };
         let cells = endpoint.metrics.cells(worker.index);
-        let idle = self.listener.settings.idle_timeout;
         let ending = &self.listener.ending;
         let course = Course { worker, ending, deadline: self.deadline, idle, cells };
         let passed = pump(&mut client, &mut upstream, carried, &course).await;

@@ -1,14 +1,14 @@
 //! Once per connection: what is counted and what is logged.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use topology::AppId;
+use topology::{AppId, LogSettings};
 
 use super::Connection;
 use super::arrival::Failed;
 use super::dial::{Dialled, NotDialled};
-use crate::access_log::StreamEntry;
+use crate::access_log::{Ending, StreamEntry};
 use crate::metrics::{ListenerCells, ServiceMetrics};
 use crate::proxy::pump::Passed;
 use crate::reason::Reason;
@@ -32,14 +32,23 @@ impl Connection<'_> {
 pub struct Line<'a> {
     connection: &'a Connection<'a>,
     server_name: Option<String>,
-    pub app: Option<Arc<ServiceMetrics>>,
+    app: Option<Arc<ServiceMetrics>>,
+    /// The app's, as they were when the connection came.
+    log: Option<Arc<LogSettings>>,
     connect: Option<Duration>,
     retries: u32,
 }
 
 impl<'a> Line<'a> {
     pub fn new(connection: &'a Connection<'a>, server_name: Option<String>) -> Self {
-        Self { connection, server_name, app: None, connect: None, retries: 0 }
+        Self { connection, server_name, app: None, log: None, connect: None, retries: 0 }
+    }
+
+    /// What is to be carried to `app`.
+    pub fn of_app(mut self, app: &CompiledApp) -> Self {
+        self.app = Some(app.metrics.clone());
+        self.log = app.spec.log.clone();
+        self
     }
 
     /// The configuration names an app that nobody has announced.
@@ -74,19 +83,28 @@ impl<'a> Line<'a> {
 
     fn write(&self, reason: Option<Reason>, endpoint: Option<&PooledEndpoint>, bytes: (u64, u64)) {
         let Connection { origin, started, worker, listener, .. } = self.connection;
+        let status = StreamEntry::status(reason);
+        if !worker.log.choose(self.log.as_deref()).includes(Ending::is_failure(status, reason)) {
+            return;
+        }
+        let at = Instant::now();
         worker.log.write_stream(|| StreamEntry {
             protocol: "TCP",
-            client: origin.peer.ip(),
-            listener: &listener.name,
             server_name: self.server_name.as_deref(),
-            reason,
-            app: self.app.as_ref().map(|metrics| metrics.app().as_str()),
-            endpoint,
-            received_bytes: bytes.0,
-            sent_bytes: bytes.1,
-            seconds: started.elapsed().as_secs_f64(),
-            connect_seconds: self.connect.map(|connect| connect.as_secs_f64()),
-            retries: self.retries,
+            ending: Ending {
+                at,
+                client: origin.peer.ip(),
+                listener: &listener.name,
+                status,
+                reason,
+                app: self.app.as_ref().map(|metrics| metrics.app().as_str()),
+                endpoint,
+                received_bytes: bytes.0,
+                sent_bytes: bytes.1,
+                took: at - *started,
+                awaited: self.connect,
+                retries: self.retries,
+            },
         });
     }
 }

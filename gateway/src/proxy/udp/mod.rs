@@ -47,7 +47,8 @@ pub trait Place {
 }
 
 /// Serves a listener's datagrams until it is closed or the worker stops: then no session begins any more,
-/// and those that are open end as soon as they are silent.
+/// and those that are open end as soon as they are silent. Where another process goes on with the socket,
+/// their clients' next datagrams begin sessions there.
 pub async fn serve<P: Place>(socket: UdpSocket, place: Rc<P>) {
     let worker = place.worker().clone();
     let mut stop = pin!(place.stop().cancelled());
@@ -68,7 +69,9 @@ pub async fn serve<P: Place>(socket: UdpSocket, place: Rc<P>) {
                 }
                 sessions.sweep(if sessions.is_closing { LAST_ANSWER } else { Duration::MAX });
             }
-            ready = sessions.readable() => {
+            // After a hand-over the next process reads them; here sessions only end, with what endpoints
+            // still answer.
+            ready = sessions.readable(), if !(sessions.is_closing && worker.has_handed_over()) => {
                 if let Err(error) = ready {
                     tracing::error!(%error, "cannot wait for datagrams");
                     break;

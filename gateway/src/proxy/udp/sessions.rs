@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 use tokio::net::UdpSocket;
@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::Place;
 use super::session::Session;
-use crate::access_log::StreamEntry;
+use crate::access_log::{Ending, StreamEntry};
 use crate::listener::UdpListenerContext;
 use crate::metrics::ListenerCells;
 use crate::reason::Reason;
@@ -150,19 +150,35 @@ impl<P: Place> Sessions<P> {
         answering.abort();
         self.place.count(-1);
         session.cells.datagrams.sessions.add(-1);
-        self.worker.log.write_stream(|| StreamEntry {
+        self.log(client, &session, reason);
+    }
+
+    fn log(&self, client: SocketAddr, session: &Session, reason: Option<Reason>) {
+        let (log, app) = (&self.worker.log, &session.listener.settings.app);
+        let status = StreamEntry::status(reason);
+        let table = self.worker.table();
+        let settings = table.app(app).and_then(|app| app.spec.log.as_deref());
+        if !log.choose(settings).includes(Ending::is_failure(status, reason)) {
+            return;
+        }
+        let at = Instant::now();
+        log.write_stream(|| StreamEntry {
             protocol: "UDP",
-            client: client.ip(),
-            listener: &session.listener.name,
             server_name: None,
-            reason,
-            app: Some(session.listener.settings.app.as_str()),
-            endpoint: Some(&session.endpoint),
-            received_bytes: session.received_bytes.get(),
-            sent_bytes: session.sent_bytes.get(),
-            seconds: session.started.elapsed().as_secs_f64(),
-            connect_seconds: None,
-            retries: 0,
+            ending: Ending {
+                at,
+                client: client.ip(),
+                listener: &session.listener.name,
+                status,
+                reason,
+                app: Some(app.as_str()),
+                endpoint: Some(&session.endpoint),
+                received_bytes: session.received_bytes.get(),
+                sent_bytes: session.sent_bytes.get(),
+                took: at - session.started,
+                awaited: None,
+                retries: 0,
+            },
         });
     }
 }

@@ -14,7 +14,7 @@ use crate::listener::Stream;
 use crate::listener::proxy_protocol::{Addresses, write_header};
 use crate::listener::tls::Alpn;
 use crate::table::PooledEndpoint;
-use crate::worker::Deadline;
+use crate::worker::{Deadline, Ticks};
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,7 @@ impl From<io::Error> for DialError {
 }
 
 /// Connects as the endpoint wants to be connected to, on behalf of `client`, for what it speaks there.
+/// `within` bounds all steps together; without it each has its own time.
 ///
 /// # Errors
 /// [`DialError`].
@@ -50,7 +51,9 @@ pub async fn dial(
     client: Addresses,
     deadline: &Deadline,
     alpn: Alpn,
+    within: Option<Ticks>,
 ) -> Result<Stream, DialError> {
+    deadline.set(within.unwrap_or(const { Ticks::of(timeouts::CONNECT) }));
     let mut socket = connect(endpoint.address, deadline).await?;
     if let Some(version) = endpoint.manner.proxy_protocol {
         let mut header = Vec::new();
@@ -62,7 +65,9 @@ pub async fn dial(
         }
     }
     let Some(tls) = &endpoint.manner.tls else { return Ok(Stream::Plain(socket)) };
-    deadline.set(timeouts::HANDSHAKE);
+    if within.is_none() {
+        deadline.set(timeouts::HANDSHAKE);
+    }
     let mut shaking = Box::pin(Stream::connect(socket, tls.config(alpn), tls.server_name.clone()));
     match deadline.bound(|context| shaking.as_mut().poll(context)).await {
         Ok(Ok(stream)) if alpn != Alpn::H2 || stream.alpn() == Some(b"h2") => Ok(stream),
@@ -79,12 +84,11 @@ pub async fn dial(
 }
 
 /// # Errors
-/// The socket's error, or [`io::ErrorKind::TimedOut`] after [`timeouts::CONNECT`].
-pub async fn connect(address: SocketAddr, deadline: &Deadline) -> io::Result<TcpStream> {
+/// The socket's error, or [`io::ErrorKind::TimedOut`] once `deadline` has passed.
+async fn connect(address: SocketAddr, deadline: &Deadline) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Heads and chunks are written whole: waiting for more only delays them.
     socket.set_nodelay(true)?;
-    deadline.set(timeouts::CONNECT);
     let mut connecting = pin!(socket.connect(address));
     match deadline.bound(|context| connecting.as_mut().poll(context)).await {
         Ok(connected) => connected,

@@ -19,7 +19,7 @@ use crate::message::response::MAX_HEAD_BYTES;
 use crate::message::{Method, ResponseHead, http2};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::{Deadline, Driven, Found, Lease, Worker};
+use crate::worker::{Deadline, Driven, Found, Lease, Ticks, Worker};
 
 /// What an endpoint may send of one body before we have passed it on: a megabit's delay of 250 ms.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -42,7 +42,8 @@ pub struct Exchange {
     _lease: Lease,
 }
 
-/// A place on a connection to `endpoint`: one of those that are open, or a new one.
+/// A place on a connection to `endpoint`: one of those that are open, or a new one, `within` the time that
+/// the app gives connections.
 ///
 /// # Errors
 /// [`DialError`], when a new one was needed.
@@ -51,10 +52,11 @@ pub async fn lease(
     endpoint: &PooledEndpoint,
     client: Addresses,
     deadline: &Deadline,
+    within: Option<Ticks>,
 ) -> Result<Lease, DialError> {
-    deadline.set(timeouts::SHARED_CONNECT);
+    deadline.set(within.unwrap_or(const { Ticks::of(timeouts::SHARED_CONNECT) }));
     if endpoint.manner.proxy_protocol.is_some() {
-        let stream = dial(endpoint, client, deadline, Alpn::H2).await?;
+        let stream = dial(endpoint, client, deadline, Alpn::H2, within).await?;
         let (sender, connection) = handshake(stream, deadline).await?;
         return Ok(drive(worker.http2_upstreams.private(sender), connection));
     }
@@ -68,7 +70,7 @@ pub async fn lease(
                 }
             }
             Found::Connect(opening) => {
-                let stream = dial(endpoint, client, deadline, Alpn::H2).await?;
+                let stream = dial(endpoint, client, deadline, Alpn::H2, within).await?;
                 let (sender, connection) = handshake(stream, deadline).await?;
                 return Ok(drive(worker.http2_upstreams.add(opening, sender), connection));
             }
@@ -127,7 +129,7 @@ impl Exchange {
             Ok((response, send)) => Ok(Self { response, send, body: None, _lease: lease }),
             Err(_) => {
                 lease.give_up();
-                Err(Lost { reason: Reason::UpstreamReset, is_untouched: true, is_http2: true })
+                Err(Lost { reason: Reason::UpstreamReset, is_untouched: true })
             }
         }
     }
@@ -138,7 +140,7 @@ impl Exchange {
         context: &mut Context<'_>,
         method: Method,
     ) -> Poll<Result<(Vec<u8>, ResponseHead), Lost>> {
-        const BAD: Lost = Lost { reason: Reason::UpstreamBadResponse, is_untouched: false, is_http2: true };
+        const BAD: Lost = Lost { reason: Reason::UpstreamBadResponse, is_untouched: false };
         if let Poll::Ready(Some(interim)) = self.response.poll_informational(context) {
             let (head, ()) = interim.map_err(|error| lost(&error))?.into_parts();
             return Poll::Ready(http2::read_response(&head, method, false).map_err(|_| BAD));
@@ -157,5 +159,5 @@ fn lost(error: &h2::Error) -> Lost {
         error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
     let is_library = error.is_library();
     let reason = if is_library { Reason::UpstreamBadResponse } else { Reason::UpstreamReset };
-    Lost { reason, is_untouched: is_refused || is_beyond_goaway, is_http2: true }
+    Lost { reason, is_untouched: is_refused || is_beyond_goaway }
 }

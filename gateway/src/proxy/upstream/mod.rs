@@ -20,7 +20,7 @@ use crate::message::scan::HeadScan;
 use crate::message::{FieldKind, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::{Buffer, Buffers, Deadline, Worker};
+use crate::worker::{Buffer, Buffers, Deadline, Ticks, Worker};
 
 /// A connection, or a stream of one, that a request goes to.
 #[derive(Debug)]
@@ -57,13 +57,11 @@ pub struct Lost {
     pub reason: Reason,
     /// The endpoint has said that it did nothing (RFC 9113 section 8.7).
     pub is_untouched: bool,
-    /// The head was sent out of our sight, so nobody can say that it was not.
-    pub is_http2: bool,
 }
 
 impl From<Reason> for Lost {
     fn from(reason: Reason) -> Self {
-        Self { reason, is_untouched: false, is_http2: false }
+        Self { reason, is_untouched: false }
     }
 }
 
@@ -92,7 +90,8 @@ impl Upstream {
             return Ok((Self::Http1(idle), true));
         }
         let alpn = if facts.method == Method::Connect { Alpn::None } else { Alpn::Http1 };
-        Ok((Self::Http1(dial(endpoint, origin.addresses(), deadline, alpn).await?), false))
+        let within = facts.patience.connect;
+        Ok((Self::Http1(dial(endpoint, origin.addresses(), deadline, alpn, within).await?), false))
     }
 
     /// Where the request's body goes.
@@ -157,12 +156,12 @@ impl Upstream {
         }
     }
 
-    /// Keeps the connection for the next request; the response was whole.
-    pub fn keep(self, worker: &Worker, endpoint: &PooledEndpoint) {
+    /// Keeps the connection for the next request, `kept` long; the response was whole.
+    pub fn keep(self, worker: &Worker, endpoint: &PooledEndpoint, kept: Ticks) {
         if let Self::Http1(stream) = self
             && endpoint.manner.proxy_protocol.is_none()
         {
-            worker.upstreams.put(endpoint.live.id, stream, worker.open_connections());
+            worker.upstreams.put(endpoint.live.id, stream, worker.open_connections(), kept);
         }
     }
 
@@ -184,7 +183,9 @@ async fn open_http2(
     facts: &Facts,
 ) -> Result<(Upstream, bool), OpenError> {
     loop {
-        let lease = http2::lease(worker, endpoint, origin.addresses(), deadline).await?;
+        let lease =
+            http2::lease(worker, endpoint, origin.addresses(), deadline, facts.patience.connect).await?;
+        lease.keep_for(facts.patience.kept);
         let is_reused = lease.is_reused;
         if facts.upgrade.is_some() && !lease.sender().is_extended_connect_protocol_enabled() {
             return Err(OpenError::Refused(Reason::UpgradeNotSupported));

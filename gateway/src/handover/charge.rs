@@ -1,0 +1,89 @@
+//! From workers that accept to the one process that answers for the service. For a process that takes over
+//! from none the first question is answered at once; the rest is the same.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use discovery::embedded::Embedded;
+
+use super::give::{Giver, HandoverSocket};
+use super::take::Inheritance;
+use crate::admin::{self, AdminState};
+use crate::app::Gateway;
+use crate::config::AdminConfig;
+use crate::metrics::{Exporter, Sources};
+use crate::serve::confirm;
+use crate::supervise::watch_workers;
+
+/// What is opened before there are workers, and used when all of them accept.
+pub struct Opened {
+    pub inheritance: Inheritance,
+    pub handover: Option<HandoverSocket>,
+    pub embedded: Option<Arc<Embedded>>,
+    pub sources: Sources,
+}
+
+impl Gateway {
+    /// # Errors
+    /// When a worker does not accept, or when a process that was to be taken over goes on.
+    pub(crate) async fn take_charge(&mut self, opened: Opened) -> anyhow::Result<()> {
+        let Opened { mut inheritance, handover, embedded, sources } = opened;
+        ensure!(confirm(self.listeners.workers()).await, "a worker cannot accept");
+        inheritance.serving().await?;
+        // From here on there is no way back: what cannot be done is logged, and requests are served.
+        self.listeners.complete();
+        self.manager = std::mem::take(&mut inheritance.manager);
+        for drainer in inheritance.drainers() {
+            self.lineage.watch(drainer, self.observing.clone());
+        }
+        if let Err(error) = self.start_admin(sources) {
+            tracing::error!("the admin listener is not served: {error:#}");
+        }
+        if let Some(mut socket) = handover {
+            socket.own();
+            match Giver::start(socket, self.lineage.clone(), self.manager.clone(), embedded) {
+                Ok(giver) => self.handover = Some(giver),
+                Err(error) => tracing::error!("there will be no hand-over: {error:#}"),
+            }
+        }
+        let workers = self.listeners.workers().to_vec();
+        self.tasks.extend(watch_workers(self.manager.clone(), workers, self.observing.clone()));
+        self.tasks.push(self.watch_certificates());
+        self.tasks.push(self.watch_sources());
+        self.serving.serve();
+        self.manager.ready(&self.status());
+        Ok(())
+    }
+
+    fn start_admin(&mut self, sources: Sources) -> anyhow::Result<()> {
+        let Some(socket) = &self.admin_socket else { return Ok(()) };
+        let socket = socket.try_clone().and_then(tokio::net::TcpListener::from_std)?;
+        let id = self.config.gateway.id.clone();
+        let state = AdminState::new(id, sources.clone(), Exporter::new(sources));
+        self.tasks.push(admin::start(socket, state, self.admin_stop.clone()));
+        Ok(())
+    }
+
+    /// For people who ask the service manager.
+    pub(crate) fn status(&self) -> String {
+        format!("serving, generation {}", self.lineage.generation)
+    }
+}
+
+impl Inheritance {
+    /// The admin listener's socket: one that was passed if it stays where it is, or a new one.
+    pub(crate) async fn open_admin(
+        &mut self,
+        wanted: Option<&AdminConfig>,
+    ) -> anyhow::Result<Option<TcpListener>> {
+        match (wanted, self.claim_admin(wanted)) {
+            (None, _) => Ok(None),
+            (Some(_), Some(passed)) => Ok(Some(passed)),
+            (Some(admin), None) => {
+                let socket = admin::bind(admin.address).await?;
+                Ok(Some(socket.into_std().context("cannot keep the admin listener")?))
+            }
+        }
+    }
+}
