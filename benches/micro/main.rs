@@ -2,6 +2,7 @@
 
 mod access_log;
 mod chunked;
+mod clients;
 mod compile;
 mod filters;
 mod find;
@@ -25,6 +26,7 @@ criterion_group!(
     request::measure,
     response::measure,
     chunked::measure,
+    clients::measure,
     find::measure,
     filters::measure,
     compile::measure,

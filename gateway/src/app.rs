@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
 use crate::listeners::Listeners;
+use crate::memory;
 use crate::metrics::{ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
 use crate::observing::Observing;
 use crate::serve::{Command, WorkerSeed, spawn};
@@ -45,6 +46,9 @@ const REGISTRY_WAIT: Duration = Duration::from_secs(5);
 const FIRST_PROBES: Duration = Duration::from_secs(10);
 /// Certificates are looked at this often; files change by hand or by a renewal every few weeks.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+/// What buffers may take of the process's memory: a quarter. Tables, connections and HTTP/2's windows have
+/// the rest, and so has whoever shares the machine.
+const BUFFERS_SHARE: u64 = 4;
 /// Filters' files are looked at this often: a list of addresses is changed while an attack is under way.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The label of requests that no app can be named for. No valid app id begins with an underscore and
@@ -274,6 +278,7 @@ fn share(
         rate_limits: (!limits.is_empty())
             .then(|| filter::RateLimits::compile(limits, None, config.gateway.workers)),
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
+        buffer_budget: AtomicUsize::new(buffer_budget(config)),
         clients: Arc::default(),
         max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),
         stop_accepting: CancellationToken::new(),
@@ -282,6 +287,12 @@ fn share(
         abort: CancellationToken::new(),
         suspicions,
     })
+}
+
+/// Each worker's part of the buffers, in bytes.
+pub(crate) fn buffer_budget(config: &Config) -> usize {
+    let all = config.gateway.max_buffers.unwrap_or_else(|| memory::available() / BUFFERS_SHARE);
+    usize::try_from(all).unwrap_or(usize::MAX) / config.gateway.workers
 }
 
 struct OpenRegistry {

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod handover;
 pub mod listener;
 mod listeners;
+mod memory;
 pub mod message;
 pub mod metrics;
 mod observing;

@@ -84,6 +84,10 @@ reasons! {
     HeadTooLarge, "head_too_large", 431;
     /// A connection of an address that has as many as it may have.
     ClientConnectionLimit, "client_connection_limit", 429;
+    /// A connection of an address of which one was cut off for flooding not long ago.
+    ClientPenalty, "client_penalty", 429;
+    /// The gateway has more to do than it can.
+    Overload, "overload", 503;
     /// A connection above what the listener or the process may have.
     ConnectionLimit, "connection_limit", 503;
     /// The client went away or stopped reading before it had its response (nginx's number for it).
@@ -124,6 +128,8 @@ reasons! {
     RequestTimeout, "request_timeout", 504;
     /// Neither side of a tunnel said anything for too long.
     TunnelTimeout, "tunnel_timeout", 504;
+    /// An operator closed the tunnel.
+    TunnelClosed, "tunnel_closed", 503;
     VersionNotSupported, "version_not_supported", 505;
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::app::Gateway;
+use crate::app::{Gateway, buffer_budget};
 use crate::config::{self, Config};
 
 impl Gateway {
@@ -57,6 +58,7 @@ impl Gateway {
         self.listeners.commit(plan, wanted.gateway.drain_timeout).await?;
         let pending = self.config.needing_restart(&wanted);
         self.config.take_up(wanted);
+        self.shared.buffer_budget.store(buffer_budget(&self.config), Ordering::Relaxed);
         self.shared.trusted_proxies.store(Arc::new(self.config.gateway.trusted_proxies.clone()));
         self.reloads.record_applied(pending.len());
         if pending.is_empty() {

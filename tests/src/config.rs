@@ -15,6 +15,7 @@ pub struct Config {
     sections: Vec<String>,
     /// The lines of its section.
     access_log: String,
+    pub(crate) open_files: Option<u64>,
     pub(crate) files: Vec<(String, String)>,
 }
 
@@ -57,6 +58,7 @@ impl Config {
             listeners: vec![web],
             sections: Vec::new(),
             access_log: "path = \"off\"".to_owned(),
+            open_files: None,
             files: Vec::new(),
         }
     }
@@ -82,6 +84,11 @@ impl Config {
             "kind = \"zookeeper\"\nservers = [\"{server}\"]\nprefix = \"/caas\"\nsession_timeout = \"6s\"\n"
         );
         self
+    }
+
+    /// The process may have this many files and sockets.
+    pub fn open_files(self, most: u64) -> Self {
+        Self { open_files: Some(most), ..self }
     }
 
     /// A line of `[gateway]`.

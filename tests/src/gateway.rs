@@ -86,7 +86,7 @@ impl Gateway {
             write(&folder.path().join(path), contents);
         }
         write(&folder.path().join("sluice.toml"), &config.render());
-        let process = Process::start(&mut change(command(folder.path(), &["run"])));
+        let process = Process::start(&mut change(command_of(program(config), folder.path(), &["run"])));
         Self { folder, process, listeners: Vec::new(), admin: None }
     }
 
@@ -352,13 +352,24 @@ fn write(path: &Path, contents: &str) {
 }
 
 /// The binary with the configuration in `folder`, and what it prints there.
+/// The binary, with as many files as the configuration says.
+fn program(config: &Config) -> Command {
+    let Some(most) = config.open_files else { return sluice() };
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--nofile={most}")).arg(binary());
+    limited
+}
+
 fn command(folder: &Path, arguments: &[&str]) -> Command {
+    command_of(sluice(), folder, arguments)
+}
+
+fn command_of(mut command: Command, folder: &Path, arguments: &[&str]) -> Command {
     // Processes that follow one another write to the same files.
     let log = |name| {
         let opened = OpenOptions::new().create(true).append(true).open(folder.join(name));
         opened.expect("the temporary folder is ours")
     };
-    let mut command = sluice();
     command.args(arguments).arg("--config").arg(folder.join("sluice.toml"));
     command.stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
     command

@@ -1,11 +1,11 @@
 //! One TCP connection, read byte by byte with nothing forgiven.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// No head or chunk line of a test is longer; a peer that sends more without a line end is broken.
 const MAX_LINE_BYTES: usize = 1 << 20;
@@ -32,6 +32,20 @@ impl Wire {
     /// When nobody listens or the deadline passes.
     pub fn connect(address: SocketAddr, deadline: Duration) -> io::Result<Self> {
         let wire = Self::new(TcpStream::connect_timeout(&address, deadline)?)?;
+        wire.limit(deadline)?;
+        Ok(wire)
+    }
+
+    /// As [`Wire::connect`], from an address of this machine's own: all of 127.0.0.0/8 is.
+    ///
+    /// # Errors
+    /// When nobody listens or the deadline passes.
+    pub fn connect_from(source: IpAddr, address: SocketAddr, deadline: Duration) -> io::Result<Self> {
+        let source = SocketAddr::new(source, 0);
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&source.into())?;
+        socket.connect_timeout(&address.into(), deadline)?;
+        let wire = Self::new(socket.into())?;
         wire.limit(deadline)?;
         Ok(wire)
     }

@@ -1,11 +1,13 @@
 //! The admin listener: metrics, probes of the gateway itself, and what it knows, as JSON.
 //!
-//! Loopback only (the configuration refuses anything else), read only, and never on a worker's thread.
+//! Loopback only (the configuration refuses anything else), and never on a worker's thread. Nothing can be
+//! changed but that tunnels can be closed.
 
 mod certificates;
 mod filters;
 mod process;
 mod traffic;
+mod tunnels;
 mod views;
 
 use std::net::SocketAddr;
@@ -19,11 +21,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
 
-use crate::metrics::{Exporter, Sources};
+use crate::metrics::{Exporter, Sources, is_overloaded};
+use crate::serve::Command;
 use crate::statistics::MINUTES;
 
 /// Rows of one answer; more are asked for by app. Bounds what one request can make us build.
@@ -37,11 +41,18 @@ pub struct AdminState {
     gateway_id: String,
     sources: Sources,
     exporter: Exporter,
+    workers: Vec<UnboundedSender<Command>>,
 }
 
 impl AdminState {
-    pub fn new(gateway_id: String, sources: Sources, exporter: Exporter) -> Arc<Self> {
-        Arc::new(Self { gateway_id, sources, exporter })
+    /// `workers` are asked about what only they know.
+    pub fn new(
+        gateway_id: String,
+        sources: Sources,
+        exporter: Exporter,
+        workers: Vec<UnboundedSender<Command>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { gateway_id, sources, exporter, workers })
     }
 }
 
@@ -62,6 +73,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/filters", get(filters))
         .route("/v1/table", get(table))
         .route("/v1/certificates", get(certificates))
+        .route("/v1/tunnels", get(tunnels::list).delete(tunnels::close))
         .route("/v1/process", get(process))
         .route("/v1/traffic", get(traffic))
         .with_state(state);
@@ -86,8 +98,11 @@ async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
     }
 }
 
-/// 200 while new connections are welcome, 503 before and after.
+/// 200 while new connections are welcome, 503 before, after, and while a worker has too much to do.
 async fn ready(State(state): State<Arc<AdminState>>) -> Response {
+    if state.sources.serving.is_serving() && is_overloaded(&state.sources.workers) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "overloaded\n").into_response();
+    }
     let serving = state.sources.serving.now();
     let status =
         if state.sources.serving.is_serving() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -19,6 +19,7 @@ impl Config {
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
+            max_buffers: _,
             handover,
             handover_drain_timeout: _,
             rate_limits,
@@ -45,6 +46,7 @@ impl Config {
         let GatewayConfig {
             trusted_proxies,
             listeners,
+            max_buffers,
             drain_delay,
             drain_timeout,
             handover_drain_timeout,
@@ -52,6 +54,7 @@ impl Config {
         } = wanted.gateway;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
+        self.gateway.max_buffers = max_buffers;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;
         self.gateway.handover_drain_timeout = handover_drain_timeout;

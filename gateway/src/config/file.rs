@@ -12,14 +12,13 @@ use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
-use super::limits::read_limits;
+use super::limits::read_general;
 use super::listener::read_listeners;
 use super::observing::{read_statistics, read_tracing};
 use super::registry::read_registry;
 use super::tls::read_upstream_tls;
 use super::values::{MAX_PATTERNS, socket_address};
 use super::{AdminConfig, AppsConfig, Config, GatewayConfig, ListenerConfig};
-use crate::listener::Limits;
 
 /// More workers than cores only take turns, and no machine that we know has more cores.
 const MAX_WORKERS: usize = 256;
@@ -54,8 +53,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let workers = table.integer("workers", 1..=MAX_WORKERS);
     let base_domain = table.parsed("base_domain", base_domain);
     let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
-    let limits =
-        table.table("limits").map_or_else(Limits::default, |table| read_limits(table, &Limits::default()));
+    let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
     let upstream_tls = read_upstream_tls(&table, base);
     let rate_limits = read_rate_limits(&table, "rate_limits", true);
@@ -74,6 +72,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         trusted_proxies,
         listeners,
         upstream_tls,
+        max_buffers,
         rate_limits,
         access_log,
         statistics,

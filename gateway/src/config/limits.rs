@@ -30,24 +30,54 @@ const HTTP_KEYS: [&str; 8] = [
     "max_requests",
 ];
 
+/// Below this a handful of clients fills them.
+const MIN_BUFFERS: u64 = 16 << 20;
+/// More than any machine has.
+const MAX_BUFFERS: u64 = 1 << 44;
+
+/// What holds for every listener, and the workers' buffers.
+pub(super) fn read_general(gateway: &Table<'_>) -> (Limits, Option<u64>) {
+    let Some(table) = gateway.table("limits") else { return (Limits::default(), None) };
+    let buffers = table.size("max_buffers", MIN_BUFFERS..=MAX_BUFFERS);
+    let limits = read_http(&table, &Limits::default());
+    table.finish();
+    (limits, buffers)
+}
+
 /// What `table` says, and what `general` says of the rest.
 pub(super) fn read_limits(table: Table<'_>, general: &Limits) -> Limits {
+    refuse_buffers(&table);
+    let limits = read_http(&table, general);
+    table.finish();
+    limits
+}
+
+fn refuse_buffers(table: &Table<'_>) {
+    if table.has("max_buffers") {
+        table.mistake(
+            "max_buffers",
+            "is for [gateway.limits]: all listeners share a worker's buffers; remove it",
+        );
+    }
+}
+
+fn read_http(table: &Table<'_>, general: &Limits) -> Limits {
     let mut limits = general.clone();
-    read_head(&table, &mut limits);
+    read_head(table, &mut limits);
     set(&mut limits.header_timeout, table.duration("header_timeout", TIMEOUTS));
     set(&mut limits.keepalive_timeout, table.duration("keepalive_timeout", TIMEOUTS));
     set(&mut limits.max_body, table.size("max_body", 0..=MAX_BODY_BYTES).map(or_none));
     set(&mut limits.min_body_rate, table.integer("min_body_rate", 0..=MAX_BODY_RATE));
     let requests = table.integer("max_requests", 0..=u32::MAX);
     set(&mut limits.max_requests, requests.map(u64::from).map(or_none));
-    read_connections(&table, &mut limits);
-    table.finish();
+    read_connections(table, &mut limits);
     limits
 }
 
 /// As [`read_limits`], of a listener that speaks no HTTP.
 pub(super) fn read_tcp_limits(table: Table<'_>, general: &Limits) -> Limits {
     let mut limits = general.clone();
+    refuse_buffers(&table);
     for key in HTTP_KEYS {
         if table.has(key) {
             table.mistake(key, "is for protocol = \"http\" only; remove it");

@@ -77,6 +77,9 @@ pub struct GatewayConfig {
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
+    /// Bytes of buffers that the workers may lend together before they give things up. `None`: a quarter
+    /// of the memory that the process may have.
+    pub max_buffers: Option<u64>,
     /// Of all requests together. Default: none.
     pub rate_limits: Vec<RateLimit>,
     pub access_log: AccessLogConfig,

@@ -361,6 +361,10 @@ fn mistakes_name_line_key_and_what_to_write() {
             format!("{}app = \"dns\"\nlimits = {{ max_connections = 5 }}", LISTENER.replace("http", "udp")),
             "sluice.toml:6: gateway.listener[0].limits: is for connections; remove it: max_sessions limits sessions",
         ),
+        (
+            format!("{LISTENER}limits = {{ max_buffers = \"64MiB\" }}"),
+            "sluice.toml:5: gateway.listener[0].limits.max_buffers: is for [gateway.limits]: all listeners share a worker's buffers; remove it",
+        ),
         // What this version lacks.
         (
             before("[deploy]\nruntime = \"docker\""),
@@ -540,6 +544,7 @@ id = "gw-1"
 header_timeout = "5s"
 max_body = "10MiB"
 max_requests = 1000
+max_buffers = "64MiB"
 
 [[gateway.listener]]
 name = "web"
@@ -569,4 +574,5 @@ limits = { max_body = "0B", min_body_rate = 0, max_connections_per_client = 0, m
     };
     let limits: Vec<_> = config.gateway.listeners.iter().map(|listener| (*listener.limits).clone()).collect();
     assert_eq!(limits, [general, own]);
+    assert_eq!(config.gateway.max_buffers, Some(64 << 20));
 }

@@ -10,6 +10,7 @@ use topology::{App, HealthSettings, Origin, Protocol, Snapshot};
 
 use super::Applied;
 use super::outliers::probed_back_to_life;
+use crate::metrics::ServiceMetrics;
 use crate::table::compile::Settings;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream, compile};
 use crate::worker::Shared;
@@ -41,6 +42,7 @@ impl Applier {
         let took = began.elapsed();
         self.applied.record(took);
         for (id, compiled) in &changes {
+            self.retire(former.app(id), compiled.as_deref());
             if let Some(why) = compiled.as_ref().and_then(|compiled| compiled.rejection.as_ref()) {
                 tracing::warn!(app = %id, %why, "app rejected; its former spec stays where there is one");
             }
@@ -60,6 +62,15 @@ impl Applier {
             micros = took.as_micros() as u64,
             "table in force"
         );
+    }
+
+    /// Versions that went may still carry tunnels.
+    fn retire(&self, former: Option<&Arc<CompiledApp>>, now: Option<&CompiledApp>) {
+        let Some(former) = former else { return };
+        let stays = |old: &&Arc<ServiceMetrics>| {
+            now.is_some_and(|now| now.services.iter().any(|new| Arc::ptr_eq(new, old)))
+        };
+        self.applied.retired.add(former.services.iter().filter(|old| !stays(old)));
     }
 
     /// Waits until every endpoint that is probed has been probed once, for `most` at the longest.

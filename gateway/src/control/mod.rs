@@ -13,9 +13,15 @@ use std::time::{Duration, Instant};
 pub use apply::{Applier, on_transition};
 pub use outliers::Judge;
 
+use crate::metrics::RetiredServices;
+
 /// What is known of the changes so far; for metrics.
 #[derive(Debug)]
-pub struct Applied(Mutex<Last>);
+pub struct Applied {
+    last: Mutex<Last>,
+    /// What changes have taken out of the table.
+    pub retired: RetiredServices,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Last {
@@ -26,18 +32,19 @@ struct Last {
 
 impl Default for Applied {
     fn default() -> Self {
-        Self(Mutex::new(Last { at: Instant::now(), took: Duration::ZERO, count: 0 }))
+        let last = Last { at: Instant::now(), took: Duration::ZERO, count: 0 };
+        Self { last: Mutex::new(last), retired: RetiredServices::default() }
     }
 }
 
 impl Applied {
     fn record(&self, took: Duration) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Last { at: Instant::now(), took, count: last.count + 1 };
     }
 
     fn last(&self) -> Last {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Since the last change.

@@ -60,7 +60,8 @@ impl Gateway {
         let Some(socket) = &self.admin_socket else { return Ok(()) };
         let socket = socket.try_clone().and_then(tokio::net::TcpListener::from_std)?;
         let id = self.config.gateway.id.clone();
-        let state = AdminState::new(id, sources.clone(), Exporter::new(sources));
+        let workers = self.listeners.workers().to_vec();
+        let state = AdminState::new(id, sources.clone(), Exporter::new(sources), workers);
         self.tasks.push(admin::start(socket, state, self.admin_stop.clone()));
         Ok(())
     }

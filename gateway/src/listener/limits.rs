@@ -37,7 +37,8 @@ pub struct Limits {
     /// Open at a time, over all workers. Default: as many as the process has sockets for.
     pub max_connections: usize,
     /// Open at a time of one address, see [`crate::worker::ClientKey`]. `None`: half of what the process has sockets
-    /// for, which no carrier's NAT fills and which leaves as much for everybody else.
+    /// for, which no carrier's NAT fills and which leaves as much for everybody else; of this machine's own
+    /// addresses, as many as there are.
     pub max_connections_per_client: Option<u32>,
 }
 

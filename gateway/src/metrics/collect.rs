@@ -71,6 +71,7 @@ impl Exporter {
         reloads(&self.0.reloads, &mut families);
         super::lineage::lineage(&self.0.lineage, &mut families);
         self.listeners(&mut families);
+        super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);
         if let Some(log) = &self.0.access_log {
             super::access_log::log(log, &self.0.workers, &mut families);
@@ -80,6 +81,7 @@ impl Exporter {
             super::observers::tracing(status, &self.0.workers, &mut families);
         }
         services(&self.0.shared.unrouted, &table, &mut families);
+        families.extend(tunnels(&table, &self.0.applied.retired.held()).finish());
         super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
         ejections(&table, &mut families);
@@ -272,8 +274,6 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
     );
     let mut hedges =
         Family::counter("sluice_hedges_total", "Requests sent to a second endpoint, by what came of it.");
-    let mut tunnels =
-        Family::gauge("sluice_tunnels_open", "Connections that carry bytes to an endpoint, both ways.");
     let mut counters = COUNTERS.map(|(name, help, _)| Family::counter(name, help));
     let mut histograms = HISTOGRAMS.map(|(name, help, _)| Family::histogram(name, help));
     let of_apps = table.apps.values().flat_map(|app| app.services.iter().chain([&app.metrics]));
@@ -302,16 +302,31 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
                 hedges.sample(&[labels[0], labels[1], ("result", result.as_str())], count as f64);
             }
         }
-        let open: i64 = service.used().map(|cells| cells.tunnels_open.value()).sum();
-        tunnels.sample(&labels, open as f64);
         for (family, (.., histogram)) in histograms.iter_mut().zip(HISTOGRAMS) {
             let mut total = HistogramTotal::default();
             service.used().for_each(|cells| histogram(cells).add_to(&mut total));
             family.distribution(&labels, &total);
         }
     }
-    families.extend([requests, retries, hedges, tunnels].into_iter().filter_map(Family::finish));
+    families.extend([requests, retries, hedges].into_iter().filter_map(Family::finish));
     families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
+}
+
+/// Of all that carry any or could: a tunnel outlives its app, and an app of the same name may have come since.
+fn tunnels(table: &RoutingTable, retired: &[Arc<ServiceMetrics>]) -> Family {
+    let mut family =
+        Family::gauge("sluice_tunnels_open", "Connections that carry bytes to an endpoint, both ways.");
+    let routed = table.apps.values().flat_map(|app| &app.services);
+    let mut open: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    for service in routed.chain(retired).filter(|service| service.used().next().is_some()) {
+        let labels = (service.app().as_str(), service.version().map_or("", |version| version.as_str()));
+        let tunnels: i64 = service.used().map(|cells| cells.tunnels_open.value()).sum();
+        *open.entry(labels).or_default() += tunnels;
+    }
+    for ((app, version), count) in open {
+        family.sample(&[("app", app), ("version", version)], count as f64);
+    }
+    family
 }
 
 fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {

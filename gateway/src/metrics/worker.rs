@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{ByReason, Counter, DatagramCells, Gauge};
+use crate::worker::Step;
 
 /// One listener's connections, as one worker sees them. Only that worker writes it.
 #[derive(Debug, Default)]
@@ -59,6 +60,14 @@ pub struct WorkerMetrics {
     pub idle_upstream_connections: Gauge,
     /// HTTP/2 connections closed because their clients only made us work.
     pub http2_floods: Counter,
+    /// What was given up under load, by [`Step`].
+    pub shed: [Counter; Step::ALL.len()],
+    /// Whether it is being given up.
+    pub shedding: [Gauge; Step::ALL.len()],
+    /// How late the event loop was at the last tick, by work of its own.
+    pub lag_millis: Gauge,
+    /// Lent at the last tick.
+    pub buffer_bytes: Gauge,
 }
 
 /// The cells of all listeners by name, one per worker each. The control plane and scrapes meet here;

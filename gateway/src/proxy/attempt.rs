@@ -24,7 +24,8 @@ use crate::message::scan::HeadScan;
 use crate::message::{Framing, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::{Buffer, Ticks};
+use crate::worker::tunnels::{Begun, Kind};
+use crate::worker::{Buffer, STALLED_TICKS, Step, Ticks};
 
 /// Interim responses to one request. 103 and 102 come a few times; a flood of them is an attack.
 const MAX_INTERIM: u32 = 16;
@@ -464,7 +465,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         self.client.deadline.set(patience);
         let began = self.client.worker.deadlines.now();
         let mut pace = Pace::of(self.facts.body.min_rate, DOWNLOAD_WINDOW, began);
-        let mut progress = 0;
+        let (mut progress, mut moved) = (0, began);
         poll_fn(|context| {
             let uploaded = self.poll_upload(context, upstream);
             if let Some(reason) = self.client_failure(context) {
@@ -477,6 +478,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             // What a client uploads does not excuse it from taking what it is sent.
             if now != progress || uploaded && !download.is_sending() {
                 progress = now;
+                moved = worker.deadlines.now();
                 deadline.set(if download.is_sending() { TO_CLIENT } else { patience });
             }
             match polled {
@@ -484,6 +486,14 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Ready(Err(RelayError::Sink)) => Poll::Ready(Err(Reason::ClientAbort)),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamTruncated)),
                 Poll::Pending if origin.is_aborting() => Poll::Ready(Err(Reason::Shutdown)),
+                Poll::Pending
+                    if download.is_sending()
+                        && worker.sheds(Step::Stalled)
+                        && worker.deadlines.now() - moved >= STALLED_TICKS
+                        && worker.gives_up(Step::Stalled) =>
+                {
+                    Poll::Ready(Err(Reason::Overload))
+                }
                 Poll::Pending
                     if pace.lags(worker.deadlines.now(), download.sent(), download.is_sending()) =>
                 {
@@ -519,7 +529,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let up = self.client.wire.upload(Framing::UntilClose, upward);
         let tunnel = Tunnel::new(up, down, upstream, self.received.take());
         let cells = self.outcome.endpoint.metrics.cells(self.client.worker.index);
-        let passed = tunnel.run(self.client, self.facts.patience.tunnel, cells).await;
+        let open = self.client.worker.clone().tunnels.begin(self.begun()).await;
+        let passed = tunnel.run(self.client, self.facts.patience.tunnel, cells, &open).await;
         self.outcome.received_bytes += passed.received;
         self.outcome.sent_bytes += passed.sent;
         self.outcome.body_bytes = passed.sent;
@@ -527,6 +538,20 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let Some(reason) = passed.failure else { return After::Close };
         self.client.wire.abort(self.facts, reason);
         After::Abort
+    }
+}
+
+impl<W> Attempt<'_, W> {
+    /// What there is to say of a tunnel.
+    fn begun(&self) -> Begun {
+        let protocol = self.facts.upgrade.as_deref().map(String::from_utf8_lossy);
+        let origin = &self.client.origin;
+        Begun {
+            kind: protocol.map_or(Kind::Connect, |protocol| Kind::Upgrade(protocol.into())),
+            listener: origin.listener.name.clone(),
+            client: origin.peer,
+            endpoint: self.outcome.endpoint.clone(),
+        }
     }
 }
 

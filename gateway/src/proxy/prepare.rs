@@ -12,9 +12,10 @@ use crate::access_log::Logging;
 use crate::filter::{Changes, Step};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop, TraceHop};
-use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, http2, target};
+use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, Version, http2, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, Match, Upstream};
+use crate::worker::Step as LoadStep;
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
@@ -61,6 +62,11 @@ fn route<W>(
     tell(client, parsed, head, found.app().map(|app| &**app), &mut facts);
     let refuse =
         |facts, reason, app| Err(Box::new(Refusal { facts, reason, detail: None, app, location: None }));
+    if worker.gives_up(LoadStep::Requests) {
+        // Behind a CONNECT what follows may be meant for the tunnel.
+        let keep_alive = facts.keep_alive && parsed.method != Method::Connect;
+        return refuse(Facts { keep_alive, ..facts }, Reason::Overload, None);
+    }
     if is_misdirected(&client.origin, &host) {
         return refuse(facts, Reason::MisdirectedRequest, None);
     }
@@ -187,7 +193,10 @@ fn facts<W>(
         method: parsed.method,
         version: parsed.version,
         framing: parsed.framing,
-        keep_alive: parsed.keep_alive && !client.is_draining(),
+        // HTTP/2's connections are kept by what they do, not by what a message says.
+        keep_alive: parsed.keep_alive
+            && !client.is_draining()
+            && (parsed.version == Version::Http2 || !worker.gives_up(LoadStep::Keepalive)),
         is_last: !parsed.keep_alive,
         expects_continue: parsed.expects_continue,
         upgrade: parsed.upgrade.map(|protocol| protocol.within(head).into()),

@@ -14,6 +14,7 @@ use super::upstream::Upstream;
 use super::wire::{Sink, Source, Wire};
 use crate::metrics::ServiceCells;
 use crate::reason::Reason;
+use crate::worker::tunnels::OpenTunnel;
 use crate::worker::{Buffer, Buffers, Ticks};
 
 /// One direction.
@@ -75,8 +76,15 @@ impl Tunnel {
         Self { up: direction(up), down: direction(down), upstream, received }
     }
 
-    /// Until both sides are done, one of them fails, or neither has said anything for as long as `idle`.
-    pub async fn run<W: Wire>(mut self, client: &mut Client<W>, idle: Ticks, cells: &ServiceCells) -> Passed {
+    /// Until both sides are done, one of them fails, neither has said anything for as long as `idle`, or an
+    /// operator closes it.
+    pub async fn run<W: Wire>(
+        mut self,
+        client: &mut Client<W>,
+        idle: Ticks,
+        cells: &ServiceCells,
+        open: &OpenTunnel,
+    ) -> Passed {
         cells.tunnels_open.add(1);
         // The request is over where the tunnel begins.
         client.deadline.unlimit();
@@ -95,6 +103,7 @@ impl Tunnel {
             match failed {
                 Some(reason) => Poll::Ready(Some(reason)),
                 None if self.up.is_ended && self.down.is_ended => Poll::Ready(None),
+                None if open.is_closing() => Poll::Ready(Some(Reason::TunnelClosed)),
                 None if origin.is_aborting() => Poll::Ready(Some(Reason::Shutdown)),
                 None if deadline.has_passed() => Poll::Ready(Some(Reason::TunnelTimeout)),
                 None => Poll::Pending,

@@ -18,7 +18,7 @@ use crate::listener::{Bound, BoundSocket, Limits, ListenerId, Speaks, UdpListene
 use crate::metrics::{ListenerCells, ListenerShare};
 use crate::proxy::udp;
 use crate::reason::Reason;
-use crate::worker::{Counted, Ending, TooMany, Worker};
+use crate::worker::{Counted, Ending, Step, TooMany, Worker};
 
 /// After the process ran out of file descriptors: connections need a moment to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -90,17 +90,26 @@ impl Current {
         most != usize::MAX && self.cells.open_everywhere() >= most
     }
 
-    /// Counts a connection of `client`, unless it is a proxy that we trust: then it has many clients.
+    /// Counts a connection of the client at `address`, unless it is a proxy that we trust: then it has many clients.
     ///
     /// # Errors
-    /// When the client has as many as it may have.
-    pub fn count_client(&self, worker: &Worker, client: IpAddr) -> Result<Option<Counted>, Reason> {
+    /// When the client has as many as it may have, or has to stay out for a while.
+    pub fn count_client(&self, worker: &Worker, address: IpAddr) -> Result<Option<Counted>, Reason> {
         let shared = &worker.shared;
-        if shared.is_trusted(client) {
+        if shared.is_trusted(address) {
             return Ok(None);
         }
-        let most = self.limits.max_connections_per_client.unwrap_or(shared.max_connections_per_client);
-        shared.clients.admit(client.into(), most).map_err(|TooMany| Reason::ClientConnectionLimit)
+        let client = address.into();
+        if worker.penalties.is_out(client, worker.deadlines.now()) {
+            return Err(Reason::ClientPenalty);
+        }
+        let most = match self.limits.max_connections_per_client {
+            Some(most) => most,
+            // A proxy or a probe of this machine.
+            None if address.is_loopback() => return Ok(None),
+            None => shared.max_connections_per_client,
+        };
+        shared.clients.admit(client, most).map_err(|TooMany| Reason::ClientConnectionLimit)
     }
 }
 
@@ -176,7 +185,7 @@ impl Door {
         let current = self.current.borrow().clone();
         let counted = match self.judge(&current, peer) {
             Ok(counted) => counted,
-            Err(reason) => return current.cells.refused.count(reason),
+            Err(reason) => return self.turn_away(stream, &current, reason),
         };
         let open = Open::count(self.clone(), current, counted);
         spawn_local(async move {
@@ -191,14 +200,28 @@ impl Door {
 impl Door {
     /// Whether a connection from `peer` may begin, before anything is read of it.
     fn judge(&self, current: &Current, peer: SocketAddr) -> Result<Option<Counted>, Reason> {
-        if self.worker.open_connections() >= self.most || current.is_full() {
+        let held = self.worker.open_connections() + self.worker.detention.len();
+        if held >= self.most || current.is_full() {
             return Err(Reason::ConnectionLimit);
+        }
+        if self.worker.gives_up(Step::Connections) {
+            return Err(Reason::Overload);
         }
         if current.handler.proxy_protocol() == Mode::Required {
             // The peer stands for clients that it is about to name.
             return Ok(None);
         }
         current.count_client(&self.worker, peer.ip())
+    }
+
+    /// Closes a connection before it begins; see [`crate::worker`]'s detention for who is kept waiting.
+    fn turn_away(&self, stream: TcpStream, current: &Current, reason: Reason) {
+        current.cells.refused.count(reason);
+        if reason == Reason::ClientPenalty
+            && let Ok(socket) = stream.into_std()
+        {
+            self.worker.detention.hold(socket, self.worker.deadlines.now());
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::accept::{self, Door};
 use crate::listener::{Bound, ListenerId, Speaks};
 use crate::metrics::ListenerShare;
 use crate::worker::Worker;
+use crate::worker::tunnels::Order;
 
 /// What the control plane tells a worker.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Command {
     Open(Bound),
     /// Serve connections to come in another way; those that are open go on as they began.
     Change { id: ListenerId, speaks: Speaks, cells: ListenerShare },
+    /// List tunnels, or close them.
+    Tunnels(Order),
     /// Accept no more. What is open finishes what it is doing, within `drain`.
     Close { id: ListenerId, drain: Duration },
     /// Say that all commands before this one were carried out, or that a socket could not be opened.
@@ -62,6 +65,7 @@ impl Doors {
                 entry.until = Some(Instant::now() + drain);
                 entry.door.close();
             }),
+            Command::Tunnels(order) => self.worker.tunnels.obey(order),
             // Who asked may have given up.
             Command::Confirm(reply) => drop(reply.send(!self.has_failed)),
             Command::Wake => self.worker.deadlines.wake_all(),

@@ -3,6 +3,7 @@
 mod accept;
 mod doors;
 mod handler;
+mod meter;
 
 use std::io;
 use std::pin::pin;
@@ -17,9 +18,10 @@ use tokio::sync::oneshot;
 
 pub use doors::Command;
 use doors::Doors;
+use meter::Meter;
 
 use crate::metrics::WorkerMetrics;
-use crate::worker::{Observers, Shared, TICK, Worker};
+use crate::worker::{Observers, Shared, Step, TICK, Worker};
 
 /// Whether every worker carries out commands, and has opened all that it was told to. Waits for the slowest.
 pub async fn confirm(workers: &[UnboundedSender<Command>]) -> bool {
@@ -79,6 +81,7 @@ async fn run(seed: WorkerSeed) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let began = Instant::now();
+    let mut meter = Meter::new(max_connections);
     let mut told = false;
     loop {
         tokio::select! {
@@ -87,7 +90,7 @@ async fn run(seed: WorkerSeed) {
                 doors.obey(command);
                 continue;
             }
-            _ = interval.tick() => {}
+            due = interval.tick() => meter.tick(&worker, due.elapsed()),
         }
         maintain(&worker, (began.elapsed().as_millis() / TICK.as_millis()) as u32);
         doors.sweep();
@@ -110,7 +113,13 @@ fn maintain(worker: &Worker, now: u32) {
     Observers::tick(worker, now);
     // Lets go of a table that no request has asked for.
     drop(worker.table());
+    worker.detention.sweep(now);
     if is_sweep {
+        worker.penalties.sweep(now);
+        if worker.sheds(Step::Stalled) || worker.sheds(Step::Idle) {
+            // Whoever has waited for too long sees it when it is woken.
+            worker.deadlines.wake_all();
+        }
         worker.upstreams.sweep();
         worker.http2_upstreams.sweep();
         worker.rotations.sweep();

@@ -4,6 +4,7 @@
 //! socket holds none, so their number follows the connections that are stuck with unsent bytes.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 /// 64 KiB, the size in which files and frames are commonly sent, and a head before them; past this a read
 /// gains little for small messages.
@@ -27,11 +28,26 @@ pub struct Buffer {
     data: Box<[u8]>,
     pub start: usize,
     pub end: usize,
+    /// While it is not among the free ones.
+    lent: Option<Lent>,
+}
+
+/// Bytes that count as lent until this is dropped, whatever becomes of their buffer.
+#[derive(Debug)]
+struct Lent {
+    total: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.bytes);
+    }
 }
 
 impl Buffer {
     fn with_capacity(bytes: usize) -> Self {
-        Self { data: vec![0; bytes].into_boxed_slice(), start: 0, end: 0 }
+        Self { data: vec![0; bytes].into_boxed_slice(), start: 0, end: 0, lent: None }
     }
 
     pub fn filled(&self) -> &[u8] {
@@ -73,12 +89,13 @@ pub struct Buffers {
     usual: RefCell<Vec<Buffer>>,
     large: RefCell<Vec<Buffer>>,
     lent_large: Cell<usize>,
+    lent_bytes: Rc<Cell<usize>>,
 }
 
 impl Buffers {
     /// An empty buffer whose room begins at `start`.
     pub fn take(&self, start: usize) -> Buffer {
-        Self::lend(&self.usual, USUAL_BYTES, start)
+        self.lend(&self.usual, USUAL_BYTES, start)
     }
 
     /// One for long bodies, while there are any.
@@ -96,13 +113,25 @@ impl Buffers {
 
     fn take_full_size(&self, start: usize) -> Buffer {
         self.lent_large.set(self.lent_large.get() + 1);
-        Self::lend(&self.large, LARGE_BYTES, start)
+        self.lend(&self.large, LARGE_BYTES, start)
     }
 
-    fn lend(free: &RefCell<Vec<Buffer>>, bytes: usize, start: usize) -> Buffer {
-        let mut buffer = free.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(bytes));
+    fn lend(&self, free: &RefCell<Vec<Buffer>>, bytes: usize, start: usize) -> Buffer {
+        let buffer = free.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(bytes));
+        self.count(buffer, start)
+    }
+
+    fn count(&self, mut buffer: Buffer, start: usize) -> Buffer {
+        let bytes = buffer.data.len();
+        self.lent_bytes.set(self.lent_bytes.get() + bytes);
         (buffer.start, buffer.end) = (start, start);
+        buffer.lent = Some(Lent { total: self.lent_bytes.clone(), bytes });
         buffer
+    }
+
+    /// What is out at the moment, the unfilled parts included.
+    pub fn lent_bytes(&self) -> usize {
+        self.lent_bytes.get()
     }
 
     /// What `buffer` holds, in one that is no larger than it needs to be, with `start` bytes of room before.
@@ -111,8 +140,7 @@ impl Buffers {
         if buffer.data.len() == SMALL_BYTES || held > SMALL_BYTES / 2 {
             return buffer;
         }
-        let mut small = Buffer::with_capacity(SMALL_BYTES);
-        (small.start, small.end) = (start, start);
+        let mut small = self.count(Buffer::with_capacity(SMALL_BYTES), start);
         small.append(buffer.filled());
         self.put(buffer);
         small
@@ -127,7 +155,8 @@ impl Buffers {
         fresh
     }
 
-    pub fn put(&self, buffer: Buffer) {
+    pub fn put(&self, mut buffer: Buffer) {
+        buffer.lent = None;
         let (free, kept) = match buffer.data.len() {
             USUAL_BYTES => (&self.usual, KEPT_USUAL),
             LARGE_BYTES => {
@@ -140,5 +169,24 @@ impl Buffers {
         if free.len() < kept {
             free.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lent_is_counted_whatever_becomes_of_it() {
+        let buffers = Buffers::default();
+        let (usual, large) = (buffers.take(0), buffers.take_large(0));
+        assert_eq!(buffers.lent_bytes(), USUAL_BYTES + LARGE_BYTES);
+        let small = buffers.shrink(usual, 0);
+        assert_eq!(buffers.lent_bytes(), SMALL_BYTES + LARGE_BYTES);
+        let grown = buffers.make_room(small, 0);
+        buffers.put(large);
+        assert_eq!(buffers.lent_bytes(), USUAL_BYTES);
+        drop(grown);
+        assert_eq!(buffers.lent_bytes(), 0);
     }
 }

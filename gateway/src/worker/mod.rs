@@ -4,28 +4,35 @@
 mod buffers;
 mod clients;
 mod deadlines;
+mod detention;
 mod ending;
 mod http2_upstreams;
+mod overload;
+mod penalties;
 mod pipes;
 pub mod request_ids;
 mod retries;
 mod rotations;
 mod suspicion;
+pub mod tunnels;
 mod upstreams;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use clients::{ClientKey, Clients, Counted, TooMany};
 pub use deadlines::{Deadline, Deadlines, Limit, TICK, Ticks};
+use detention::Detention;
 pub use ending::Ending;
 use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
+pub use overload::{IDLE_TICKS, Load, Overload, STALLED_TICKS, Shedding, Step};
+use penalties::Penalties;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
 pub use retries::RetryBudget;
@@ -34,6 +41,7 @@ use rotations::Rotations;
 pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tunnels::Tunnels;
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
@@ -60,6 +68,8 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// What one address may have where nothing else is said.
     pub max_connections_per_client: u32,
+    /// Bytes of buffers that each worker may lend before it gives things up.
+    pub buffer_budget: AtomicUsize,
     /// Cancelled: accept no more.
     pub stop_accepting: CancellationToken,
     /// Set with it: finish what is under way, keep nothing alive.
@@ -132,6 +142,9 @@ pub struct Worker {
     pub http2_upstreams: Http2Upstreams,
     pub rotations: Rotations,
     pub request_ids: RequestIds,
+    pub penalties: Penalties,
+    pub detention: Detention,
+    pub tunnels: Tunnels,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
     pub statistics: WorkerStatistics,
@@ -140,6 +153,7 @@ pub struct Worker {
     /// The table last seen, behind a count that only this thread touches.
     table: RefCell<Rc<TableHandle>>,
     connections: Cell<usize>,
+    shedding: Cell<Shedding>,
     /// What is left is being cut.
     aborting: Cell<bool>,
 }
@@ -165,11 +179,15 @@ impl Worker {
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             request_ids: RequestIds::default(),
+            penalties: Penalties::default(),
+            detention: Detention::default(),
+            tunnels: Tunnels::new(index),
             metrics,
             log,
             statistics,
             tracing,
             connections: Cell::new(0),
+            shedding: Cell::default(),
             aborting: Cell::new(false),
         }
     }
@@ -191,6 +209,29 @@ impl Worker {
 
     pub fn count_connections(&self, change: isize) {
         self.connections.set(self.connections.get().saturating_add_signed(change));
+    }
+
+    /// Gives these things up from now on, and others no longer.
+    pub fn shed(&self, shedding: Shedding) {
+        if shedding != self.shedding.replace(shedding) {
+            for (step, gauge) in Step::ALL.into_iter().zip(&self.metrics.shedding) {
+                gauge.set(i64::from(shedding.has(step)));
+            }
+        }
+    }
+
+    /// Whether `step` is given up for now.
+    pub fn sheds(&self, step: Step) -> bool {
+        self.shedding.get().has(step)
+    }
+
+    /// As [`Self::sheds`], of something that is about to be given up if so; it is counted.
+    pub fn gives_up(&self, step: Step) -> bool {
+        let sheds = self.sheds(step);
+        if sheds {
+            self.metrics.shed[step as usize].increment();
+        }
+        sheds
     }
 
     /// Ends every wait: what is under way is answered or cut now, counted and logged.

@@ -5,12 +5,15 @@
 //! and during each attack.
 
 mod latency;
+mod penalties;
 mod stalls;
 
 use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use tests::{Config, Endpoint as Http1Endpoint, Gateway};
+use tests::{Config, DEADLINE, Endpoint as Http1Endpoint, Gateway, Wire};
 
 use crate::before_http1;
 use crate::raw::{
@@ -176,8 +179,22 @@ pub const FLOODS: &[Flood] = &[
 impl Flood {
     /// Attacks until the connection is gone; how many repetitions were sent, and the code of the GOAWAY
     /// where one could be read.
+    ///
+    /// Every call comes from an address of its own, so that none is kept out for another one's flood.
     pub fn run(&self, gateway: &Gateway) -> Result<(usize, u32), String> {
-        let mut client = Raw::connect(gateway.web(), &[]);
+        static ATTACKER: AtomicU32 = AtomicU32::new(1);
+        let [_, a, b, c] = ATTACKER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        self.run_from(IpAddr::from([127, 100 + a % 100, b, c]), gateway)
+    }
+
+    /// As [`Self::run`], from this address.
+    pub fn run_from(&self, source: IpAddr, gateway: &Gateway) -> Result<(usize, u32), String> {
+        let wire = Wire::connect_from(source, gateway.web(), DEADLINE);
+        let mut client = Raw { wire: wire.map_err(|error| error.to_string())? };
+        // Whoever is kept out may be told at any time.
+        if client.send(PREFACE).and_then(|()| client.send_frame(SETTINGS, 0, 0, &[])).is_err() {
+            return Ok((0, 0));
+        }
         let mut sent = 0;
         let mut go_on = || -> io::Result<()> {
             (self.open)(&mut client)?;

@@ -281,6 +281,37 @@ fn a_websocket_over_http2_that_is_not_taken_is_an_answer() {
 }
 
 #[test]
+fn a_websocket_over_http2_that_an_operator_closes_takes_no_other_stream_with_it() {
+    run(async {
+        let endpoint = switching();
+        let gateway = before_http1(endpoint.address());
+        let client = Client::connect(gateway.web()).await;
+        client.await_settings().await;
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let (answer, up) = client.begin(extended_connect("a"), false).await.expect("the stream opens");
+            let mut down = answer.await.expect("an answer comes").into_body();
+            assert_eq!(down.data().await.expect("it came at once").expect("it is open"), "hello");
+            let listed = gateway.admin_json("/v1/tunnels?app=all");
+            let newest = listed["items"].as_array().expect("a list").iter().max_by_key(|item| {
+                let id = item["id"].as_str().expect("text");
+                id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok())
+            });
+            let id = newest.expect("it is open")["id"].as_str().expect("text").to_owned();
+            streams.push((id, up, down));
+        }
+        let (_, mut up, mut down) = streams.pop().expect("two were opened");
+        let (id, _up, mut closing) = streams.pop().expect("two were opened");
+        let mut admin = RawClient::connect(gateway.admin());
+        admin.send(format!("DELETE /v1/tunnels?id={id} HTTP/1.1\r\nHost: admin\r\n\r\n"));
+        assert_eq!(admin.receive_for("DELETE").text(), "{\"closed\":1}");
+        assert!(closing.data().await.is_some_and(|data| data.is_err()), "the stream is reset");
+        up.send_data(Bytes::from_static(b"still there"), false).expect("it is open");
+        assert_eq!(down.data().await.expect("the echo").expect("it is open"), "still there");
+    });
+}
+
+#[test]
 fn a_tunnel_whose_client_vanishes_is_closed_at_the_endpoint() {
     run(async {
         let endpoint = switching();

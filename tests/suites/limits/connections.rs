@@ -1,21 +1,15 @@
 //! Connections of a listener and of one address.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
-use socket2::{Domain, Socket, Type};
 use tests::{Config, DEADLINE, Endpoint, Gateway, RawClient, Response, Wire, eventually};
 
 use crate::{limited, refused};
 
 /// A client with another loopback address.
 fn from(source: &str, to: SocketAddr) -> RawClient {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
-    let source: SocketAddr = format!("{source}:0").parse().expect("an address");
-    socket.bind(&source.into()).expect("all of 127.0.0.0/8 is ours");
-    socket.connect(&to.into()).expect("the gateway listens");
-    let wire = Wire::new(TcpStream::from(socket)).expect("a socket takes its options");
-    wire.limit(DEADLINE).expect("the connection is open");
-    RawClient { wire }
+    let source = source.parse().expect("an address");
+    RawClient { wire: Wire::connect_from(source, to, DEADLINE).expect("the gateway listens") }
 }
 
 /// Whether a request on it is answered; a connection that was refused says so by ending.

@@ -3,12 +3,13 @@
 mod bodies;
 mod connections;
 mod heads;
+mod overload;
 mod slow;
 mod slowhttptest;
 
 use std::time::Duration;
 
-use tests::{Config, DEADLINE, Gateway, Load, comes_true};
+use tests::{Config, DEADLINE, Gateway, Load, RawEndpoint, comes_true};
 
 /// A minute and thousands of connections instead of seconds and hundreds.
 fn is_long() -> bool {
@@ -22,6 +23,22 @@ fn limited(config: Config, limits: &str) -> Gateway {
 
 fn refused(gateway: &Gateway, reason: &str) -> u64 {
     gateway.metrics().count("sluice_connections_refused_total", &[("reason", reason)])
+}
+
+/// Sends without an end to whoever asks for `/endless`, as fast as it is taken, and a word to everybody else.
+fn endless() -> RawEndpoint {
+    RawEndpoint::start_unrecorded(|wire, _| {
+        let piece = vec![b'x'; 64 << 10];
+        while let Some(head) = tests::read_head(wire)? {
+            if head[0].contains("/endless") {
+                wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")?;
+                while wire.send(&piece).is_ok() {}
+                return Ok(());
+            }
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+        Ok(())
+    })
 }
 
 /// Runs `attack` while honest clients ask without a pause.

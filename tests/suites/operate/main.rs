@@ -10,6 +10,7 @@ mod reload;
 mod shutdown;
 mod tracing;
 mod traffic;
+mod tunnels;
 
 use std::path::Path;
 

@@ -13,7 +13,7 @@ use super::Http1;
 use crate::message::Malformed;
 use crate::message::scan::HeadScan;
 use crate::reason::Reason;
-use crate::worker::Buffer;
+use crate::worker::{Buffer, IDLE_TICKS, Step};
 
 enum Received {
     /// The client opens with HTTP/2's preface (RFC 9113 section 3.3).
@@ -120,9 +120,17 @@ async fn receive_first(client: &mut Client<Http1>, is_first: bool) -> Option<Buf
     let limits = &client.origin.listener.limits;
     client.deadline.set(if is_first { limits.header_timeout } else { limits.keepalive_timeout });
     let Client { wire: Http1 { stream, .. }, worker, origin, deadline } = client;
-    let mut is_last_call = false;
+    let (mut is_last_call, since) = (false, worker.deadlines.now());
     let waited = deadline.bound(|context| match poll_fill(context, stream, &worker.buffers, false) {
         Poll::Pending if origin.closes_idle() && !is_first => Poll::Ready(Ok(None)),
+        Poll::Pending
+            if !is_first
+                && worker.sheds(Step::Idle)
+                && worker.deadlines.now() - since >= IDLE_TICKS
+                && worker.gives_up(Step::Idle) =>
+        {
+            Poll::Ready(Ok(None))
+        }
         Poll::Pending if origin.closes_idle() && !is_last_call => {
             is_last_call = true;
             deadline.set(timeouts::LAST_CALL);

@@ -19,7 +19,7 @@ use super::super::{exchange, refuse, timeouts};
 use super::Http2;
 use super::meter::{Account, Metered};
 use crate::listener::{Limits, Stream};
-use crate::worker::{Deadline, Worker};
+use crate::worker::{Deadline, IDLE_TICKS, Step, Worker};
 
 /// Requests of one connection at a time. nginx has 128, HAProxy 100; RFC 9113 section 6.5.2 asks for
 /// 100 at least.
@@ -73,6 +73,7 @@ pub async fn serve(
         origin,
         deadline,
         requests_left: limits.max_requests,
+        idle_since: 0,
         is_going_away: false,
         was_busy: true,
     };
@@ -104,6 +105,8 @@ struct Session {
     origin: Rc<Origin>,
     deadline: Deadline,
     requests_left: u64,
+    /// In ticks; of one without streams.
+    idle_since: u32,
     is_going_away: bool,
     was_busy: bool,
 }
@@ -123,11 +126,22 @@ impl Session {
                     self.start(request, respond);
                     self.count_request();
                 }
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Ready(Some(Err(error))) => {
+                    // h2 has limits of its own, and cuts off by itself.
+                    if error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && !error.is_remote() {
+                        self.strike();
+                    }
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
         }
         self.watch_idleness();
+        if self.is_idle_under_load() && self.worker.gives_up(Step::Idle) {
+            self.go_away();
+            context.waker().wake_by_ref();
+        }
         if self.origin.is_aborting() || self.deadline.has_passed() {
             if self.is_going_away || self.origin.is_aborting() {
                 return Poll::Ready(());
@@ -158,18 +172,30 @@ impl Session {
 
     /// A client that only makes us work is told so, and is gone.
     fn cut_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let cells = &self.worker.metrics.http2_floods;
-        cells.increment();
-        tracing::debug!(peer = %self.origin.peer, listener = %self.origin.listener.name, "HTTP/2 flood: cut off");
+        self.strike();
         self.connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
         // One try to write it; whoever floods us need not get it.
         let _ = self.connection.poll_closed(context);
         Poll::Ready(())
     }
 
+    /// Counts a flood, and keeps its address out for a while.
+    fn strike(&self) {
+        self.worker.metrics.http2_floods.increment();
+        let Origin { peer, listener, is_trusted, .. } = &*self.origin;
+        if !is_trusted {
+            // A proxy that we trust has other clients too.
+            self.worker.penalties.strike(peer.ip().into(), self.worker.deadlines.now());
+        }
+        tracing::debug!(%peer, listener = %listener.name, "HTTP/2 flood: cut off");
+    }
+
     /// A connection without streams may wait as long as one of HTTP/1.1.
     fn watch_idleness(&mut self) {
         let is_busy = self.streams.get() > 0;
+        if is_busy || self.was_busy {
+            self.idle_since = self.worker.deadlines.now();
+        }
         if self.is_going_away {
             if is_busy {
                 self.deadline.clear();
@@ -182,6 +208,12 @@ impl Session {
             self.deadline.set(self.origin.listener.limits.keepalive_timeout);
         }
         self.was_busy = is_busy;
+    }
+
+    /// Whether its socket is worth more to others.
+    fn is_idle_under_load(&self) -> bool {
+        let waited = self.worker.deadlines.now() - self.idle_since;
+        !self.is_going_away && !self.was_busy && waited >= IDLE_TICKS && self.worker.sheds(Step::Idle)
     }
 
     fn start(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {

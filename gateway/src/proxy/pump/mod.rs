@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use crate::listener::Stream;
 use crate::metrics::ServiceCells;
 use crate::reason::Reason;
+use crate::worker::tunnels::OpenTunnel;
 use crate::worker::{Buffer, Deadline, Ending, TICK, Worker};
 
 /// A connection of which one direction has ended says nothing when it is reset: it is asked this often.
@@ -80,6 +81,8 @@ pub struct Course<'a> {
     pub idle: Duration,
     /// Where bytes are counted as they go, and the tunnel for as long as it lives.
     pub cells: &'a ServiceCells,
+    /// Its place among the worker's tunnels.
+    pub open: &'a OpenTunnel,
 }
 
 /// What became of a tunnel.
@@ -105,6 +108,8 @@ pub enum Ended {
     Idle,
     /// The gateway stopped.
     Shutdown,
+    /// An operator closed it.
+    Operator,
 }
 
 impl Ended {
@@ -116,12 +121,13 @@ impl Ended {
             Self::Upstream => Some(Reason::UpstreamTruncated),
             Self::Idle => Some(Reason::IdleTimeout),
             Self::Shutdown => Some(Reason::Shutdown),
+            Self::Operator => Some(Reason::TunnelClosed),
         }
     }
 }
 
 /// Carries bytes between `client` and `upstream` until both sides are done, one of them fails, neither
-/// has said anything for too long, or `course` says that what is left is cut. Counts bytes as they go, and
+/// has said anything for too long, or `course` says that it is to end. Counts bytes as they go, and
 /// the tunnel for as long as it lives. The connections are to be closed after it: where that was not in
 /// order, they are set to be reset.
 ///
@@ -161,11 +167,14 @@ enum Failed {
 
 impl Tunnel {
     async fn run<C: End, U: End>(&mut self, client: &mut C, upstream: &mut U, course: &Course<'_>) -> Ended {
-        let Course { worker, ending, deadline, idle, cells } = *course;
+        let Course { worker, ending, deadline, idle, cells, open } = *course;
         let mut last = worker.deadlines.now();
         self.wait(ending, deadline, idle);
         loop {
             let passing = deadline.bound(|context| {
+                if open.is_closing() {
+                    return Poll::Ready(Ended::Operator);
+                }
                 let before = (self.there.sent, self.back.sent, self.is_half_closed());
                 let polled = self.poll(context, client, upstream, worker);
                 cells.received_bytes.add(self.there.sent - before.0);

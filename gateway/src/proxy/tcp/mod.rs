@@ -19,6 +19,7 @@ use crate::listener::proxy_protocol::{Addresses, Origin};
 use crate::listener::{Stream, TcpListenerContext, keep_alive};
 use crate::metrics::ListenerCells;
 use crate::table::CompiledApp;
+use crate::worker::tunnels::{Begun, Kind};
 use crate::worker::{Buffer, Deadline, Worker};
 
 /// What everything that happens to a connection can ask.
@@ -84,7 +85,14 @@ impl Connection<'_> {
         let carried = Carried { to_upstream: received, to_client: None };
         let cells = endpoint.metrics.cells(worker.index);
         let ending = &self.listener.ending;
-        let course = Course { worker, ending, deadline: self.deadline, idle, cells };
+        let begun = Begun {
+            kind: Kind::Tcp,
+            listener: self.listener.name.clone(),
+            client: self.origin.peer,
+            endpoint: endpoint.clone(),
+        };
+        let open = worker.tunnels.begin(begun).await;
+        let course = Course { worker, ending, deadline: self.deadline, idle, cells, open: &open };
         let passed = pump(&mut client, &mut upstream, carried, &course).await;
         line.ended(&passed, &endpoint);
     }

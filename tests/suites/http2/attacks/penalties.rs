@@ -1,0 +1,63 @@
+//! Whoever was cut off for flooding stays out for a while, and nobody else does.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tests::{Config, DEADLINE, Endpoint as Http1Endpoint, Gateway, Response, Wire, eventually};
+
+use super::FLOODS;
+
+fn is_served(source: IpAddr, gateway: SocketAddr) -> bool {
+    let Ok(mut wire) = Wire::connect_from(source, gateway, DEADLINE) else { return false };
+    let sent = wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    sent.is_ok() && Response::read(&mut wire, "GET").is_ok_and(|response| response.status == 200)
+}
+
+fn refused(gateway: &Gateway) -> u64 {
+    gateway.metrics().count("sluice_connections_refused_total", &[("reason", "client_penalty")])
+}
+
+#[test]
+fn who_comes_back_after_a_flood_is_kept_out_for_a_while_and_others_are_not() {
+    let endpoint = Http1Endpoint::start("c1");
+    // One worker: each learns for itself.
+    let config = Config::with_workers(1).app(&tests::App::everything(endpoint.address()));
+    let gateway = Gateway::start(&config);
+    let flood = FLOODS.iter().find(|flood| flood.name == "PING").expect("it is there");
+    let attacker = IpAddr::from([127, 9, 9, 9]);
+    flood.run_from(attacker, &gateway).expect("it is cut off");
+    assert!(!is_served(attacker, gateway.web()), "it is back at once");
+    assert_eq!(refused(&gateway), 1);
+    assert_eq!(gateway.get("a", "/").status, 200);
+    eventually(DEADLINE, "it may try again", || is_served(attacker, gateway.web()));
+}
+
+#[test]
+fn a_proxy_that_we_trust_is_not_kept_out_for_one_of_its_clients() {
+    let endpoint = Http1Endpoint::start("c1");
+    let gateway = Gateway::start(&Config::in_front_of(endpoint.address()).trusting("127.9.0.0/16"));
+    let flood = FLOODS.iter().find(|flood| flood.name == "PING").expect("it is there");
+    let proxy = IpAddr::from([127, 9, 9, 9]);
+    for _ in 0..4 {
+        flood.run_from(proxy, &gateway).expect("it is cut off");
+        assert!(is_served(proxy, gateway.web()));
+    }
+    assert_eq!(refused(&gateway), 0);
+}
+
+/// Attackers that do nothing but come back get nowhere: after the first time most of them wait.
+#[test]
+fn attackers_that_come_back_at_once_are_mostly_refused() {
+    const RETURNS: usize = 12;
+    let endpoint = Http1Endpoint::start("c1");
+    let config = Config::with_workers(1).app(&tests::App::everything(endpoint.address()));
+    let gateway = Gateway::start(&config);
+    let flood = FLOODS.iter().find(|flood| flood.name == "rapid reset").expect("it is there");
+    let attacker = IpAddr::from([127, 9, 9, 8]);
+    let mut honest = gateway.connect();
+    for _ in 0..RETURNS {
+        flood.run_from(attacker, &gateway).expect("it is cut off");
+        assert_eq!(honest.get("a", "/").status, 200);
+    }
+    let floods = gateway.metrics().count("sluice_http2_floods_total", &[]);
+    assert!(floods < RETURNS as u64 / 2 && refused(&gateway) > RETURNS as u64 / 2, "{floods} were let in");
+}
