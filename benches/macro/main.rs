@@ -1,5 +1,6 @@
 //! Named scenarios that drive a real gateway and a real ZooKeeper: `cargo bench --bench scenarios -- NAME`.
 
+mod bad_endpoints;
 mod change_latency;
 mod change_under_load;
 mod compare;
@@ -29,6 +30,8 @@ enum Scenario {
     ChangeUnderLoad(change_under_load::Settings),
     /// Whether a ZooKeeper that is killed fails a request.
     RegistryOutage(registry_outage::Settings),
+    /// What an app notices of another one's bad endpoints.
+    BadEndpoints(bad_endpoints::Settings),
     /// What a request costs beside nginx, HAProxy and pingora-proxy.
     Compare(compare::Settings),
     /// Runs the micro benches and keeps their figures.
@@ -40,11 +43,14 @@ fn main() -> anyhow::Result<()> {
         Some(Scenario::ChangeLatency(settings)) => change_latency::run(&settings),
         Some(Scenario::ChangeUnderLoad(settings)) => change_under_load::run(&settings),
         Some(Scenario::RegistryOutage(settings)) => registry_outage::run(&settings),
+        Some(Scenario::BadEndpoints(settings)) => bad_endpoints::run(&settings),
         Some(Scenario::Compare(settings)) => compare::run(&settings),
         Some(Scenario::Micro(settings)) => micro::run(&settings),
         // `cargo bench` without a name runs every bench: minutes of load must be asked for.
         None => {
-            println!("name a scenario: change_latency, change_under_load, registry_outage, compare, micro");
+            println!(
+                "name a scenario: change_latency, change_under_load, registry_outage, bad_endpoints, compare, micro"
+            );
             Ok(())
         }
     }

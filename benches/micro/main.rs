@@ -4,6 +4,7 @@ mod access_log;
 mod chunked;
 mod clients;
 mod compile;
+mod containment;
 mod filters;
 mod find;
 mod heads;
@@ -33,6 +34,7 @@ criterion_group!(
     rotation::measure,
     retries::measure,
     split::measure,
+    containment::measure,
     access_log::measure,
     observing::measure
 );

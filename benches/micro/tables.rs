@@ -17,6 +17,7 @@ pub fn settings() -> Settings {
         base_domain: None,
         shards: 2,
         upstream_tls: Arc::default(),
+        tenants: Arc::default(),
         statistics: false,
         sources: Arc::default(),
     }

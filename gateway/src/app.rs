@@ -36,6 +36,7 @@ use crate::serve::{Command, WorkerSeed, spawn};
 use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
+use crate::table::limits::Tenants;
 use crate::worker::{Shared, Suspicion, suspicions};
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
@@ -138,11 +139,13 @@ impl Gateway {
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
+        let tenants = Arc::new(Tenants::new(config.gateway.tenants.iter().cloned()));
         let filter_sources = Arc::new(filter::Sources::default());
         let settings = Settings {
             base_domain,
             shards: workers,
             upstream_tls,
+            tenants: tenants.clone(),
             statistics: config.gateway.statistics.enabled,
             sources: filter_sources.clone(),
         };
@@ -175,6 +178,7 @@ impl Gateway {
             probes,
             serving: serving.watch(),
             tls: tls.clone(),
+            tenants,
             lineage: lineage.clone(),
             access_log: log.as_ref().map(LogWriter::watch),
             statistics: watched.statistics,
@@ -273,6 +277,7 @@ fn share(
     let limits = &config.gateway.rate_limits;
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
+        workers: config.gateway.workers,
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         rate_limits: (!limits.is_empty())

@@ -114,6 +114,12 @@ reasons! {
     NoEndpoint, "no_endpoint", 503;
     /// The app has endpoints, and none of them may take traffic.
     NoHealthyEndpoint, "no_healthy_endpoint", 503;
+    /// As many of the app's requests wait as may.
+    AppOverloaded, "app_overloaded", 503;
+    /// None of the app's endpoints had room in time.
+    QueueTimeout, "queue_timeout", 503;
+    /// The app's owner has as many requests in the gateway as it may have.
+    TenantOverloaded, "tenant_overloaded", 503;
     /// The gateway stopped before the request was done.
     Shutdown, "shutdown", 503;
     /// The gateway had no socket left to ask an endpoint with.

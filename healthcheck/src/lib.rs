@@ -3,9 +3,10 @@
 //! This crate decides when an endpoint is probed ([`Checker`]), what a probe's answer means
 //! ([`ProbeError`]) and how many answers in a row change its state (`verdict`). The result lands in a
 //! [`HealthCell`] that requests read with one atomic load. [`outlier`] decides the same from what requests
-//! met. It refuses to know where endpoints come from, how requests are balanced over them, and how
+//! met, and [`adaptive`] how many an endpoint bears at a time. It refuses to know where endpoints come from, how requests are balanced over them, and how
 //! figures are rendered.
 
+pub mod adaptive;
 mod cell;
 pub mod outlier;
 mod pace;

@@ -18,6 +18,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// These bytes, then the end of the connection.
     RawThenClose(Vec<u8>),
+    /// These bytes, then a reset.
+    RawThenReset(Vec<u8>),
     /// Nothing until the peer goes away.
     Hang,
     Close,
@@ -170,6 +172,9 @@ impl Shared {
             }
             Reply::Raw(bytes) => wire.send(&bytes).map(|()| true),
             Reply::RawThenClose(bytes) => wire.send(&bytes).map(|()| false),
+            Reply::RawThenReset(bytes) => {
+                wire.send(&bytes).and_then(|()| wire.reset_at_end()).map(|()| false)
+            }
             Reply::Hang => wire.rest().map(|_| false),
             Reply::Close => Ok(false),
             Reply::Reset => wire.reset_at_end().map(|()| false),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey, LogSettings,
-    Outliers, PathMatch, Retries, Timeouts, VersionId,
+    AppId, AppLimits, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey,
+    LogSettings, Outliers, PathMatch, Retries, Timeouts, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -114,6 +114,16 @@ impl AppSpec {
     /// How outliers are found.
     pub fn outliers(&self) -> Outliers {
         self.containment.as_ref().map_or_else(Outliers::default, |containment| containment.outliers)
+    }
+
+    /// See [`Containment::capacity`].
+    pub fn capacity(&self) -> Option<&Capacity> {
+        self.containment.as_ref()?.capacity.as_ref()
+    }
+
+    /// See [`Containment::tenant`].
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        self.containment.as_ref()?.tenant.as_ref()
     }
 
     /// See [`Containment::slow_start`].

@@ -1,10 +1,17 @@
 //! How the harm that an app's bad endpoints do is kept small.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::Capacity;
 
 /// Present only where an app asks for something other than the defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Containment {
+    /// Whom the app belongs to. `None`: it is a tenant of its own.
+    pub tenant: Option<Arc<str>>,
+    /// `None`: the app may use what there is.
+    pub capacity: Option<Capacity>,
     pub outliers: Outliers,
     /// How long the weight of a new or returned endpoint grows from [`SLOW_START_PERCENT`] to the whole.
     /// `None`: it has its whole weight at once.

@@ -5,6 +5,7 @@
 //! request finds it.
 
 mod app;
+mod capacity;
 mod containment;
 mod endpoint;
 pub mod filters;
@@ -21,6 +22,7 @@ mod snapshot;
 mod timeouts;
 
 pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
+pub use capacity::{Adaptive, Capacity};
 pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};

@@ -52,8 +52,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let log = read_log(table);
     let statistics = read_statistics(table);
     let filters = read_filters(table, place);
-    let limits = read_limits(table);
-    let containment = read_containment(table);
+    let (limits, capacity) = read_limits(table);
+    let containment = read_containment(table, capacity);
     Some(AppSpec {
         hosts,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),

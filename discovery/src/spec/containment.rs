@@ -1,10 +1,11 @@
-//! What keeps the harm of bad endpoints small: `[outliers]` and `slow_start`.
+//! What keeps the harm of bad endpoints and bad apps small: `tenant`, `[outliers]`, `slow_start`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::{Containment, Outliers, Slowness, SuccessRate};
+use topology::{Capacity, Containment, Outliers, Slowness, SuccessRate};
 
+use super::capacity::tenant_name;
 use crate::document::Table;
 
 /// A worker counts its failures in 16 bits, and whoever waits for more in a row means "never".
@@ -29,10 +30,11 @@ const MAX_ENDPOINTS: u16 = 1_000;
 const MAX_LEAST: Duration = Duration::from_secs(60);
 
 /// `None` where the app asks for nothing.
-pub(super) fn read_containment(spec: &Table<'_>) -> Option<Arc<Containment>> {
+pub(super) fn read_containment(spec: &Table<'_>, capacity: Option<Capacity>) -> Option<Arc<Containment>> {
     let outliers = read_outliers(spec);
     let slow_start = spec.duration("slow_start", MIN_SLOW_START..=MAX_SLOW_START);
-    let read = Containment { outliers, slow_start };
+    let tenant = spec.parsed("tenant", tenant_name);
+    let read = Containment { tenant, capacity, outliers, slow_start };
     (read != Containment::default()).then(|| Arc::new(read))
 }
 
@@ -66,7 +68,7 @@ fn read_outliers(spec: &Table<'_>) -> Outliers {
 }
 
 /// What is switched on by `true`, or by a table that says how.
-fn optional<'d, T: Default>(
+pub(super) fn optional<'d, T: Default>(
     table: &Table<'d>,
     key: &'d str,
     read: impl FnOnce(&Table<'d>) -> T,

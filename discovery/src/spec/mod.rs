@@ -4,6 +4,7 @@
 
 mod address;
 mod app;
+mod capacity;
 mod containment;
 mod endpoint;
 pub mod filters;

@@ -457,3 +457,38 @@ max_ejection = "5s"
         assert!(mistakes.contains(wanted), "{wanted} is not in:\n{mistakes}");
     }
 }
+
+#[test]
+fn capacity_is_not_limited_unless_the_app_says_so() {
+    use topology::{Adaptive, Capacity};
+    assert_eq!(containment_of("tenant = \"acme\"").tenant.as_deref(), Some("acme"));
+    let read = |lines: &str| containment_of(lines).capacity;
+    assert_eq!(read(""), None);
+    let one = Capacity { in_flight: Some(10), ..Capacity::none() };
+    assert_eq!(read("limits = { in_flight = 10 }"), Some(one));
+    let adaptive =
+        Capacity { adaptive: Some(Adaptive { min: 2000, max: 2000 }), queue: 0, ..Capacity::none() };
+    assert_eq!(read("limits = { adaptive = { min = 2000 }, queue = 0 }"), Some(adaptive));
+    assert_eq!(read("limits = { adaptive = false }"), None);
+}
+
+#[test]
+fn mistakes_about_capacity_name_key_line_and_fix() {
+    let lines = r#"id = "shop"
+tenant = "a/b"
+[limits]
+queue = 10
+queue_timeout = "10ms"
+"#;
+    let mistakes = mistakes_of(lines);
+    for wanted in [
+        "shop.toml:2: tenant: is no tenant's name; write 1 to 128",
+        "shop.toml:4: limits.queue: is for requests that find no room; add a limit such as in_flight_per_endpoint",
+        "shop.toml:5: limits.queue_timeout: \"10ms\" is out of range; write 100ms to",
+    ] {
+        assert!(mistakes.contains(wanted), "{wanted} is not in:\n{mistakes}");
+    }
+    let mistakes = mistakes_of("id = \"shop\"\nlimits = { in_flight = 0, adaptive = { min = 9, max = 3 } }");
+    assert!(mistakes.contains("limits.in_flight: must be an integer from 1 to"), "{mistakes}");
+    assert!(mistakes.contains("limits.adaptive.max: is less than min, which is 9"), "{mistakes}");
+}

@@ -60,6 +60,11 @@ pub struct EndpointView {
     weight_percent: u32,
     /// Since it began or returned; absent while it is out.
     serving_seconds: Option<f64>,
+    /// Requests under way, and how many it may have; absent where the app limits nothing.
+    in_flight: Option<u32>,
+    in_flight_limit: Option<u32>,
+    /// Open, where the app limits something.
+    connections: Option<u32>,
     state: &'static str,
     /// Why it takes no traffic; absent while it does.
     why: Option<String>,
@@ -220,6 +225,7 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
     let error = report.last_error.as_ref();
     let ejection = endpoint.live.ejection.report();
     let serving_for = endpoint.live.serving_for();
+    let load = endpoint.gate.as_ref().zip(endpoint.live.load.get());
     let why = if !report.state.is_up() {
         Some(error.map_or_else(|| "down".to_owned(), |error| format!("probe failed: {}", error.text)))
     } else if let Some(ejection) = &ejection {
@@ -239,6 +245,13 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
             .slow_start()
             .map_or(slow_start::WHOLE, |ramp| slow_start::share(serving_for, ramp)),
         serving_seconds: endpoint.live.is_available().then_some(serving_for.as_secs_f64()),
+        in_flight: load.map(|(_, load)| load.in_flight.used()),
+        in_flight_limit: load
+            .map(|(gate, load)| gate.most_of(endpoint, load))
+            .filter(|most| *most < u32::MAX),
+        connections: load
+            .filter(|(gate, _)| gate.limits_connections())
+            .map(|(_, load)| load.connections.used()),
         state: endpoint.live.state(),
         why,
         since: moment(since),

@@ -82,10 +82,15 @@ impl SmoothRotation {
     /// The next in the list that `tried` does not name, for a retry; each retry begins behind the last one,
     /// so that nobody gets all of them.
     pub fn pick_other(&mut self, tried: impl Fn(u64) -> bool) -> Option<usize> {
+        self.pick_where(|_, id| !tried(id))
+    }
+
+    /// The next in the list that `accept`, given positions and ids, takes.
+    pub fn pick_where(&mut self, mut accept: impl FnMut(usize, u64) -> bool) -> Option<usize> {
         let count = self.standings.len();
         let found = (0..count).map(|offset| (self.next + offset) % count).find(|position| {
             let candidate = &self.standings[*position].candidate;
-            candidate.weight > 0 && !tried(candidate.id)
+            candidate.weight > 0 && accept(*position, candidate.id)
         })?;
         self.next = found + 1;
         Some(found)

@@ -35,6 +35,7 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
             base_domain: config.gateway.base_domain.clone(),
             shards: 1,
             upstream_tls,
+            tenants: Arc::default(),
             statistics: config.gateway.statistics.enabled,
             sources: Arc::default(),
         })

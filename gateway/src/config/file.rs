@@ -16,6 +16,7 @@ use super::limits::read_general;
 use super::listener::read_listeners;
 use super::observing::{read_statistics, read_tracing};
 use super::registry::read_registry;
+use super::tenants::read_tenants;
 use super::tls::read_upstream_tls;
 use super::values::{MAX_PATTERNS, socket_address};
 use super::{AdminConfig, AppsConfig, Config, GatewayConfig, ListenerConfig};
@@ -56,6 +57,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
     let upstream_tls = read_upstream_tls(&table, base);
+    let tenants = read_tenants(&table);
     let rate_limits = read_rate_limits(&table, "rate_limits", true);
     let access_log = read_access_log(&table, base);
     let statistics = read_statistics(&table);
@@ -72,6 +74,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         trusted_proxies,
         listeners,
         upstream_tls,
+        tenants,
         max_buffers,
         rate_limits,
         access_log,

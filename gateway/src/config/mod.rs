@@ -14,6 +14,7 @@ mod listener;
 mod observing;
 mod registry;
 mod stream;
+mod tenants;
 mod tls;
 mod values;
 
@@ -31,6 +32,7 @@ use topology::filters::RateLimit;
 use crate::access_log::{Format, LogTarget};
 use crate::listener::proxy_protocol::Mode;
 use crate::listener::{Limits, Transport};
+use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
 pub use check::check;
@@ -77,6 +79,8 @@ pub struct GatewayConfig {
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
+    /// By name, each once; `"*"` stands for every tenant without limits of its own.
+    pub tenants: Vec<(Arc<str>, TenantLimits)>,
     /// Bytes of buffers that the workers may lend together before they give things up. `None`: a quarter
     /// of the memory that the process may have.
     pub max_buffers: Option<u64>,

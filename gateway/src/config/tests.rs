@@ -576,3 +576,27 @@ limits = { max_body = "0B", min_body_rate = 0, max_connections_per_client = 0, m
     assert_eq!(limits, [general, own]);
     assert_eq!(config.gateway.max_buffers, Some(64 << 20));
 }
+
+#[test]
+fn tenants_are_read_once_each_with_what_they_may_use() {
+    use crate::table::limits::TenantLimits;
+    let gateway = |sections: &str| format!("[gateway]\nid = \"gw\"\n{sections}{LISTENER}");
+    let config = parse_at_etc(&gateway(
+        "[[gateway.tenant]]\nname = \"acme\"\nin_flight = 9\nqueue = 0\n[[gateway.tenant]]\nname = \"*\"\nconnections = 5\n",
+    ));
+    let acme = TenantLimits { in_flight: Some(9), connections: None, queue: Some(0) };
+    let others = TenantLimits { in_flight: None, connections: Some(5), queue: None };
+    let named = |name: &str, limits| (Arc::<str>::from(name), limits);
+    assert_eq!(config.unwrap().gateway.tenants, vec![named("acme", acme), named("*", others)]);
+    let mistakes = mistakes_of(&gateway(
+        "[[gateway.tenant]]\nname = \"a b\"\nin_flight = 0\n[[gateway.tenant]]\nname = \"x\"\n[[gateway.tenant]]\nname = \"x\"\nqueue = 1\n",
+    ));
+    for wanted in [
+        "sluice.toml:4: gateway.tenant[0].name: is no tenant's name; write 1 to 128",
+        "sluice.toml:5: gateway.tenant[0].in_flight: must be an integer from 1 to",
+        "sluice.toml:6: gateway.tenant[1]: limits nothing; write in_flight = 1000",
+        "sluice.toml:9: gateway.tenant[2].name: a tenant \"x\" stands above already",
+    ] {
+        assert!(mistakes.contains(wanted), "{wanted} is not in:\n{mistakes}");
+    }
+}

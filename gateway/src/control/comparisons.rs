@@ -1,4 +1,5 @@
-//! Endpoints compared with each other, interval by interval, for apps that want it.
+//! Endpoints compared with each other, interval by interval, and with what they did before, for apps that
+//! want it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use healthcheck::outlier::{Cause, Sample, find_slow, find_unsuccessful};
 use topology::{AppId, Outliers};
 
+use super::concurrency::Concurrency;
 use crate::table::{CompiledApp, Pool, PooledEndpoint, RoutingTable};
 
 /// How late a new app's wish to be compared may be noticed; looking through 10,000 apps takes a tenth of a
@@ -26,6 +28,7 @@ struct Compared {
     at: Instant,
     /// By endpoint, since the beginning.
     totals: HashMap<u64, Sample>,
+    concurrency: Concurrency,
 }
 
 #[derive(Default)]
@@ -42,8 +45,9 @@ impl Comparisons {
         let mut found = Vec::new();
         for (id, compared) in &mut self.apps {
             let Some(app) = table.app(id) else { continue };
+            compared.concurrency.look(app, now);
             let settings = app.spec.outliers();
-            if now - compared.at < settings.interval {
+            if !settings.compares() || now - compared.at < settings.interval {
                 continue;
             }
             compared.at = now;
@@ -64,10 +68,13 @@ impl Comparisons {
             return;
         }
         self.noticed = Some((now, revision));
-        let compares = |app: &CompiledApp| app.spec.outliers().compares();
+        let compares = |app: &CompiledApp| {
+            let is_adaptive = app.spec.capacity().is_some_and(|limits| limits.adaptive.is_some());
+            is_adaptive || app.spec.outliers().compares()
+        };
         self.apps.retain(|id, _| table.app(id).is_some_and(|app| compares(app)));
         for app in table.apps.values().filter(|app| compares(app)) {
-            let begin = || Compared { at: now, totals: totals(app) };
+            let begin = || Compared { at: now, totals: totals(app), concurrency: Concurrency::begin(now) };
             self.apps.entry(app.id.clone()).or_insert_with(begin);
         }
     }

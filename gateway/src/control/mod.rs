@@ -4,6 +4,7 @@
 
 mod apply;
 mod comparisons;
+mod concurrency;
 mod outliers;
 
 use std::sync::Mutex;

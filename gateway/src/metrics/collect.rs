@@ -25,6 +25,7 @@ use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::statistics::Store;
 use crate::table::RoutingTable;
+use crate::table::limits::Tenants;
 use crate::trace::ExportStatus;
 use crate::worker::Shared;
 
@@ -40,6 +41,7 @@ pub struct Sources {
     pub probes: Arc<ProbeStats>,
     pub serving: ServingWatch,
     pub tls: Arc<TlsRegistry>,
+    pub tenants: Arc<Tenants>,
     pub lineage: Arc<Lineage>,
     /// `None`: there is no log.
     pub access_log: Option<LogWatch>,
@@ -85,6 +87,7 @@ impl Exporter {
         super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
         ejections(&table, &mut families);
+        in_flight(&table, &self.0.tenants, &mut families);
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
@@ -346,6 +349,25 @@ fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
         }
     }
     families.extend(endpoints.finish());
+}
+
+/// Of apps and tenants that are limited: the others are not counted.
+fn in_flight(table: &RoutingTable, tenants: &Tenants, families: &mut Vec<MetricFamily>) {
+    let mut requests = Family::gauge("sluice_in_flight", "Requests under way, of apps with limits.");
+    let mut waiting = Family::gauge("sluice_queued", "Requests that wait for room at an endpoint.");
+    let mut of_tenants =
+        Family::gauge("sluice_tenant_in_flight", "Requests under way or waiting, of tenants with limits.");
+    for app in table.apps.values() {
+        if let Some(gate) = app.gate.as_ref().filter(|gate| gate.limits.is_some()) {
+            let labels = [("app", app.id.as_str())];
+            requests.sample(&labels, f64::from(gate.entrance.in_flight.used()));
+            waiting.sample(&labels, f64::from(gate.entrance.waiting.used()));
+        }
+    }
+    for tenant in tenants.present() {
+        of_tenants.sample(&[("tenant", &tenant.name)], f64::from(tenant.in_flight.used()));
+    }
+    families.extend([requests, waiting, of_tenants].into_iter().filter_map(Family::finish));
 }
 
 /// Where there were any.

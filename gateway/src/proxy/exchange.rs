@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::admission::admit;
 use super::answer::Answer;
 use super::attempt::Attempt;
 use super::client::Client;
@@ -26,13 +27,17 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
     let Request { table: _table, app, heads, facts, .. } = request;
     let worker = client.worker.clone();
     let mut route = Route::new(&worker, &app, &app.http);
-    let Some(first) = route.first() else {
-        let reason = Reason::NoHealthyEndpoint;
-        return refuse(client, Refusal { facts, reason, detail: None, app: Some(app), location: None }).await;
-    };
     if let Some(whole) = facts.patience.request {
         client.deadline.limit(whole);
     }
+    let first = match admit(client, route.wanted()).await {
+        Ok(admitted) => route.begin(admitted),
+        Err(reason) => {
+            client.deadline.unlimit();
+            let app = Some(app.clone());
+            return refuse(client, Refusal { facts, reason, detail: None, app, location: None }).await;
+        }
+    };
     let hedging = app.spec.hedge.as_deref().and_then(|hedge| Hedging::of(hedge, &facts, &heads));
     let after = serve(client, &facts, heads, hedging, route, first).await;
     client.deadline.unlimit();

@@ -103,6 +103,7 @@ impl Hedging {
             }
         };
         let mut lost = other.into_outcome();
+        route.leave(&lost.endpoint);
         if let Loser::Failed(failure) = raced.loser {
             lost.failure = failure;
             route.observe(&lost);

@@ -3,8 +3,8 @@
 //! 1. [`connection`] waits for bytes, finds where a head ends and gives up on those who never send one.
 //! 2. [`prepare`] parses it, finds its app in the one table that this request will ever see, and writes
 //!    the head that goes upstream; or it says why not.
-//! 3. [`exchange`] picks an endpoint, takes or opens a connection, and tries another one where that is safe:
-//!    [`retry`] knows which and whether, [`hedge`] does not wait for the first one to fail.
+//! 3. [`exchange`] picks an endpoint that has room ([`admission`]), takes or opens a connection, and tries another
+//!    one where that is safe: [`retry`] knows which and whether, [`hedge`] does not wait for the first one to fail.
 //! 4. [`attempt`] sends the request and waits for the response's head, [`patience`] says how long; bodies flow
 //!    both ways through [`relay`], each only as fast as its receiver reads.
 //! 5. [`feedback`] counts what an attempt says of its endpoint; [`record`] counts and logs, once per
@@ -17,6 +17,7 @@
 //! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`], UDP listeners theirs
 //! in [`udp`]; [`pump`] carries their bytes and [`tunnel`] what is no longer HTTP.
 
+mod admission;
 mod answer;
 mod ask;
 mod attempt;

@@ -4,12 +4,17 @@ use super::answer::Answer;
 use super::client::Client;
 use super::facts::{After, Refusal};
 use super::record;
-use super::wire::Wire;
+use super::wire::{Sent, Wire};
+use crate::reason::Reason;
 
 pub async fn refuse<W: Wire>(client: &mut Client<W>, refusal: Refusal) -> After {
     let Refusal { facts, reason, detail, app, location } = refusal;
     // A body that nobody will read leaves the next request's start unknown.
     let keep_alive = facts.keep_alive && !facts.has_body();
+    if reason == Reason::ClientAbort {
+        record::refusal(client, &facts, reason, app.as_ref().map(|app| &app.metrics), Sent::default());
+        return After::Close;
+    }
     let sent =
         W::answer(client, Answer::new(reason, detail).at(location).of(&facts), &facts, keep_alive).await;
     let app_metrics = app.as_ref().map(|app| &app.metrics);

@@ -18,7 +18,7 @@ use super::wire::Wire;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Spread};
 use crate::worker::request_ids::random;
-use crate::worker::{NoOther, Worker};
+use crate::worker::{Admitted, NoOther, Places, Wanted, Worker};
 
 /// Most apps try as many, see [`topology::Retries::DEFAULT`].
 const USUAL_ATTEMPTS: usize = 3;
@@ -31,18 +31,42 @@ pub struct Route<'a> {
     spread: &'a Spread,
     turn: usize,
     tried: SmallVec<[u64; USUAL_ATTEMPTS]>,
+    /// What it holds of its tenant, its app and its endpoints.
+    places: Places,
 }
 
 impl<'a> Route<'a> {
     pub fn new(worker: &'a Worker, app: &'a CompiledApp, spread: &'a Spread) -> Self {
-        Self { worker, app, spread, turn: spread.next_turn(&app.live), tried: SmallVec::new() }
+        Self {
+            worker,
+            app,
+            spread,
+            turn: spread.next_turn(&app.live),
+            tried: SmallVec::new(),
+            places: Places::default(),
+        }
     }
 
-    /// `None`: no endpoint may take traffic.
-    pub fn first(&mut self) -> Option<Arc<PooledEndpoint>> {
-        let first = self.worker.rotations.pick(self.app, self.spread, self.turn)?;
-        self.tried.push(first.live.id);
-        Some(first)
+    /// What to ask for at first.
+    pub fn wanted(&self) -> Wanted<'a> {
+        Wanted { app: self.app, spread: self.spread, turn: self.turn }
+    }
+
+    /// Holds what was asked for; returns the first endpoint.
+    pub fn begin(&mut self, admitted: Admitted) -> Arc<PooledEndpoint> {
+        self.tried.push(admitted.endpoint.live.id);
+        self.places = admitted.places;
+        admitted.endpoint
+    }
+
+    /// For what goes on without a way to anybody else.
+    pub fn into_places(self) -> Places {
+        self.places
+    }
+
+    /// The endpoint is asked no more.
+    pub fn leave(&mut self, endpoint: &PooledEndpoint) {
+        self.places.leave(endpoint.live.id);
     }
 
     /// Attempts after the first one.
@@ -69,6 +93,9 @@ impl<'a> Route<'a> {
             Err(NoOther::Nobody) if is_stale => self.again(last),
             found => found,
         };
+        if next.as_ref().is_ok_and(|next| next.live.id != last.live.id) {
+            self.leave(last);
+        }
         let cells = last.metrics.cells(self.worker.index);
         match next {
             Ok(_) => cells.retries[cause as usize].increment(),
@@ -105,7 +132,7 @@ impl<'a> Route<'a> {
         if self.tried.len() >= usize::from(self.app.spec.retries().attempts) {
             return Err(NoOther::Nobody);
         }
-        let other = self.worker.rotations.pick_again(self.app, self.spread, self.turn, &self.tried)?;
+        let other = self.worker.enter_again(self.wanted(), &self.tried, &mut self.places)?;
         self.tried.push(other.live.id);
         Ok(other)
     }

@@ -111,6 +111,10 @@ fn maintain(worker: &Worker, now: u32) {
     let is_sweep = now / SWEEP_TICKS != worker.deadlines.now() / SWEEP_TICKS;
     worker.deadlines.advance(now);
     Observers::tick(worker, now);
+    worker.queues.look_again();
+    worker.upstreams.yield_wanted();
+    worker.http2_upstreams.yield_wanted();
+    worker.slots.look_again();
     // Lets go of a table that no request has asked for.
     drop(worker.table());
     worker.detention.sweep(now);

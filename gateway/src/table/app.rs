@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion, VersionId};
 
+use super::limits::Gate;
 use super::live::{AppLive, EndpointLive};
 use crate::balance::SplitSchedule;
 use crate::filter::Filters;
@@ -20,6 +21,8 @@ pub struct CompiledApp {
     pub hosts: Vec<HostPattern>,
     pub claimed: u64,
     pub live: Arc<AppLive>,
+    /// `None`: nothing limits it.
+    pub gate: Option<Arc<Gate>>,
     /// Whether an endpoint speaks it; a request is written for those versions only.
     pub speaks_http1: bool,
     pub speaks_http2: bool,
@@ -117,6 +120,8 @@ pub struct PooledEndpoint {
     pub protocol: Protocol,
     pub manner: Manner,
     pub live: Arc<EndpointLive>,
+    /// Of its app.
+    pub gate: Option<Arc<Gate>>,
     /// Of its version.
     pub metrics: Arc<ServiceMetrics>,
     /// See [`Self::log_fields`].

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
+use healthcheck::adaptive::AdaptiveLimit;
 use imbl::ordmap::DiffItem;
 use rustls::pki_types::ServerName;
 use topology::{App, AppId, Endpoint, HostPattern, Protocol, Snapshot, VersionId};
@@ -11,6 +12,7 @@ use topology::{App, AppId, Endpoint, HostPattern, Protocol, Snapshot, VersionId}
 use super::RoutingTable;
 use super::app::{CompiledApp, Manner, Pool, PooledEndpoint, Spread, Upstream};
 use super::hosts::HostRoutes;
+use super::limits::{Gate, Tenants};
 use super::live::{AppLive, fresh_id};
 use super::tally::Tally;
 use crate::balance::SplitSchedule;
@@ -27,6 +29,8 @@ pub struct Settings {
     pub shards: usize,
     /// What apps may name as their TLS.
     pub upstream_tls: Arc<UpstreamProfiles>,
+    /// What apps' owners may use.
+    pub tenants: Arc<Tenants>,
     /// Whether the traffic of apps that do not say is counted by path and client.
     pub statistics: bool,
     /// What filters read.
@@ -89,13 +93,10 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
     };
     let alike = old.filter(is_alike);
     let manner = Manner { tls: upstream.tls().cloned(), proxy_protocol: app.spec.proxy_protocol };
-    let compile = |endpoint| compile_endpoint(&services, alike, &manner, endpoint);
+    let gate = gate(settings, old, app);
+    let compile = |endpoint| compile_endpoint(&services, alike, &manner, gate.as_ref(), endpoint);
     let endpoints: Vec<_> = app.endpoints.iter().map(compile).collect();
-    if app.spec.outliers().compares() {
-        for endpoint in &endpoints {
-            endpoint.live.tally.get_or_init(|| Tally::new(settings.shards));
-        }
-    }
+    count_where_needed(settings, app, &endpoints);
     let is_udp = |endpoint: &&Arc<PooledEndpoint>| endpoint.protocol == Protocol::Udp;
     let datagrams: Vec<_> = endpoints.iter().filter(is_udp).cloned().collect();
     let former_udp = old.and_then(|old| old.udp.as_deref());
@@ -120,6 +121,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         speaks_http1: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http1),
         speaks_http2: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http2),
         live: old.map_or_else(|| Arc::new(AppLive::default()), |old| old.live.clone()),
+        gate,
         endpoints,
         http,
         tcp,
@@ -240,6 +242,7 @@ fn compile_endpoint(
     services: &[Arc<ServiceMetrics>],
     old: Option<&CompiledApp>,
     manner: &Manner,
+    gate: Option<&Arc<Gate>>,
     endpoint: &Endpoint,
 ) -> Arc<PooledEndpoint> {
     let same = old.and_then(|old| old.endpoint(&endpoint.key));
@@ -251,6 +254,7 @@ fn compile_endpoint(
         && (same.address, same.weight, same.protocol)
             == (endpoint.address, endpoint.weight, endpoint.protocol)
         && Arc::ptr_eq(&same.metrics, metrics)
+        && same.gate.as_ref().map(Arc::as_ptr) == gate.map(Arc::as_ptr)
     {
         return same.clone();
     }
@@ -263,9 +267,33 @@ fn compile_endpoint(
         protocol: endpoint.protocol,
         manner: manner.clone(),
         live: live.unwrap_or_default(),
+        gate: gate.cloned(),
         metrics: metrics.clone(),
         log_fields: OnceLock::new(),
     })
+}
+
+fn gate(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Option<Arc<Gate>> {
+    let tenant = settings.tenants.find(app.spec.tenant().map_or(app.id.as_str(), |tenant| tenant));
+    let is_http2 = app.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http2);
+    Gate::new(&app.spec, tenant, is_http2, settings.shards, old.and_then(|old| old.gate.as_ref()))
+}
+
+/// Gives endpoints the counters that the app's settings need and that outlive it.
+fn count_where_needed(settings: &Settings, app: &App, endpoints: &[Arc<PooledEndpoint>]) {
+    let limits = app.spec.capacity();
+    let adaptive = limits.and_then(|limits| limits.adaptive);
+    for endpoint in endpoints {
+        if limits.is_some() || endpoint.gate.as_ref().is_some_and(|gate| gate.limits_connections()) {
+            let load = endpoint.live.load.get_or_init(Box::default);
+            if let Some(range) = adaptive {
+                load.begin_to_adapt(AdaptiveLimit::new(&range).limit());
+            }
+        }
+        if adaptive.is_some() || app.spec.outliers().compares() {
+            endpoint.live.tally.get_or_init(|| Tally::new(settings.shards));
+        }
+    }
 }
 
 fn spread(old: Option<&Spread>, app: &App, endpoints: Vec<Arc<PooledEndpoint>>) -> Spread {

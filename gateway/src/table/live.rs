@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use healthcheck::HealthCell;
 use healthcheck::outlier::{Cause, EjectionCell, Streak};
 
+use super::limits::Load;
 use super::tally::Tally;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -51,6 +52,8 @@ pub struct EndpointLive {
     pub streak: Streak,
     /// What its requests came to, where somebody compares.
     pub tally: OnceLock<Tally>,
+    /// What it has to do, where its app limits that.
+    pub load: OnceLock<Box<Load>>,
     /// When it last began to take traffic, in nanoseconds of [`uptime`].
     serving_since: AtomicU64,
 }
@@ -63,6 +66,7 @@ impl EndpointLive {
             ejection: EjectionCell::default(),
             streak: Streak::default(),
             tally: OnceLock::new(),
+            load: OnceLock::new(),
             serving_since: AtomicU64::new(nanos(uptime())),
         }
     }

@@ -6,6 +6,7 @@
 mod app;
 pub mod compile;
 mod hosts;
+pub mod limits;
 pub mod live;
 mod tally;
 

@@ -15,6 +15,7 @@ fn settings() -> Settings {
         base_domain: Some("apps.test".into()),
         shards: 1,
         upstream_tls: Arc::default(),
+        tenants: Arc::default(),
         statistics: false,
         sources: Arc::default(),
     }

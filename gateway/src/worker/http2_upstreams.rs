@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use h2::client::SendRequest;
 use tokio::sync::Notify;
 
+use super::admission::Slot;
 use super::deadlines::{Deadlines, Ticks};
 
 /// Connections of one worker to one endpoint. With the usual 100 streams each that is more than any
@@ -28,6 +29,8 @@ struct Link {
     idle_since: Cell<u32>,
     /// For how long it may, as the last request wanted.
     kept: Cell<Ticks>,
+    /// Of the connections that the app may have, where that is limited.
+    slot: Option<Rc<Slot>>,
 }
 
 impl Link {
@@ -72,11 +75,15 @@ impl Drop for Lease {
 /// Held by the task that drives a connection; says that it has ended. It holds no sender: without one the
 /// connection ends.
 #[derive(Debug)]
-pub struct Driven(Rc<Cell<bool>>);
+pub struct Driven {
+    is_closing: Rc<Cell<bool>>,
+    /// Given back once the connection is closed and not before.
+    _slot: Option<Rc<Slot>>,
+}
 
 impl Drop for Driven {
     fn drop(&mut self) {
-        self.0.set(true);
+        self.is_closing.set(true);
     }
 }
 
@@ -95,6 +102,8 @@ pub enum Found {
     Wait(Rc<Notify>),
     /// Open a connection, and say what came of it through this.
     Connect(Opening),
+    /// All are full, and there may be no more of them.
+    Full,
 }
 
 #[derive(Debug)]
@@ -109,7 +118,8 @@ impl Http2Upstreams {
     }
 
     /// A place on the fullest connection to `endpoint` that has room, so that the others can end.
-    pub fn find(&self, endpoint: u64) -> Found {
+    /// `most`: connections that this worker may have, where that is limited.
+    pub fn find(&self, endpoint: u64, most: Option<usize>) -> Found {
         let mut all = self.links.borrow_mut();
         let links = all.entry(endpoint).or_default();
         links.open.retain(|link| !link.is_closing.get());
@@ -120,14 +130,22 @@ impl Http2Upstreams {
         if let Some(opening) = &links.opening {
             return Found::Wait(opening.clone());
         }
+        if most.is_some_and(|most| links.open.len() >= most) {
+            return Found::Full;
+        }
         let notify = Rc::new(Notify::new());
         links.opening = Some(notify.clone());
         Found::Connect(Opening { links: self.links.clone(), endpoint, notify })
     }
 
     /// Keeps a connection that `opening` led to; returns its first place, and what its driver holds.
-    pub fn add(&self, opening: Opening, sender: SendRequest<Bytes>) -> (Lease, Driven) {
-        let (lease, driven) = self.private(sender);
+    pub fn add(
+        &self,
+        opening: Opening,
+        sender: SendRequest<Bytes>,
+        slot: Option<Box<Slot>>,
+    ) -> (Lease, Driven) {
+        let (lease, driven) = self.private(sender, slot);
         let link = &lease.link;
         if let Some(links) = self.links.borrow_mut().get_mut(&opening.endpoint)
             && links.open.len() < MAX_CONNECTIONS_PER_ENDPOINT
@@ -139,15 +157,17 @@ impl Http2Upstreams {
     }
 
     /// A connection that only one request uses.
-    pub fn private(&self, sender: SendRequest<Bytes>) -> (Lease, Driven) {
+    pub fn private(&self, sender: SendRequest<Bytes>, slot: Option<Box<Slot>>) -> (Lease, Driven) {
+        let slot = slot.map(|slot| Rc::new(*slot));
         let link = Rc::new(Link {
             sender,
             streams: Cell::new(0),
             is_closing: Rc::default(),
             idle_since: Cell::new(self.deadlines.now()),
             kept: Cell::new(Ticks(0)),
+            slot: slot.clone(),
         });
-        (self.lease(&link, false), Driven(link.is_closing.clone()))
+        (self.lease(&link, false), Driven { is_closing: link.is_closing.clone(), _slot: slot })
     }
 
     fn lease(&self, link: &Rc<Link>, is_reused: bool) -> Lease {
@@ -165,6 +185,14 @@ impl Http2Upstreams {
             });
             !links.open.is_empty() || links.opening.is_some()
         });
+    }
+
+    /// Lets go of idle connections that somebody waits for. Once per tick.
+    pub fn yield_wanted(&self) {
+        for links in self.links.borrow_mut().values_mut() {
+            let is_wanted = |link: &Link| link.slot.as_ref().is_some_and(|slot| slot.is_wanted());
+            links.open.retain(|link| link.streams.get() > 0 || !is_wanted(link));
+        }
     }
 
     /// Gives every idle connection up.

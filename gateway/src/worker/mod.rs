@@ -1,6 +1,7 @@
 //! A worker: one thread, one runtime, its own sockets, pools and counters. Nothing here is shared with
 //! another worker but what [`Shared`] names, and nothing of that is ever locked.
 
+mod admission;
 mod buffers;
 mod clients;
 mod deadlines;
@@ -22,6 +23,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+pub use admission::{
+    Admitted, EndpointStream, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot,
+};
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
 pub use clients::{ClientKey, Clients, Counted, TooMany};
@@ -56,6 +60,8 @@ use crate::trace::WorkerTracing;
 #[derive(Debug)]
 pub struct Shared {
     pub table: ArcSwap<RoutingTable>,
+    /// How many workers there are.
+    pub workers: usize,
     /// Our name in Via.
     pub pseudonym: String,
     /// Whose word on the client's address is believed; asked when a connection begins.
@@ -141,6 +147,8 @@ pub struct Worker {
     pub upstreams: UpstreamPool,
     pub http2_upstreams: Http2Upstreams,
     pub rotations: Rotations,
+    pub queues: Queues,
+    pub slots: SlotQueue,
     pub request_ids: RequestIds,
     pub penalties: Penalties,
     pub detention: Detention,
@@ -173,6 +181,8 @@ impl Worker {
             table: RefCell::new(Rc::new(TableHandle(shared.table.load_full()))),
             upstreams: UpstreamPool::new(deadlines.clone(), metrics.clone(), max_sockets),
             http2_upstreams: Http2Upstreams::new(deadlines.clone()),
+            queues: Queues::default(),
+            slots: SlotQueue::default(),
             rotations: Rotations::new(deadlines.clone(), request_ids::random() as usize % (1 << 16)),
             shared,
             deadlines,

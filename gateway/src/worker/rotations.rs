@@ -44,6 +44,16 @@ struct View {
     stale_at: u32,
 }
 
+/// What a request finds that needs room at its endpoint.
+#[derive(Debug)]
+pub enum Pick {
+    Free(Arc<PooledEndpoint>),
+    /// Somebody may be asked, and nobody has room.
+    Full,
+    /// Nobody may be asked.
+    Nobody,
+}
+
 #[derive(Debug)]
 pub struct Rotations {
     views: RefCell<HashMap<u64, View, FixedState>>,
@@ -103,6 +113,57 @@ impl Rotations {
     pub fn pay_retry(&self, app: &CompiledApp, spread: &Spread, turn: usize) -> bool {
         let pays = |pool| self.view(app, pool, |view| view.retries.withdraw(self.deadlines.now()));
         spread.choose(turn).next().is_some_and(pays)
+    }
+
+    /// As [`Self::pick`], or for a request that has been to those in `tried` as [`Self::pick_again`] but for the
+    /// budget, among endpoints that `take` lets have one more request. The turn is the first one's, so
+    /// shares are kept as far as there is room.
+    pub fn pick_free(
+        &self,
+        app: &CompiledApp,
+        spread: &Spread,
+        turn: usize,
+        tried: &[u64],
+        mut take: impl FnMut(&PooledEndpoint) -> bool,
+    ) -> Pick {
+        let mut is_anybody_there = false;
+        let free = spread.choose(turn).find_map(|pool| {
+            self.view(app, pool, |view| {
+                is_anybody_there |= !view.rotation.is_empty();
+                let position = self.find_free(view, pool, tried, &mut take)?;
+                Some(view.endpoint(pool, position))
+            })
+        });
+        match free {
+            Some(endpoint) => Pick::Free(endpoint),
+            None if is_anybody_there => Pick::Full,
+            None => Pick::Nobody,
+        }
+    }
+
+    fn find_free(
+        &self,
+        view: &mut View,
+        pool: &Pool,
+        tried: &[u64],
+        take: &mut impl FnMut(&PooledEndpoint) -> bool,
+    ) -> Option<usize> {
+        let View { rotation, eligible, retries, .. } = view;
+        let endpoint = |position: usize| &*pool.endpoints[eligible[position] as usize];
+        if tried.is_empty() {
+            let first = rotation.pick()?;
+            if !self.is_suspect(endpoint(first).live.id) && take(endpoint(first)) {
+                retries.deposit(self.deadlines.now());
+                return Some(first);
+            }
+        }
+        let is_new = |id| !tried.contains(&id);
+        let trusted = rotation.pick_where(|at, id| is_new(id) && !self.is_suspect(id) && take(endpoint(at)));
+        let found = trusted.or_else(|| rotation.pick_where(|at, id| is_new(id) && take(endpoint(at))));
+        if found.is_some() && tried.is_empty() {
+            retries.deposit(self.deadlines.now());
+        }
+        found
     }
 
     /// This worker's view of `pool`, as healthy as it is now.

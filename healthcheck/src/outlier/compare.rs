@@ -20,6 +20,10 @@ impl Sample {
         1.0 - self.failures as f64 / self.requests.max(1) as f64
     }
 
+    pub fn mean_latency(&self) -> Duration {
+        Duration::from_nanos(self.mean_nanos())
+    }
+
     fn mean_nanos(&self) -> u64 {
         self.latency_nanos / self.answers.max(1)
     }

@@ -1,5 +1,7 @@
 //! How far the harm of a bad endpoint or a bad app goes.
 
+mod bad_endpoints;
+mod limits;
 mod outliers;
 mod slow_start;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -19,6 +19,10 @@ use crate::worker::request_ids::random;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a receiver that reads nothing is waited for before the writer looks whether it is to end.
 const LOOK_UP: Duration = Duration::from_millis(500);
+
+/// A connection that lasted this long was one: the next attempt after it waits no longer than the first.
+/// A receiver that takes connections and drops them is waited for like one that refuses.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// How a receiver tells lines apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +87,8 @@ pub struct Remote {
     address: Address,
     framing: Framing,
     socket: Option<Socket>,
-    /// Since it last took something.
+    connected: Instant,
+    /// Since the last connection that was [`STEADY`].
     backoff: Backoff,
     /// Lines with their lengths.
     framed: Vec<u8>,
@@ -91,7 +96,8 @@ pub struct Remote {
 
 impl Remote {
     pub fn new(address: Address, framing: Framing) -> Self {
-        Self { address, framing, socket: None, backoff: Backoff::default(), framed: Vec::new() }
+        let connected = Instant::now();
+        Self { address, framing, socket: None, connected, backoff: Backoff::default(), framed: Vec::new() }
     }
 
     pub fn disconnect(&mut self) {
@@ -137,7 +143,6 @@ impl Remote {
             match socket.send(&bytes[sent..]) {
                 Ok(count) => {
                     sent += count;
-                    self.backoff = Backoff::default();
                     status.succeeded(count);
                 }
                 Err(error) if is_impatience(&error) => {
@@ -184,7 +189,6 @@ impl Remote {
             let Some(socket) = &self.socket else { continue };
             match socket.send(message) {
                 Ok(count) => {
-                    self.backoff = Backoff::default();
                     status.succeeded(count);
                     return true;
                 }
@@ -223,6 +227,7 @@ impl Remote {
             match self.address.connect() {
                 Ok(socket) => {
                     self.socket = Some(socket);
+                    self.connected = Instant::now();
                     status.connected();
                 }
                 Err(error) => {
@@ -238,8 +243,10 @@ impl Remote {
 
     fn broken(&mut self, error: &io::Error, status: &Status) {
         self.socket = None;
+        if self.connected.elapsed() >= STEADY {
+            self.backoff = Backoff::default();
+        }
         status.failed("lost the access log's receiver", error);
-        // One that accepts and closes is no better than one that refuses.
         status.wait(self.backoff.next(random()));
     }
 }

@@ -7,19 +7,21 @@ use std::sync::Arc;
 use topology::RetryCause;
 
 use super::Connection;
-use crate::listener::Stream;
 use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::Alpn;
 use crate::proxy::feedback;
 use crate::proxy::retry::Route;
 use crate::proxy::upstream::dial::{DialError, dial};
+use crate::proxy::upstream::slot;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream};
-use crate::worker::Ticks;
+use crate::worker::{Admitted, EndpointStream, Entry, Places, Ticks, Wanted};
 
 pub struct Dialled {
-    pub stream: Stream,
+    pub stream: EndpointStream,
     pub endpoint: Arc<PooledEndpoint>,
+    /// To be held as long as the connection lasts.
+    pub places: Places,
     pub retries: u32,
 }
 
@@ -35,24 +37,26 @@ impl Connection<'_> {
             return Err(NotDialled { reason: Reason::UpstreamTlsUnknown, retries: 0 });
         }
         let mut route = Route::new(worker, app, &app.tcp);
-        let Some(mut endpoint) = route.first() else {
-            let reason = if app.tcp.is_empty() { Reason::NoEndpoint } else { Reason::NoHealthyEndpoint };
-            return Err(NotDialled { reason, retries: 0 });
-        };
+        let admitted =
+            self.admit(route.wanted()).await.map_err(|reason| NotDialled { reason, retries: 0 })?;
+        let mut endpoint = route.begin(admitted);
         let within = app.spec.timeouts.as_ref().and_then(|timeouts| timeouts.connect).map(Ticks::of);
         loop {
             let cells = endpoint.metrics.cells(worker.index);
-            let error = match dial(&endpoint, client, self.deadline, Alpn::None, within).await {
+            let error = match self.connect(&endpoint, client, within).await {
                 Ok(stream) => {
                     cells.connects.increment();
                     feedback::observe_dial(worker, app, &endpoint, None);
-                    return Ok(Dialled { stream, endpoint, retries: route.retries() });
+                    let retries = route.retries();
+                    return Ok(Dialled { stream, endpoint, places: route.into_places(), retries });
                 }
                 Err(error) => error,
             };
-            cells.connect_failures.increment();
-            worker.rotations.suspect(endpoint.live.id);
             let reason = reason_of(error);
+            if !matches!(error, DialError::Full(_)) {
+                cells.connect_failures.increment();
+                worker.rotations.suspect(endpoint.live.id);
+            }
             feedback::observe_dial(worker, app, &endpoint, Some(reason));
             let next = match self.listener.ending.is_aborting() {
                 true => None,
@@ -70,6 +74,33 @@ impl Connection<'_> {
             endpoint = next;
         }
     }
+
+    async fn connect(
+        &self,
+        endpoint: &PooledEndpoint,
+        client: Addresses,
+        within: Option<Ticks>,
+    ) -> Result<EndpointStream, DialError> {
+        let slot = slot::wait(self.worker, endpoint, self.deadline).await?;
+        Ok(EndpointStream::new(dial(endpoint, client, self.deadline, Alpn::None, within).await?, slot))
+    }
+
+    /// As for a request, see [`crate::proxy::admission`]. A client that goes meanwhile is noticed afterwards:
+    /// its connection is read by nobody yet.
+    async fn admit(&self, wanted: Wanted<'_>) -> Result<Admitted, Reason> {
+        let mut waiter = match self.worker.enter(wanted) {
+            Entry::Admitted(admitted) => return Ok(admitted),
+            Entry::Refused(_) if wanted.spread.is_empty() => return Err(Reason::NoEndpoint),
+            Entry::Refused(reason) => return Err(reason),
+            Entry::Wait(waiter) => waiter,
+        };
+        self.deadline.set(Ticks::of(waiter.patience()));
+        match self.deadline.bound(|context| waiter.poll(context, self.worker, wanted)).await {
+            Ok(entered) => entered,
+            Err(_) if self.listener.ending.is_aborting() => Err(Reason::Shutdown),
+            Err(_) => Err(Reason::QueueTimeout),
+        }
+    }
 }
 
 fn reason_of(error: DialError) -> Reason {
@@ -77,6 +108,7 @@ fn reason_of(error: DialError) -> Reason {
         DialError::TimedOut => Reason::ConnectTimeout,
         DialError::Tls => Reason::UpstreamTlsFailed,
         DialError::OutOfSockets => Reason::OutOfSockets,
+        DialError::Full(reason) => reason,
         DialError::Failed => Reason::ConnectFailed,
     }
 }

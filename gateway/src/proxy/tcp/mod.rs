@@ -72,14 +72,15 @@ impl Connection<'_> {
         let idle = said.map_or(listened, |said| said.min(listened));
         let dialled = self.dial(&app, self.addresses(&client)).await;
         line.connected(&dialled);
-        let Dialled { stream, endpoint, .. } = match dialled {
+        let Dialled { stream, endpoint, places: _places, .. } = match dialled {
             Ok(dialled) => dialled,
             Err(failed) => {
                 received.into_iter().for_each(|buffer| worker.buffers.put(buffer));
                 return line.refused(&app, failed.reason);
             }
         };
-        let mut upstream = stream;
+        // What it holds is given back after the connection is closed.
+        let (_slot, mut upstream) = stream.into_parts();
         drop(app);
         upstream.keep_alive();
         let carried = Carried { to_upstream: received, to_client: None };

@@ -13,6 +13,7 @@ use super::super::timeouts;
 use crate::listener::Stream;
 use crate::listener::proxy_protocol::{Addresses, write_header};
 use crate::listener::tls::Alpn;
+use crate::reason::Reason;
 use crate::table::PooledEndpoint;
 use crate::worker::{Deadline, Ticks};
 
@@ -26,6 +27,8 @@ pub enum DialError {
     Tls,
     /// We have no socket left, which is no endpoint's fault.
     OutOfSockets,
+    /// There are as many connections as there may be, and this says whose.
+    Full(Reason),
 }
 
 impl From<io::Error> for DialError {

@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use super::super::timeouts;
 use super::Lost;
 use super::dial::{DialError, dial};
+use super::slot;
 use crate::listener::Stream;
 use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::Alpn;
@@ -19,7 +20,7 @@ use crate::message::response::MAX_HEAD_BYTES;
 use crate::message::{Method, ResponseHead, http2};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::{Deadline, Driven, Found, Lease, Ticks, Worker};
+use crate::worker::{Deadline, Driven, Found, Full, Lease, Ticks, Worker, take_slot};
 
 /// What an endpoint may send of one body before we have passed it on: a megabit's delay of 250 ms.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -56,12 +57,15 @@ pub async fn lease(
 ) -> Result<Lease, DialError> {
     deadline.set(within.unwrap_or(const { Ticks::of(timeouts::SHARED_CONNECT) }));
     if endpoint.manner.proxy_protocol.is_some() {
+        let slot = slot::wait(worker, endpoint, deadline).await?;
         let stream = dial(endpoint, client, deadline, Alpn::H2, within).await?;
         let (sender, connection) = handshake(stream, deadline).await?;
-        return Ok(drive(worker.http2_upstreams.private(sender), connection));
+        return Ok(drive(worker.http2_upstreams.private(sender, slot), connection));
     }
+    let most = share_of_connections(worker, endpoint);
+    let mut has_waited = false;
     loop {
-        match worker.http2_upstreams.find(endpoint.live.id) {
+        match worker.http2_upstreams.find(endpoint.live.id, most) {
             Found::Place(lease) => return Ok(lease),
             Found::Wait(opening) => {
                 let mut opened = pin!(opening.notified());
@@ -69,13 +73,33 @@ pub async fn lease(
                     return Err(DialError::TimedOut);
                 }
             }
+            Found::Full => slot::tick(worker, deadline, Reason::AppOverloaded).await?,
             Found::Connect(opening) => {
+                let slot = match take_slot(endpoint, std::mem::take(&mut has_waited)) {
+                    Ok(slot) => slot,
+                    Err(Full { meter, reason }) => {
+                        // Meanwhile one that is open may have room again.
+                        drop(opening);
+                        let want = meter.want();
+                        slot::tick(worker, deadline, reason).await?;
+                        has_waited = true;
+                        drop(want);
+                        continue;
+                    }
+                };
                 let stream = dial(endpoint, client, deadline, Alpn::H2, within).await?;
                 let (sender, connection) = handshake(stream, deadline).await?;
-                return Ok(drive(worker.http2_upstreams.add(opening, sender), connection));
+                return Ok(drive(worker.http2_upstreams.add(opening, sender, slot), connection));
             }
         }
     }
+}
+
+/// What one worker may open of the connections that an endpoint may have: so that none is left without.
+fn share_of_connections(worker: &Worker, endpoint: &PooledEndpoint) -> Option<usize> {
+    let limits = endpoint.gate.as_ref()?.limits.as_ref()?;
+    let all = limits.connections_per_endpoint? as usize;
+    Some((all / worker.shared.workers).max(1))
 }
 
 fn drive((lease, driven): (Lease, Driven), connection: Connection) -> Lease {

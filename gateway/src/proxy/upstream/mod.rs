@@ -2,6 +2,7 @@
 
 pub mod dial;
 mod http2;
+pub mod slot;
 
 use std::task::{Context, Poll, ready};
 
@@ -20,12 +21,12 @@ use crate::message::scan::HeadScan;
 use crate::message::{FieldKind, Method};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
-use crate::worker::{Buffer, Buffers, Deadline, Ticks, Worker};
+use crate::worker::{Buffer, Buffers, Deadline, EndpointStream, Ticks, Worker};
 
 /// A connection, or a stream of one, that a request goes to.
 #[derive(Debug)]
 pub enum Upstream {
-    Http1(Stream),
+    Http1(EndpointStream),
     Http2(Box<Exchange>),
 }
 
@@ -47,6 +48,7 @@ impl From<DialError> for OpenError {
             DialError::TimedOut => Self::TimedOut,
             DialError::Tls => Self::Tls,
             DialError::OutOfSockets => Self::OutOfSockets,
+            DialError::Full(reason) => Self::Refused(reason),
         }
     }
 }
@@ -90,8 +92,10 @@ impl Upstream {
             return Ok((Self::Http1(idle), true));
         }
         let alpn = if facts.method == Method::Connect { Alpn::None } else { Alpn::Http1 };
+        let slot = slot::wait(worker, endpoint, deadline).await?;
         let within = facts.patience.connect;
-        Ok((Self::Http1(dial(endpoint, origin.addresses(), deadline, alpn, within).await?), false))
+        let stream = dial(endpoint, origin.addresses(), deadline, alpn, within).await?;
+        Ok((Self::Http1(EndpointStream::new(stream, slot)), false))
     }
 
     /// Where the request's body goes.
