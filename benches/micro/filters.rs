@@ -50,6 +50,7 @@ fn asked<'a>(request: &'a RequestHead, now: Instant) -> Asked<'a> {
         path: b"/products/42",
         host: "shop.example.com",
         app: "shop",
+        taken_by: None,
         id: b"0123456789abcdef0123456789abcdef",
         now,
         worker: 0,

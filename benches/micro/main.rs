@@ -4,10 +4,12 @@ mod access_log;
 mod chunked;
 mod clients;
 mod compile;
+mod compression;
 mod containment;
 mod filters;
 mod find;
 mod heads;
+mod matches;
 mod observing;
 mod request;
 mod response;
@@ -30,7 +32,9 @@ criterion_group!(
     clients::measure,
     find::measure,
     filters::measure,
+    matches::measure,
     compile::measure,
+    compression::measure,
     rotation::measure,
     retries::measure,
     split::measure,

@@ -60,10 +60,16 @@ reasons! {
     ForwardAuthDenied, "forward_auth_denied", 403;
     /// The app that decides over requests said nothing.
     ForwardAuthFailed, "forward_auth_failed", 503;
+    /// The app is closed for a while.
+    Maintenance, "maintenance", 503;
+    /// A failure on purpose.
+    FaultInjected, "fault_injected", 503;
     /// No app claims the host.
     UnknownHost, "unknown_host", 404;
     /// The host is claimed, this path of it is not.
     UnknownPath, "unknown_path", 404;
+    /// A match of the app's takes the request and sends it nowhere.
+    MatchRefused, "match_refused", 404;
     /// The head was not complete in time.
     HeaderTimeout, "header_timeout", 408;
     /// The client stopped sending its body.
@@ -179,7 +185,8 @@ pub fn phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        _ => "",
+        // Of a fault: any that its owner chose.
+        _ => http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or(""),
     }
 }
 

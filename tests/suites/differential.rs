@@ -234,6 +234,17 @@ fn rustls_finds_the_name_that_we_find() {
     holds_for_seeds_and_their_mutations("client_hello", BINARY_WORDS, oracle::client_hello);
 }
 
+/// Pieces of cookies and queries.
+const LOOKUP_WORDS: &[&str] = &[
+    ";", "; ", "=", "\"", ",", " ", "\t", "\\", "&", "+", "%", "%2", "%41", "%zz", "%25", "%00", "\n", "\r",
+    "?", "a=1", "ü", ";q=", "q=0.5", "1.000",
+];
+
+#[test]
+fn cookies_and_parameters_are_what_their_grammars_say() {
+    holds_for_seeds_and_their_mutations("lookups", LOOKUP_WORDS, oracle::lookups);
+}
+
 /// Field lines and pseudo-fields with which HTTP/2 and HTTP/1.1 part ways.
 const HTTP2_WORDS: &[&str] = &[
     "\n",

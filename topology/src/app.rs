@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::filters::Filters;
 use crate::{
     AppId, AppLimits, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey,
-    LogSettings, Outliers, PathMatch, Retries, Timeouts, VersionId,
+    LogSettings, Outliers, PathMatch, RequestMatch, Retries, Timeouts, VersionId,
 };
 
 /// How requests are spread over the endpoints of a version.
@@ -53,6 +53,8 @@ pub struct AppSpec {
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.
     pub https_only: bool,
+    /// Requests that go another way than the split says; the first that takes a request decides.
+    pub matches: Option<Arc<[RequestMatch]>>,
     pub timeouts: Option<Arc<Timeouts>>,
     /// `None`: [`Retries::DEFAULT`].
     pub retries: Option<Arc<Retries>>,
@@ -96,6 +98,7 @@ impl AppSpec {
             tls: None,
             requires_client_certificate: false,
             https_only: false,
+            matches: None,
             timeouts: None,
             retries: None,
             hedge: None,

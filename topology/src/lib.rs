@@ -15,6 +15,7 @@ mod host;
 mod id;
 mod limits;
 mod log;
+mod matching;
 mod path;
 mod retries;
 mod sample;
@@ -31,6 +32,9 @@ pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, InstanceId, VersionId};
 pub use limits::AppLimits;
 pub use log::LogSettings;
+pub use matching::{
+    Condition, MatchEffect, Named, RequestMatch, UserCondition, UserGroup, UserId, ValueMatch,
+};
 pub use path::{BadPath, PathMatch};
 pub use retries::{Backoff, Retries, RetryAllowance, RetryCause, RetryCauses};
 pub use sample::Sample;

@@ -156,6 +156,31 @@ impl<'d> Table<'d> {
         Some(self.below(fields, line, self.path_to(key)))
     }
 
+    /// A table, or at most `most` of them in a list; none when the key is absent.
+    pub fn one_or_more(&self, key: &'d str, most: usize) -> Vec<Table<'d>> {
+        let is_list = |field: &&Field| matches!(field.node.value, Value::List(_));
+        if self.find(key).filter(is_list).is_some() {
+            return self.tables(key, most);
+        }
+        self.table(key).into_iter().collect()
+    }
+
+    /// Two whole numbers, neither below 0, the second not below the first; `example` shows what to write.
+    pub fn ordered_pair(&self, key: &'d str, example: &str) -> Option<(u64, u64)> {
+        let wanted = format!("two integers in order, such as {example}");
+        self.typed(key, &wanted, |value| {
+            let Value::List(items) = value else { return None };
+            let number = |node: &Node| match node.value {
+                Value::Integer(number) => u64::try_from(number).ok(),
+                _ => None,
+            };
+            match items.as_slice() {
+                [first, last] => Some((number(first)?, number(last)?)).filter(|(first, last)| first <= last),
+                _ => None,
+            }
+        })
+    }
+
     /// At most `most` tables in a list, such as `[[endpoint]]` sections; none when the key is absent.
     pub fn tables(&self, key: &'d str, most: usize) -> Vec<Table<'d>> {
         let items = self.items(key, "a list of tables", most).unwrap_or_default();

@@ -11,6 +11,7 @@ use super::filters::{Place, read_filters};
 use super::health::read_health;
 use super::limits::read_limits;
 use super::log::read_log;
+use super::matching::read_matches;
 use super::retries::{read_hedge, read_retries};
 use super::statistics::read_statistics;
 use super::timeouts::read_timeouts;
@@ -36,7 +37,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
     let listeners = read_listeners(table);
-    let split = read_split(table);
+    let split = read_split_at(table);
     let balance = table.choice("balance", &[("round_robin", Balance::RoundRobin)]).unwrap_or_default();
     let (health, probing) = read_health(table);
     let proxy_protocol =
@@ -51,7 +52,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let hedge = read_hedge(table);
     let log = read_log(table);
     let statistics = read_statistics(table);
-    let filters = read_filters(table, place);
+    let matches = read_matches(table);
+    let filters = read_filters(table, place, matches.as_deref().unwrap_or_default());
     let (limits, capacity) = read_limits(table);
     let containment = read_containment(table, capacity);
     Some(AppSpec {
@@ -68,6 +70,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         tls,
         requires_client_certificate: client_certificate.unwrap_or_default(),
         https_only: https_only.unwrap_or_default(),
+        matches,
         timeouts: timeouts.map(Arc::new),
         retries: retries.map(Arc::new),
         hedge: hedge.map(Arc::new),
@@ -108,7 +111,8 @@ fn read_tls(spec: &Table<'_>) -> Option<AppTls> {
     Some(AppTls { profile: profile?, server_name })
 }
 
-fn read_split(table: &Table<'_>) -> Option<Split> {
+/// The `split` of an app or of one of its matches.
+pub(super) fn read_split_at(table: &Table<'_>) -> Option<Split> {
     let shares = table.table("split")?;
     if shares.names().len() > MAX_SPLIT {
         table.mistake("split", format!("has {} versions; the limit is {MAX_SPLIT}", shares.names().len()));
@@ -145,7 +149,7 @@ fn upgrade(token: &str) -> Result<Arc<str>, String> {
 }
 
 /// The first of each, in the order given.
-fn distinct<T: Clone + Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
+pub(super) fn distinct<T: Clone + Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
     if values.len() > 1 {
         let mut seen = HashSet::with_capacity(values.len());
         values.retain(|value| seen.insert(value.clone()));

@@ -12,6 +12,7 @@ mod health;
 mod intern;
 mod limits;
 mod log;
+mod matching;
 mod retries;
 mod statistics;
 mod timeouts;

@@ -7,6 +7,7 @@
 mod chunked;
 mod client_hello;
 mod differences;
+mod lookups;
 mod ours;
 mod pieces;
 mod proxy_header;
@@ -20,6 +21,7 @@ mod translation;
 
 pub use chunked::chunked;
 pub use client_hello::client_hello;
+pub use lookups::lookups;
 pub use proxy_header::proxy_header;
 pub use registry::registry_values;
 pub use requests::requests;

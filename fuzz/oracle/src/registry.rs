@@ -6,7 +6,9 @@ use discovery::document::{MAX_REPORTED, Mistakes};
 use discovery::layout::{self, EndpointRegistration, Place};
 use discovery::registry::Key;
 use discovery::spec;
-use topology::{App, AppId, AppSpec, Endpoint, InstanceId, InstanceKey, PathMatch, VersionId};
+use topology::{
+    App, AppId, AppSpec, Condition, Endpoint, InstanceId, InstanceKey, PathMatch, RequestMatch, VersionId,
+};
 
 /// What `discovery::spec` documents as its bounds.
 const MAX_HOSTS: usize = 1_000;
@@ -16,6 +18,8 @@ const MAX_PROFILE_NAME_BYTES: usize = 64;
 const MAX_SPLIT: usize = 100;
 const MAX_ENDPOINTS: usize = 10_000;
 const MAX_PROBES_IN_A_ROW: u32 = 100;
+const MAX_MATCHES: usize = 64;
+const MAX_NAMED: usize = 8;
 
 /// One line of the log: a place, a key path, and a message that quotes a part of the input.
 const MAX_SHOWN_BYTES: usize = 4 << 10;
@@ -100,6 +104,9 @@ fn is_within_bounds(spec: &AppSpec) {
         let name = tls.server_name.as_deref().map(topology::HostPattern::parse);
         assert!(matches!(name, None | Some(Ok(topology::HostPattern::Exact(_)))));
     }
+    if let Some(matches) = &spec.matches {
+        matches_are_written_back(matches);
+    }
     for host in &spec.hosts {
         let shown = host.to_string();
         assert_eq!(topology::HostPattern::parse(&shown).as_ref(), Ok(host), "{shown:?}");
@@ -108,6 +115,36 @@ fn is_within_bounds(spec: &AppSpec) {
         let shown = path.to_string();
         assert_eq!(PathMatch::parse(&shown).as_ref(), Ok(path), "{shown:?}");
     }
+}
+
+fn matches_are_written_back(matches: &[RequestMatch]) {
+    assert!((1..=MAX_MATCHES).contains(&matches.len()));
+    let mut text = "id = \"shop\"\n".to_owned();
+    for entry in matches {
+        assert!(!entry.conditions.is_empty() && entry.conditions.len() <= 4 + 3 * MAX_NAMED);
+        text.push_str(&format!("[[match]]\nname = {:?}\n", &*entry.name));
+        // A key may stand once: what came in a list goes back into one.
+        for key in ["header", "cookie", "query"] {
+            let shown = entry.conditions.iter().map(ToString::to_string);
+            let tables: Vec<_> = shown
+                .filter_map(|line| line.strip_prefix(key)?.strip_prefix(" = ").map(str::to_owned))
+                .collect();
+            if !tables.is_empty() {
+                text.push_str(&format!("{key} = [{}]\n", tables.join(", ")));
+            }
+        }
+        let is_named = |condition: &&Condition| {
+            matches!(condition, Condition::Header(_) | Condition::Cookie(_) | Condition::Query(_))
+        };
+        for condition in entry.conditions.iter().filter(|condition| !is_named(condition)) {
+            text.push_str(&format!("{condition}\n"));
+        }
+        let effect = entry.effect.to_string();
+        text.push_str(&effect.replace(", strict = true", "\nstrict = true"));
+        text.push('\n');
+    }
+    let read = spec::parse_app_file(NAME, &text).unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}"));
+    assert_eq!(read.spec.matches.as_deref(), Some(matches), "{text}");
 }
 
 fn key(text: &str) {

@@ -53,6 +53,11 @@ impl Entry<'_> {
             line.push(b'"');
         }
         self.ending.json(b",\"upstream_seconds\":", line);
+        let taken_by = text(LogFacts::taken_by);
+        if !taken_by.is_empty() {
+            push_all(line, b",\"match\":\"", taken_by);
+            line.push(b'"');
+        }
         line.extend_from_slice(b",\"request_id\":\"");
         let given = text(LogFacts::given_id);
         push_text(if given.is_empty() { &facts.id } else { given }, is_plain, line);

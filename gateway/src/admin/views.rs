@@ -9,7 +9,7 @@ use serde::Serialize;
 use topology::{AppId, Rejection};
 
 use crate::balance::slow_start;
-use crate::table::{CompiledApp, PooledEndpoint, RoutingTable};
+use crate::table::{CompiledApp, CompiledMatch, PooledEndpoint, RoutingTable};
 
 /// A list, and whether it is all of it.
 #[derive(Debug, Serialize)]
@@ -27,12 +27,24 @@ pub struct AppView {
     paths: Vec<String>,
     listeners: Option<Vec<String>>,
     split: Option<BTreeMap<String, u16>>,
+    /// Tried in this order.
+    matches: Vec<MatchView>,
     /// Endpoints by health.
     endpoints: BTreeMap<&'static str, usize>,
     /// Routes that an earlier app holds: this one never gets their requests.
     conflicts: Vec<ConflictView>,
     /// What of its sources is not in force, and why.
     rejections: Vec<RejectionView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct MatchView {
+    name: String,
+    /// All of them must hold; as app files write them.
+    conditions: Vec<String>,
+    /// Empty: what becomes of requests that no match takes.
+    effect: String,
+    requests: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +129,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
                 .map(|names| names.iter().map(ToString::to_string).collect()),
             split: split
                 .map(|split| split.shares().iter().map(|(v, share)| (v.to_string(), *share)).collect()),
+            matches: app.matches.iter().flat_map(|matches| matches.iter()).map(match_view).collect(),
             endpoints,
             conflicts: conflicts(table, app),
             rejections: rejections
@@ -129,6 +142,15 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
     };
     let selected = || table.apps.values().filter(|app| only.is_none_or(|only| app.id == *only));
     page(table, selected().count(), selected().take(most).map(view).collect())
+}
+
+fn match_view(entry: &CompiledMatch) -> MatchView {
+    MatchView {
+        name: entry.name().to_owned(),
+        conditions: entry.conditions().iter().map(ToString::to_string).collect(),
+        effect: entry.spec().effect.to_string(),
+        requests: entry.live.taken(),
+    }
 }
 
 pub fn endpoints(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<EndpointView> {

@@ -141,7 +141,7 @@ fn present(
 
 /// Whether enough of those that stand for the endpoint stay.
 fn has_company(app: &CompiledApp, endpoint: &EndpointLive, settings: &Outliers) -> bool {
-    let Some(pool) = app.tcp.pool_of(endpoint.id) else { return false };
+    let Some(pool) = app.pool_of(endpoint.id) else { return false };
     let serving = || pool.endpoints.iter().filter(|other| other.weight > 0);
     let out = serving().filter(|other| !other.live.is_available()).count();
     may_eject(serving().count(), out, settings.max_ejected_percent)

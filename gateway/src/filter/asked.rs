@@ -20,6 +20,8 @@ pub struct Asked<'a> {
     pub host: &'a str,
     /// Empty where none is known yet.
     pub app: &'a str,
+    /// The name of the app's match that took it.
+    pub taken_by: Option<&'a str>,
     pub id: &'a RequestId,
     /// When the request began.
     pub now: Instant,

@@ -1,9 +1,13 @@
 //! What filters leave behind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Filters;
-use crate::message::{NO_NAMES, Names, RequestEdits, ResponseEdits};
+use topology::filters::Coding;
+
+use super::compression::{CompressionMetrics, Plan, Room, Wanted};
+use super::{Filters, Page};
+use crate::message::{NO_NAMES, Names, RequestEdits, ResponseEdits, ResponseHead};
 
 /// Of one request, while its chain runs.
 #[derive(Debug, Default)]
@@ -22,6 +26,16 @@ pub struct Changes {
     pub consumer: Option<Arc<str>>,
     /// What our answer says where a filter refuses, if that is not the reason's own.
     pub status: Option<u16>,
+    /// How our answer looks.
+    pub page: Option<Page>,
+    /// Whether one of `always` is Retry-After.
+    pub has_retry_after: bool,
+    /// How long the request is held up, on purpose.
+    pub delay: Option<Duration>,
+    /// Whether a copy of it goes elsewhere.
+    pub is_mirrored: bool,
+    /// How the response's content may be coded for its client.
+    pub coding: Option<Coding>,
 }
 
 impl Changes {
@@ -37,10 +51,12 @@ impl Changes {
 
     /// What is left for the response.
     pub fn into_filtered(self, filters: Option<Arc<Filters>>) -> Filtered {
-        let Self { always: mut lines, response, status, consumer, .. } = self;
+        let Self {
+            always: mut lines, response, status, consumer, page, has_retry_after, delay, coding, ..
+        } = self;
         let always = lines.len();
         lines.extend_from_slice(&response);
-        Filtered { filters, lines, always, status, consumer }
+        Filtered { filters, lines, always, status, consumer, page, has_retry_after, delay, coding }
     }
 }
 
@@ -53,13 +69,28 @@ pub struct Filtered {
     always: usize,
     status: Option<u16>,
     consumer: Option<Arc<str>>,
+    pub page: Option<Page>,
+    pub has_retry_after: bool,
+    pub delay: Option<Duration>,
+    coding: Option<Coding>,
 }
 
 impl Filtered {
     /// For an endpoint's final response.
     pub fn response_edits(&self) -> ResponseEdits<'_> {
         let strips = self.filters.as_ref().map_or(&NO_NAMES, |filters| &filters.response_strips);
-        ResponseEdits { strips, added: &self.lines }
+        ResponseEdits { strips, added: &self.lines, recoding: None }
+    }
+
+    /// What compression makes of an endpoint's final response; `wanted` is what is known otherwise of the
+    /// request.
+    pub fn recode(&self, response: &ResponseHead, head: &[u8], wanted: Wanted, room: &Room) -> Option<Plan> {
+        let compression = self.filters.as_ref()?.compression()?;
+        compression.plan(response, head, Wanted { coding: self.coding, ..wanted }, room)
+    }
+
+    pub fn compression_metrics(&self) -> Option<&CompressionMetrics> {
+        Some(&self.filters.as_ref()?.compression()?.metrics)
     }
 
     /// Whom a filter found the client to be.

@@ -5,6 +5,7 @@
 pub enum Phase {
     RequestHead,
     ResponseHead,
+    ResponseBody,
 }
 
 impl Phase {
@@ -12,6 +13,7 @@ impl Phase {
         match self {
             Self::RequestHead => "request head",
             Self::ResponseHead => "response head",
+            Self::ResponseBody => "response body",
         }
     }
 }
@@ -19,7 +21,9 @@ impl Phase {
 /// Named as in the app's file, in the metric label and in `/v1/filters`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    ErrorPages,
     Addresses,
+    Maintenance,
     RateLimits,
     Cors,
     Redirects,
@@ -29,13 +33,18 @@ pub enum Kind {
     ForwardAuth,
     Rewrite,
     RequestHeaders,
+    Faults,
+    Mirror,
     ResponseHeaders,
+    Compression,
 }
 
 impl Kind {
     /// In the order in which they act.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
+        Self::ErrorPages,
         Self::Addresses,
+        Self::Maintenance,
         Self::RateLimits,
         Self::Cors,
         Self::Redirects,
@@ -45,12 +54,17 @@ impl Kind {
         Self::ForwardAuth,
         Self::Rewrite,
         Self::RequestHeaders,
+        Self::Faults,
+        Self::Mirror,
         Self::ResponseHeaders,
+        Self::Compression,
     ];
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ErrorPages => "error_pages",
             Self::Addresses => "addresses",
+            Self::Maintenance => "maintenance",
             Self::RateLimits => "rate_limits",
             Self::Cors => "cors",
             Self::Redirects => "redirects",
@@ -60,13 +74,17 @@ impl Kind {
             Self::ForwardAuth => "forward_auth",
             Self::Rewrite => "rewrite",
             Self::RequestHeaders => "request_headers",
+            Self::Faults => "faults",
+            Self::Mirror => "mirror",
             Self::ResponseHeaders => "response_headers",
+            Self::Compression => "compression",
         }
     }
 
     pub fn phase(self) -> Phase {
         match self {
             Self::ResponseHeaders => Phase::ResponseHead,
+            Self::Compression => Phase::ResponseBody,
             _ => Phase::RequestHead,
         }
     }

@@ -37,12 +37,17 @@ pub mod api_keys;
 mod asked;
 pub mod basic_auth;
 mod changes;
+pub mod compression;
 mod cors;
+mod faults;
 pub mod forward_auth;
 mod headers;
 pub mod jwt;
 mod kind;
+mod maintenance;
 mod metrics;
+mod mirror;
+pub mod pages;
 pub mod rate_limits;
 mod redirects;
 mod rewrite;
@@ -53,19 +58,24 @@ mod template;
 use std::sync::Arc;
 
 use topology::AppId;
-use topology::filters::{ApiKeyPlace, Filters as Settings};
+use topology::filters::{ApiKeyPlace, ErrorPages, Filters as Settings};
 
 pub use addresses::Addresses;
 pub use api_keys::ApiKeys;
 pub use asked::Asked;
 pub use basic_auth::BasicAuth;
 pub use changes::{Changes, Filtered};
+pub use compression::Compression;
 pub use cors::Cors;
+pub use faults::Faults;
 pub use forward_auth::ForwardAuth;
 pub use headers::{RequestHeaders, ResponseHeaders};
 pub use jwt::Jwt;
 pub use kind::{Kind, Phase};
+pub use maintenance::Maintenance;
 pub use metrics::{FilterCells, FilterMetrics};
+pub use mirror::{Mirror, MirrorCells, MirrorMetrics};
+pub use pages::Page;
 pub use rate_limits::RateLimits;
 pub use redirects::Redirects;
 pub use rewrite::Rewrites;
@@ -87,7 +97,9 @@ pub enum Decision {
 /// A filter of the request head's phase.
 #[derive(Debug)]
 pub enum RequestFilter {
+    ErrorPages(Arc<ErrorPages>),
     Addresses(Arc<Addresses>),
+    Maintenance(Maintenance),
     RateLimits(Arc<RateLimits>),
     Cors(Cors),
     Redirects(Redirects),
@@ -97,13 +109,18 @@ pub enum RequestFilter {
     ForwardAuth(Arc<ForwardAuth>),
     Rewrite(Rewrites),
     RequestHeaders(RequestHeaders),
+    Faults(Faults),
+    Mirror(Arc<Mirror>),
     ResponseHeaders(ResponseHeaders),
+    Compression(Arc<Compression>),
 }
 
 impl RequestFilter {
     pub fn kind(&self) -> Kind {
         match self {
+            Self::ErrorPages(_) => Kind::ErrorPages,
             Self::Addresses(_) => Kind::Addresses,
+            Self::Maintenance(_) => Kind::Maintenance,
             Self::RateLimits(_) => Kind::RateLimits,
             Self::Cors(_) => Kind::Cors,
             Self::Redirects(_) => Kind::Redirects,
@@ -113,13 +130,18 @@ impl RequestFilter {
             Self::ForwardAuth(_) => Kind::ForwardAuth,
             Self::Rewrite(_) => Kind::Rewrite,
             Self::RequestHeaders(_) => Kind::RequestHeaders,
+            Self::Faults(_) => Kind::Faults,
+            Self::Mirror(_) => Kind::Mirror,
             Self::ResponseHeaders(_) => Kind::ResponseHeaders,
+            Self::Compression(_) => Kind::Compression,
         }
     }
 
     fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
         match self {
+            Self::ErrorPages(settings) => pages::decide(settings, asked, changes),
             Self::Addresses(addresses) => addresses.decide(asked),
+            Self::Maintenance(maintenance) => maintenance.decide(asked, changes),
             Self::RateLimits(limits) => limits.decide(asked, changes),
             Self::Cors(cors) => cors.decide(asked, changes),
             Self::Redirects(redirects) => redirects.decide(asked, changes),
@@ -129,14 +151,19 @@ impl RequestFilter {
             Self::ForwardAuth(forward) => forward.decide(asked),
             Self::Rewrite(rewrite) => rewrite.decide(asked, changes),
             Self::RequestHeaders(headers) => headers.decide(asked, changes),
+            Self::Faults(faults) => faults.decide(asked, changes),
+            Self::Mirror(mirror) => mirror.decide(asked, changes),
             Self::ResponseHeaders(headers) => headers.decide(asked, changes),
+            Self::Compression(compression) => compression.decide(asked, changes),
         }
     }
 
     /// What it is set to, for operators.
     pub fn describe(&self) -> String {
         match self {
+            Self::ErrorPages(settings) => pages::describe(settings),
             Self::Addresses(addresses) => addresses.describe(),
+            Self::Maintenance(maintenance) => maintenance.describe(),
             Self::RateLimits(limits) => limits.describe(),
             Self::Cors(cors) => cors.describe(),
             Self::Redirects(redirects) => redirects.describe(),
@@ -146,7 +173,10 @@ impl RequestFilter {
             Self::ForwardAuth(forward) => forward.describe(),
             Self::Rewrite(rewrite) => rewrite.describe(),
             Self::RequestHeaders(headers) => headers.describe(),
+            Self::Faults(faults) => faults.describe(),
+            Self::Mirror(mirror) => mirror.describe(),
             Self::ResponseHeaders(headers) => headers.describe(),
+            Self::Compression(compression) => compression.describe(),
         }
     }
 }
@@ -217,6 +247,7 @@ pub struct Compiling<'a> {
 pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
     let Compiling { app, former, workers, sources } = with;
     let mut request = Vec::new();
+    request.extend(settings.error_pages.clone().map(RequestFilter::ErrorPages));
     if let Some(addresses) = &settings.addresses {
         let former = former.and_then(|former| {
             former.find(|filter| match filter {
@@ -226,6 +257,8 @@ pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
         });
         request.push(RequestFilter::Addresses(Addresses::compile(addresses, former, app, sources)));
     }
+    let maintenance = settings.maintenance.clone();
+    request.extend(maintenance.map(|settings| RequestFilter::Maintenance(Maintenance(settings))));
     if !settings.rate_limits.is_empty() {
         let former = former.and_then(|former| {
             former.find(|filter| match filter {
@@ -244,7 +277,22 @@ pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
     request.extend(settings.rewrite.clone().map(|rewrite| RequestFilter::Rewrite(Rewrites(rewrite))));
     let (into, out) = (&settings.request_headers, &settings.response_headers);
     request.extend(into.clone().map(|edits| RequestFilter::RequestHeaders(RequestHeaders(edits))));
+    if !settings.faults.is_empty() {
+        request.push(RequestFilter::Faults(Faults(settings.faults.clone().into())));
+    }
+    request.extend(settings.mirror.as_ref().map(|settings| {
+        let former = former.and_then(Filters::mirror);
+        RequestFilter::Mirror(Arc::new(Mirror::compile(settings, former.map(|former| &**former), workers)))
+    }));
     request.extend(out.clone().map(|edits| RequestFilter::ResponseHeaders(ResponseHeaders(edits))));
+    request.extend(settings.compression.as_ref().map(|settings| {
+        let former = former.and_then(Filters::compression);
+        RequestFilter::Compression(Arc::new(Compression::compile(
+            settings,
+            former.map(|former| &**former),
+            workers,
+        )))
+    }));
     debug_assert!(request.is_sorted_by_key(|filter| filter.kind() as usize), "they act in the order shown");
     Filters {
         settings: settings.clone(),
@@ -315,6 +363,27 @@ impl Filters {
     /// Whether they were compiled from these very settings.
     pub fn are_of(&self, settings: &Arc<Settings>) -> bool {
         Arc::ptr_eq(&self.settings, settings) || self.settings == *settings
+    }
+
+    pub fn error_pages(&self) -> Option<&Arc<ErrorPages>> {
+        self.find(|filter| match filter {
+            RequestFilter::ErrorPages(pages) => Some(pages),
+            _ => None,
+        })
+    }
+
+    pub fn mirror(&self) -> Option<&Arc<Mirror>> {
+        self.find(|filter| match filter {
+            RequestFilter::Mirror(mirror) => Some(mirror),
+            _ => None,
+        })
+    }
+
+    pub fn compression(&self) -> Option<&Arc<Compression>> {
+        self.find(|filter| match filter {
+            RequestFilter::Compression(compression) => Some(compression),
+            _ => None,
+        })
     }
 
     fn find<'f, T>(&'f self, of: impl Fn(&'f RequestFilter) -> Option<&'f T>) -> Option<&'f T> {

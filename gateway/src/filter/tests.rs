@@ -56,6 +56,7 @@ fn decide(filters: &Filters, head: &[u8]) -> Option<(Step, Changes)> {
         path: &path,
         host: &host,
         app: "shop",
+        taken_by: None,
         id: &[b'0'; 32],
         now: Instant::now(),
         worker: 0,

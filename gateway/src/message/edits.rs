@@ -62,6 +62,27 @@ pub struct ResponseEdits<'a> {
     pub strips: &'a Names,
     /// Field lines, each ended by CR LF.
     pub added: &'a [u8],
+    pub recoding: Option<&'a Recoding>,
+}
+
+/// What a response's head says otherwise because of the coding of its content.
+#[derive(Debug, Default)]
+pub struct Recoding {
+    /// The content is coded anew on its way: how long it becomes is not known, and it has no parts that one
+    /// could ask for by their places.
+    pub is_recoded: bool,
+    /// An entity tag that one of `lines` has.
+    pub replaces_tag: bool,
+    /// Field lines, each ended by CR LF.
+    pub lines: Vec<u8>,
+}
+
+impl Recoding {
+    /// Whether the endpoint's field of that name is passed on.
+    pub fn passes(&self, name: &[u8]) -> bool {
+        !(self.is_recoded && name.eq_ignore_ascii_case(b"accept-ranges")
+            || self.replaces_tag && name.eq_ignore_ascii_case(b"etag"))
+    }
 }
 
 /// Appends a field line. A value that could end its line is cut there: nothing that a filter copies from

@@ -236,8 +236,10 @@ pub fn response(
 ) -> Delimiting {
     status_line(response, head, out);
     copy_fields(&response.fields, head, out, passed_on(response, head, downstream.edits));
+    let recoding = downstream.edits.and_then(|edits| edits.recoding);
     out.extend_from_slice(downstream.edits.map_or(&[], |edits| edits.added));
-    if let Some(length) = unsaid_length(response, head) {
+    out.extend_from_slice(recoding.map_or(&[], |recoding| &recoding.lines));
+    if let Some(length) = unsaid_length(response, head, downstream.edits) {
         push_length(out, length);
     }
     if let Some(hsts) = downstream.hsts
@@ -245,8 +247,9 @@ pub fn response(
     {
         out.extend_from_slice(hsts);
     }
+    let is_recoded = recoding.is_some_and(|recoding| recoding.is_recoded);
     let is_chunked = downstream.version == Version::Http11
-        && matches!(response.framing, Framing::Chunked | Framing::UntilClose);
+        && (is_recoded || matches!(response.framing, Framing::Chunked | Framing::UntilClose));
     if is_chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -267,8 +270,11 @@ pub(super) fn passed_on<'r>(
 ) -> impl FnMut(&Field) -> bool + use<'r> {
     let names = names_fields(&response.fields, head);
     let mut lengths = 0;
-    let describes_body = !matches!(response.status, 100..=199 | 204);
+    let recoding = edits.and_then(|edits| edits.recoding);
+    let is_recoded = recoding.is_some_and(|recoding| recoding.is_recoded);
+    let describes_body = !matches!(response.status, 100..=199 | 204) && !is_recoded;
     move |field| match field.kind {
+        _ if recoding.is_some_and(|recoding| !recoding.passes(field.name.within(head))) => false,
         _ if edits.is_some_and(|edits| edits.strips.contains(field.name.within(head))) => false,
         // Of a HEAD or 304 response it describes the body that is not sent.
         FieldKind::ContentLength => {
@@ -281,8 +287,15 @@ pub(super) fn passed_on<'r>(
 }
 
 /// The body's length, where no field that is passed on says it.
-pub(super) fn unsaid_length(response: &ResponseHead, head: &[u8]) -> Option<u64> {
+pub(super) fn unsaid_length(
+    response: &ResponseHead,
+    head: &[u8],
+    edits: Option<ResponseEdits<'_>>,
+) -> Option<u64> {
     let Framing::Length(length) = response.framing else { return None };
+    if edits.and_then(|edits| edits.recoding).is_some_and(|recoding| recoding.is_recoded) {
+        return None;
+    }
     let said = response.fields.first(FieldKind::ContentLength);
     (!said.is_some_and(|field| is_single_length(field, head))).then_some(length)
 }

@@ -158,6 +158,22 @@ impl FieldKind {
                 | Self::ProxyAuthorization
         )
     }
+
+    /// Whether what a request says in it may decide anything: not of this connection only, and no claim
+    /// about earlier hops by a peer that is not `trusted` to know.
+    pub fn is_heeded(self, trusted: bool) -> bool {
+        let is_claim = matches!(
+            self,
+            Self::XForwardedFor
+                | Self::XForwardedProto
+                | Self::XForwardedHost
+                | Self::Forwarded
+                | Self::XRequestId
+                | Self::ClientClaim
+                | Self::ClientCertificate
+        );
+        self != Self::Imitation && !self.is_hop_by_hop() && (trusted || !is_claim)
+    }
 }
 
 /// One field line.

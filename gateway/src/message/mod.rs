@@ -7,7 +7,9 @@
 //! This module has no I/O and knows no route, endpoint or configuration. The grammar is `httparse`'s;
 //! the framing rules of RFC 9112 are ours, and stricter.
 
+pub mod accept;
 pub mod chunked;
+pub mod cookies;
 pub mod edits;
 pub mod encode;
 pub mod fields;
@@ -15,13 +17,14 @@ pub mod forwarded;
 pub mod framing;
 pub mod http2;
 pub mod malformed;
+pub mod query;
 pub mod request;
 pub mod response;
 pub mod scan;
 pub mod target;
 pub mod trace_context;
 
-pub use edits::{NO_NAMES, Names, RequestEdits, ResponseEdits};
+pub use edits::{NO_NAMES, Names, Recoding, RequestEdits, ResponseEdits};
 pub use fields::{Field, FieldKind, Fields, Span};
 pub use framing::{Framing, Version};
 pub use malformed::Malformed;

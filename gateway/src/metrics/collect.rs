@@ -86,6 +86,8 @@ impl Exporter {
         families.extend(tunnels(&table, &self.0.applied.retired.held()).finish());
         super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
+        families.extend(matches(&table).finish());
+        super::effects::collect(&table, &mut families);
         ejections(&table, &mut families);
         in_flight(&table, &self.0.tenants, &mut families);
         let mut text = Vec::new();
@@ -313,6 +315,18 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
     }
     families.extend([requests, retries, hedges].into_iter().filter_map(Family::finish));
     families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
+}
+
+fn matches(table: &RoutingTable) -> Family {
+    let mut taken =
+        Family::counter("sluice_match_requests_total", "Requests that a match of their app took.");
+    for app in table.apps.values() {
+        for entry in app.matches.iter().flat_map(|matches| matches.iter()) {
+            let labels = [("app", app.id.as_str()), ("match", entry.name())];
+            taken.sample(&labels, entry.live.taken() as f64);
+        }
+    }
+    taken
 }
 
 /// Of all that carry any or could: a tunnel outlives its app, and an app of the same name may have come since.

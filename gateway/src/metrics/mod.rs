@@ -7,6 +7,7 @@ mod cells;
 mod collect;
 mod connections;
 mod datagrams;
+mod effects;
 mod families;
 mod filters;
 mod lineage;

@@ -22,7 +22,15 @@ pub struct Answer {
     status: u16,
     /// What filters add, as lines.
     lines: Vec<u8>,
+    content_type: &'static str,
+    /// The rule that a malformed message breaks.
+    detail: Option<Malformed>,
+    /// Whether a filter has said when to ask again.
+    has_retry_after: bool,
 }
+
+/// What is said where nobody wants it otherwise.
+const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Answer {
     /// The status, the reason code as a field and in a line of text, and for a malformed message the
@@ -33,7 +41,16 @@ impl Answer {
         if let Some(detail) = detail {
             body.push_str(&format!("{detail}\n"));
         }
-        Self { reason, body, location: None, status, lines: Vec::new() }
+        Self {
+            reason,
+            body,
+            location: None,
+            status,
+            lines: Vec::new(),
+            content_type: TEXT,
+            detail,
+            has_retry_after: false,
+        }
     }
 
     /// With what the filters of a request have to say in any response to it.
@@ -42,6 +59,13 @@ impl Answer {
         self.lines = filtered.answer_lines().to_vec();
         if let Some(status) = filtered.status() {
             (self.status, self.body) = (status, text(status, self.reason));
+        }
+        self.has_retry_after = filtered.has_retry_after;
+        if let Some(page) = &filtered.page {
+            let detail = self.detail.map(|detail| detail.to_string());
+            let id = std::str::from_utf8(&facts.id).unwrap_or_default();
+            let rendered = page.render(self.status, self.reason, detail.as_deref(), id);
+            (self.content_type, self.body) = (rendered.content_type, rendered.body);
         }
         self
     }
@@ -59,8 +83,8 @@ impl Answer {
     /// What it says besides its length: name and value.
     fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         // Probes decide within seconds; a client that asks again at once only adds to the load.
-        let retry = (self.reason.status() == 503).then_some(("Retry-After", "1"));
-        let content = self.has_content().then_some(("Content-Type", "text/plain; charset=utf-8"));
+        let retry = (self.reason.status() == 503 && !self.has_retry_after).then_some(("Retry-After", "1"));
+        let content = self.has_content().then_some(("Content-Type", self.content_type));
         content.into_iter().chain([("X-Sluice-Reason", self.reason.as_str())]).chain(retry)
     }
 

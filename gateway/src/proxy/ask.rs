@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use topology::RetryCause;
 
+use super::admission::admit;
 use super::client::Client;
 use super::facts::{Facts, Heads, Outcome};
 use super::outgoing::Outgoing;
 use super::prepare;
 use super::retry::Route;
 use super::upstream::{OpenError, Upstream};
+use super::wire::Wire;
 use crate::filter::{Changes, Decision, ForwardAuth};
 use crate::message::scan::HeadScan;
 use crate::message::{Framing, Method, RequestHead, ResponseHead};
@@ -24,7 +26,7 @@ use crate::worker::Buffer;
 const MAX_INTERIM: usize = 8;
 
 /// Asks `filter`'s app about a request.
-pub async fn may_pass<W>(
+pub async fn may_pass<W: Wire>(
     client: &mut Client<W>,
     table: &RoutingTable,
     filter: &ForwardAuth,
@@ -40,7 +42,7 @@ pub async fn may_pass<W>(
     // Ours and the client's fields together may be more than a head can hold.
     let Ok(parsed) = RequestHead::parse(&question) else { return FAILED };
     let facts = Facts { method: Method::Get, ..Facts::unknown(Instant::now(), facts.id, question.len()) };
-    let heads = prepare::heads(client, app, &parsed, &question, &facts, None, None);
+    let heads = prepare::heads(client, app, None, (&parsed, &question), &facts, None, None);
     let asking = Box::pin(ask(client, app, heads, &facts));
     match tokio::time::timeout(filter.timeout(), asking).await {
         Ok(Some((response, bytes))) => filter.conclude(&response, &bytes, changes),
@@ -49,15 +51,16 @@ pub async fn may_pass<W>(
 }
 
 /// The head of the answer; `None`: there is none.
-async fn ask<W>(
+async fn ask<W: Wire>(
     client: &mut Client<W>,
     app: &Arc<CompiledApp>,
     mut heads: Heads,
     facts: &Facts,
 ) -> Option<(ResponseHead, Vec<u8>)> {
     let worker = client.worker.clone();
-    let mut route = Route::new(&worker, app, &app.http);
-    let mut endpoint = route.first()?;
+    let mut route = Route::new(&worker, app, app.way(None));
+    let admitted = admit(client, route.wanted()).await.ok()?;
+    let mut endpoint = route.begin(admitted);
     loop {
         let mut outcome = Outcome::of(endpoint.clone(), route.retries());
         let asked = ask_one(client, &mut heads, facts, &mut outcome).await;

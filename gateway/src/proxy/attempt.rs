@@ -9,15 +9,19 @@ use std::time::Instant;
 
 use topology::{Protocol, RetryCause};
 
+use bytes::Bytes;
+
 use super::client::Client;
 use super::facts::{After, Facts, Heads, Outcome};
 use super::pace::{DOWNLOAD_WINDOW, Pace, UPLOAD_WINDOW};
 use super::patience::Patience;
 use super::relay::{Relay, RelayError};
+use super::tee::Tee;
 use super::timeouts;
 use super::tunnel::Tunnel;
 use super::upstream::{Lost, OpenError, Upstream};
 use super::wire::{Reply, Upward, Wire};
+use crate::filter::compression::{Plan, Wanted};
 use crate::message::encode;
 use crate::message::response::ResponseHead;
 use crate::message::scan::HeadScan;
@@ -95,16 +99,17 @@ impl<'a, W: Wire> Attempt<'a, W> {
         endpoint: Arc<PooledEndpoint>,
         retries: u32,
         mut heads: Heads,
+        tee: Option<Tee>,
     ) -> Self {
         let upward = if endpoint.protocol == Protocol::Http2 {
             Upward::Http2
         } else {
             Upward::Http1 { head: std::mem::take(&mut heads.http1) }
         };
+        let upload = client.wire.upload(facts.framing, upward).limited_to(facts.body.max).teed(tee);
+        let strips = facts.filtered.as_ref().is_some_and(|filtered| filtered.strips_requests());
         // Whether there is a body decides: a head alone is sent by us.
         let rate = if facts.has_body() { facts.body.min_rate } else { 0 };
-        let upload = client.wire.upload(facts.framing, upward).limited_to(facts.body.max);
-        let strips = facts.filtered.as_ref().is_some_and(|filtered| filtered.strips_requests());
         Self {
             upload: if strips { upload.without_trailers() } else { upload },
             pace: Pace::of(rate, UPLOAD_WINDOW, client.worker.deadlines.now()),
@@ -118,6 +123,11 @@ impl<'a, W: Wire> Attempt<'a, W> {
             watches_client: true,
             outcome: Outcome::of(endpoint, retries),
         }
+    }
+
+    /// The request's whole body, where it was to be kept and was not too long.
+    pub fn take_teed(&mut self) -> Option<Bytes> {
+        if self.upload.is_done() { self.upload.take_teed() } else { None }
     }
 
     /// What has come of it so far.
@@ -355,7 +365,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
             Poll::Ready(Err(RelayError::Source)) => Some(Reason::ClientAbort),
             Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(malformed.into()),
             Poll::Ready(Err(RelayError::TooLarge)) => Some(Reason::BodyTooLarge),
-            Poll::Ready(Err(RelayError::Sink)) => Some(Reason::UpstreamReset),
+            Poll::Ready(Err(RelayError::Sink | RelayError::Coding)) => Some(Reason::UpstreamReset),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
         self.upload.payload + self.upload.sent() != before
@@ -426,17 +436,23 @@ impl<'a, W: Wire> Attempt<'a, W> {
             && !encode::needs_close(response.framing, self.facts.version)
             && !self.client.is_draining();
         let mut reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
+        let plan = self.recode(&reply);
         reply.edits = self.facts.filtered.as_ref().map(|filtered| filtered.response_edits());
+        if let (Some(edits), Some(plan)) = (&mut reply.edits, &plan) {
+            edits.recoding = Some(&plan.head);
+        }
         let Client { wire, origin, .. } = &mut *self.client;
         let begun = wire.respond(&reply, keep_alive, self.facts, &origin.listener);
         self.consume_head(length);
-        let Ok(mut download) = begun else {
+        let Ok(download) = begun else {
             self.outcome.failure = Some(Reason::ClientAbort);
             return After::Abort;
         };
+        let mut download = download.coded_by(plan.and_then(|plan| plan.encoder));
         let failure = self.pass_body(&mut upstream, &mut download).await.err();
+        self.count_coded(&download);
         self.outcome.sent_bytes += download.sent();
-        self.outcome.body_bytes = download.payload;
+        self.outcome.body_bytes = download.content();
         self.outcome.failure = failure;
         download.release(&self.client.worker.buffers);
         if let Some(reason) = failure {
@@ -458,6 +474,24 @@ impl<'a, W: Wire> Attempt<'a, W> {
         // When a whole body was read, whether more follows is as for a request without one.
         let has_unread_body = self.facts.has_body() && !self.upload.is_done();
         self.client.wire.after_last(has_unread_body, self.facts)
+    }
+
+    /// What the app's compression makes of the response.
+    fn recode(&self, reply: &Reply<'_>) -> Option<Plan> {
+        let filtered = self.facts.filtered.as_ref()?;
+        let Facts { method, version, is_grpc, .. } = *self.facts;
+        let worker = &self.client.worker;
+        let wanted = Wanted { method, version, is_grpc, worker: worker.index, coding: None };
+        filtered.recode(reply.head, reply.bytes, wanted, &worker.encoders)
+    }
+
+    fn count_coded(&self, download: &Relay) {
+        let Some(encoder) = download.encoder() else { return };
+        let metrics = self.facts.filtered.as_ref().and_then(|filtered| filtered.compression_metrics());
+        if let Some(metrics) = metrics {
+            let cells = metrics.cells(self.client.worker.index);
+            cells.count(encoder.coding, encoder.taken, encoder.given);
+        }
     }
 
     async fn pass_body(&mut self, upstream: &mut Upstream, download: &mut Relay) -> Result<(), Reason> {

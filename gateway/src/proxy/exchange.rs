@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::admission::admit;
 use super::answer::Answer;
 use super::attempt::Attempt;
 use super::client::Client;
 use super::facts::{After, Facts, Heads, Outcome, Refusal, Request};
 use super::hedge::Hedging;
+use super::mirror::Copy;
 use super::record;
 use super::refuse::refuse;
 use super::retry::{Route, pause};
@@ -24,9 +27,13 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
             Err(refusal) => return refuse(client, *refusal).await,
         },
     };
-    let Request { table: _table, app, heads, facts, .. } = request;
+    let Request { table: _table, app, taken, heads, facts, mut copy, .. } = request;
     let worker = client.worker.clone();
-    let mut route = Route::new(&worker, &app, &app.http);
+    hold_up(client, &facts).await;
+    if let Some(copy) = copy.take_if(|copy| !copy.needs_body()) {
+        copy.send(&worker, &client.origin, Some(Bytes::new()));
+    }
+    let mut route = Route::new(&worker, &app, app.way(taken));
     if let Some(whole) = facts.patience.request {
         client.deadline.limit(whole);
     }
@@ -39,7 +46,7 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
         }
     };
     let hedging = app.spec.hedge.as_deref().and_then(|hedge| Hedging::of(hedge, &facts, &heads));
-    let after = serve(client, &facts, heads, hedging, route, first).await;
+    let after = serve(client, &facts, (heads, copy), hedging, route, first).await;
     client.deadline.unlimit();
     after
 }
@@ -48,13 +55,14 @@ pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
 async fn serve<W: Wire>(
     client: &mut Client<W>,
     facts: &Facts,
-    mut heads: Heads,
+    (mut heads, copy): (Heads, Option<Box<Copy>>),
     mut hedging: Option<Hedging>,
     mut route: Route<'_>,
     mut endpoint: Arc<PooledEndpoint>,
 ) -> After {
     loop {
-        let mut attempt = Attempt::new(client, facts, endpoint, route.retries(), heads);
+        let tee = copy.as_ref().and_then(|copy| copy.tee());
+        let mut attempt = Attempt::new(client, facts, endpoint, route.retries(), heads, tee);
         let asked = match hedging.take() {
             None => attempt.ask().await,
             Some(hedging) => Box::pin(hedging.ask(&mut attempt, &mut route)).await,
@@ -65,9 +73,11 @@ async fn serve<W: Wire>(
         let failure = match asked {
             Ok(answered) if next.is_none() => {
                 let after = attempt.answer(answered).await;
+                let body = attempt.take_teed();
                 let outcome = attempt.into_outcome();
                 route.observe(&outcome);
                 record::exchange(client, facts, &outcome);
+                send(copy, client, body);
                 return after;
             }
             Ok(answered) => {
@@ -76,11 +86,13 @@ async fn serve<W: Wire>(
             }
             Err(failure) => Some(failure),
         };
+        let body = attempt.take_teed();
         let (unsent, mut outcome) = attempt.into_parts();
         heads = unsent;
         outcome.failure = failure.as_ref().map(|failure| failure.reason);
         route.observe(&outcome);
         let Some(next) = next else {
+            send(copy, client, body);
             if failure.is_some_and(|failure| failure.is_untouched) && client.wire.decline() {
                 record::exchange(client, facts, &outcome);
                 return After::KeepAlive;
@@ -95,6 +107,21 @@ async fn serve<W: Wire>(
             return fail(client, facts, outcome).await;
         }
         endpoint = next;
+    }
+}
+
+/// The original is over: its copy leaves, with the body that was kept.
+fn send<W>(copy: Option<Box<Copy>>, client: &Client<W>, body: Option<Bytes>) {
+    if let Some(copy) = copy {
+        copy.send(&client.worker, &client.origin, body);
+    }
+}
+
+/// A fault that makes the client wait.
+pub async fn hold_up<W: Wire>(client: &mut Client<W>, facts: &Facts) {
+    if let Some(delay) = facts.filtered.as_ref().and_then(|filtered| filtered.delay) {
+        // Whatever ends it early is noticed by whoever has something for the client.
+        let _ = Box::pin(pause(client, delay)).await;
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use topology::AppLimits;
 
+use super::mirror::Copy;
 use super::patience::Patience;
 use super::screen::Undecided;
 use crate::access_log::{Logging, is_plain};
@@ -26,10 +27,14 @@ pub struct Request {
     /// The one table that this request reads, from its first byte to its log line.
     pub table: Rc<TableHandle>,
     pub app: Arc<CompiledApp>,
+    /// The position of the app's match that took it.
+    pub taken: Option<usize>,
     pub heads: Heads,
     pub facts: Facts,
     /// A filter is waited for: there are no heads yet.
     pub undecided: Option<Box<Undecided>>,
+    /// Of it, for somebody who is only tried.
+    pub copy: Option<Box<Copy>>,
 }
 
 /// What an endpoint is sent, as it speaks one version or the other.
@@ -236,6 +241,7 @@ pub struct LogFacts {
     target: usize,
     agent: usize,
     referer: usize,
+    given: usize,
     /// Whom trusted peers name as the client.
     pub client: Option<IpAddr>,
 }
@@ -254,12 +260,10 @@ impl LogFacts {
         let target = push(request.target.within(head));
         let agent = push(value(FieldKind::UserAgent));
         let referer = push(value(FieldKind::Referer));
-        if trusts.is_some() {
-            push(value(FieldKind::XRequestId));
-        }
+        let given = push(if trusts.is_some() { value(FieldKind::XRequestId) } else { b"" });
         let client = trusts.and_then(|trusts| forwarded::client(request, head, trusts));
         let is_plain = is_plain(&text);
-        Self { text, is_plain, method, host, target, agent, referer, client }
+        Self { text, is_plain, method, host, target, agent, referer, given, client }
     }
 
     /// Takes the query out of the target: it holds a secret.
@@ -295,7 +299,18 @@ impl LogFacts {
 
     /// The request's id as a trusted peer gave it; else empty.
     pub fn given_id(&self) -> &[u8] {
-        &self.text[self.referer..]
+        &self.text[self.referer..self.given]
+    }
+
+    /// The name of the app's match that took the request; else empty.
+    pub fn taken_by(&self) -> &[u8] {
+        &self.text[self.given..]
+    }
+
+    /// A request is taken once.
+    pub fn set_taken_by(&mut self, name: &str) {
+        self.text.truncate(self.given);
+        self.text.extend_from_slice(name.as_bytes());
     }
 }
 

@@ -90,7 +90,7 @@ impl Hedging {
             let deadline = origin.listener.ending.deadline().await;
             deadline.limit_as(limit);
             stand_in = Client { worker: worker.clone(), origin, deadline, wire: Bystander };
-            other = Attempt::new(&mut stand_in, facts, second, 0, self.heads);
+            other = Attempt::new(&mut stand_in, facts, second, 0, self.heads, None);
             race(own, other.ask(), &heard).await
         };
         attempt.heard = None;

@@ -172,6 +172,13 @@ impl Outgoing {
         self.tail_sent += left;
     }
 
+    /// As if all of it had been sent.
+    pub fn discard(&mut self, buffers: &Buffers) {
+        (self.head_sent, self.tail_sent) = (self.head.len(), self.tail.len());
+        self.release(buffers);
+        self.start_over();
+    }
+
     /// Returns what is still held.
     pub fn release(&mut self, buffers: &Buffers) {
         self.body.take().into_iter().for_each(|body| body.release(buffers));

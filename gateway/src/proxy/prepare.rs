@@ -1,21 +1,26 @@
 //! From a request's head to the app that takes it and the head that goes upstream.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use topology::filters::MirrorTarget;
 
 use super::client::{Client, Origin};
 use super::facts::{BodyLimits, Facts, Heads, LogFacts, Refusal, Request};
+use super::mirror::{self, Copy};
 use super::patience::Patience;
 use super::screen::Undecided;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::access_log::Logging;
-use crate::filter::{Changes, Step};
+use crate::filter::{Changes, Filters, Step};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop, TraceHop};
 use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, Version, http2, target};
 use crate::reason::Reason;
-use crate::table::{CompiledApp, Match, Upstream};
-use crate::worker::Step as LoadStep;
+use crate::table::{CompiledApp, CompiledMatch, Match, Upstream, Way};
+use crate::worker::{Step as LoadStep, TableHandle};
 
 /// `head` is a complete head of HTTP/1.1.
 pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
@@ -95,14 +100,36 @@ fn route<W>(
         Match::UnknownHost => return refuse(facts, Reason::UnknownHost, None),
         Match::UnknownPath => return refuse(facts, Reason::UnknownPath, None),
     };
-    if let Err((reason, location)) = admit(&client.origin, &app, parsed, head, (&host, &path)) {
-        return Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }));
+    pass(client, (table, app), (parsed, head), (&host, &path), (facts, hops), changes)
+}
+
+/// A request whose app is known: which of the app's matches takes it, what its filters say, and what its
+/// endpoints are sent.
+fn pass<W>(
+    client: &Client<W>,
+    (table, app): (Rc<TableHandle>, Arc<CompiledApp>),
+    (parsed, head): (&RequestHead, &[u8]),
+    (host, path): (&str, &[u8]),
+    (mut facts, hops): (Facts, Option<u64>),
+    mut changes: Option<Box<Changes>>,
+) -> Result<Request, Box<Refusal>> {
+    let refuse = |facts, (reason, location), app| {
+        Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }))
+    };
+    let taken = app.matches.as_deref().and_then(|matches| {
+        screen::taken_by(client, (&app, matches), (parsed, head), (host, path), &mut facts)
+    });
+    if let Err(denied) = admit(&client.origin, &app, taken, parsed, head, (host, path)) {
+        screen::dress(&app, (parsed, head), &mut changes);
+        facts.filtered = screen::filtered(changes, app.filters.as_ref());
+        return refuse(facts, denied, app);
     }
-    let mut request = Request { table, app, heads: Heads::default(), facts, undecided: None };
+    let mut request =
+        Request { table, app, taken, heads: Heads::default(), facts, undecided: None, copy: None };
     if let Some(filters) = request.app.filters.clone() {
-        let asking = (&*request.app, &*filters);
-        let (head, place) = ((parsed, head), (&*host, &*path));
-        match screen::decide(client, asking, head, place, &request.facts, &mut changes) {
+        let chain = (&*request.app, &*filters, taken);
+        let (head, place) = ((parsed, head), (host, path));
+        match screen::decide(client, chain, head, place, &request.facts, &mut changes) {
             Step::Passed => {}
             Step::Refused(reason) => return Err(screen::refused(request, changes, reason)),
             Step::Waits(at) => {
@@ -124,21 +151,45 @@ pub(super) fn set_out<W>(
     hops: Option<u64>,
     changes: Option<Box<Changes>>,
 ) -> Result<Request, Box<Refusal>> {
-    let Request { app, facts, .. } = &mut request;
+    let Request { app, facts, taken, .. } = &mut request;
     facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
-    let is_too_large = matches!(facts.framing, Framing::Length(length) if length > facts.body.max);
-    let too_large = is_too_large.then_some(Reason::BodyTooLarge);
-    if let Some(reason) = lacks(app, parsed, head).or(too_large) {
+    if let Some(reason) = lacks(app, *taken, parsed, head, facts) {
         return Err(screen::refused(request, changes, reason));
     }
     facts.patience = match app.spec.timeouts.as_deref() {
         said if facts.is_grpc => Patience::of_grpc(said, grpc_deadline(parsed, head)),
         said => Patience::of(said),
     };
-    let Request { app, facts, .. } = &request;
-    request.heads = heads(client, app, parsed, head, facts, hops, changes.as_deref());
+    let Request { app, facts, table, .. } = &request;
+    let filters = app.filters.as_deref();
+    let heads = heads(client, app, filters, (parsed, head), facts, hops, changes.as_deref());
+    let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);
+    let copy =
+        if is_mirrored { copy(client, table, app, (parsed, head), facts, changes.as_deref()) } else { None };
+    (request.heads, request.copy) = (heads, copy);
     request.facts.filtered = screen::filtered(changes, request.app.filters.as_ref());
     Ok(request)
+}
+
+/// The copy of a request that goes elsewhere.
+fn copy<W>(
+    client: &Client<W>,
+    table: &Rc<TableHandle>,
+    app: &Arc<CompiledApp>,
+    (parsed, head): (&RequestHead, &[u8]),
+    facts: &Facts,
+    changes: Option<&Changes>,
+) -> Option<Box<Copy>> {
+    let mirror = app.filters.as_ref()?.mirror()?;
+    let to = match &mirror.settings.to {
+        MirrorTarget::Version(_) => app,
+        MirrorTarget::App(id) => table.app(id)?,
+    };
+    Copy::begin(client, mirror, to, table, facts, |to| {
+        let mut heads = heads(client, to, app.filters.as_deref(), (parsed, head), facts, None, changes);
+        mirror::mark(&mut heads);
+        heads
+    })
 }
 
 /// Why, and where to go instead: a whole URI.
@@ -149,6 +200,7 @@ type Denied = (Reason, Option<Box<[u8]>>);
 fn admit(
     origin: &Origin,
     app: &CompiledApp,
+    taken: Option<usize>,
     parsed: &RequestHead,
     head: &[u8],
     (host, path): (&str, &[u8]),
@@ -163,17 +215,29 @@ fn admit(
     if app.spec.requires_client_certificate && origin.identity.is_none() {
         return Err((Reason::ClientCertificateRequired, None));
     }
+    let refuses = |entry: &CompiledMatch| matches!(entry.way, Way::Nowhere);
+    if taken.and_then(|taken| app.match_at(taken)).is_some_and(refuses) {
+        return Err((Reason::MatchRefused, None));
+    }
     Ok(())
 }
 
 /// What is missing to carry the request out.
-fn lacks(app: &CompiledApp, parsed: &RequestHead, head: &[u8]) -> Option<Reason> {
+fn lacks(
+    app: &CompiledApp,
+    taken: Option<usize>,
+    parsed: &RequestHead,
+    head: &[u8],
+    facts: &Facts,
+) -> Option<Reason> {
     let reason = if matches!(app.upstream, Upstream::Unknown) {
         Reason::UpstreamTlsUnknown
-    } else if app.http.is_empty() {
+    } else if app.way(taken).0.is_empty() {
         Reason::NoEndpoint
     } else if parsed.upgrade.is_some_and(|protocol| !is_allowed(app, protocol.within(head))) {
         Reason::UpgradeNotAllowed
+    } else if matches!(facts.framing, Framing::Length(length) if length > facts.body.max) {
+        Reason::BodyTooLarge
     } else {
         return None;
     };
@@ -243,17 +307,18 @@ fn log_facts<W>(client: &Client<W>, parsed: &RequestHead, head: &[u8]) -> Box<Lo
     Box::new(LogFacts::of(parsed, head, client.origin.is_trusted.then_some(&trusts)))
 }
 
-/// What endpoints are sent, in the versions that the app's endpoints speak.
+/// What endpoints of `app` are sent, in the versions that they speak; `filters` are those that had `changes`
+/// made.
 pub(super) fn heads<W>(
     client: &Client<W>,
     app: &CompiledApp,
-    parsed: &RequestHead,
-    head: &[u8],
+    filters: Option<&Filters>,
+    (parsed, head): (&RequestHead, &[u8]),
     facts: &Facts,
     hops: Option<u64>,
     changes: Option<&Changes>,
 ) -> Heads {
-    let strips = app.filters.as_ref().map_or(&NO_NAMES, |filters| &filters.request_strips);
+    let strips = filters.map_or(&NO_NAMES, |filters| &filters.request_strips);
     let edits = changes.map(|changes| changes.request_edits(strips));
     let hop = Hop {
         peer: client.origin.peer.ip(),

@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::client::Client;
+use super::exchange::hold_up;
 use super::facts::{After, Refusal};
 use super::record;
 use super::wire::{Sent, Wire};
@@ -9,6 +10,7 @@ use crate::reason::Reason;
 
 pub async fn refuse<W: Wire>(client: &mut Client<W>, refusal: Refusal) -> After {
     let Refusal { facts, reason, detail, app, location } = refusal;
+    hold_up(client, &facts).await;
     // A body that nobody will read leaves the next request's start unknown.
     let keep_alive = facts.keep_alive && !facts.has_body();
     if reason == Reason::ClientAbort {

@@ -9,19 +9,20 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
+use super::fill::{PREFIX_ROOM, poll_fill, poll_fill_up_to};
 use super::frames::FramesOut;
 use super::outgoing::Outgoing;
+use super::tee::Tee;
 use super::wire::{Sink, Source, Upward};
+use crate::filter::compression::Encoder;
 use crate::listener::Stream;
 use crate::message::chunked::{self, ChunkedDecoder};
 use crate::message::encode::Delimiting;
 use crate::message::{Framing, Malformed, http2};
 use crate::worker::{Buffer, Buffers};
 
-/// Room before what is read, for a chunk's size line: 16 digits, CR LF.
-pub const PREFIX_ROOM: usize = 18;
 /// A sender that filled this many usual buffers in a row, to a receiver that took them whole, gets
 /// large ones.
 const FULL_READS: u8 = 2;
@@ -32,6 +33,9 @@ const LONG_BYTES: u64 = 128 << 10;
 /// What is read at once for an HTTP/2 stream: two frames of the usual size. It is held until the client
 /// opens the stream's window, and a client may have more than a hundred streams.
 pub const FRAMED_READ: usize = 32 << 10;
+
+/// What is coded before others have their turn: two reads, a millisecond or two.
+const CODED_AT_ONCE: u64 = 2 * FRAMED_READ as u64;
 
 /// Where a body ends, and how far it is.
 #[derive(Debug)]
@@ -70,6 +74,8 @@ pub enum RelayError {
     /// The sender failed, or closed before the body's end.
     Source,
     Malformed(Malformed),
+    /// The body could not be coded anew: there is no memory left.
+    Coding,
     /// There is more of it than may be.
     TooLarge,
     /// The receiver failed.
@@ -87,6 +93,10 @@ enum Out {
 pub struct Relay {
     decoder: Decoder,
     out: Out,
+    /// Of a body that is coded anew on its way.
+    encoder: Option<Box<Encoder>>,
+    /// Of a body that is kept, to be sent once more elsewhere.
+    tee: Option<Tee>,
     full_reads: u8,
     /// What follows the body ends here.
     drops_trailers: bool,
@@ -100,13 +110,31 @@ impl Relay {
     /// To a connection that is sent `head` first.
     pub fn to_bytes(decoder: Decoder, delimiting: Delimiting, head: Vec<u8>) -> Self {
         let out = Out::Bytes { outgoing: Outgoing::starting_with(head), delimiting };
-        Self { decoder, out, full_reads: 0, drops_trailers: false, most: u64::MAX, payload: 0 }
+        Self {
+            decoder,
+            out,
+            encoder: None,
+            tee: None,
+            full_reads: 0,
+            drops_trailers: false,
+            most: u64::MAX,
+            payload: 0,
+        }
     }
 
     /// To an HTTP/2 stream whose head has been sent; with the stream's end, where there is no body.
     pub fn to_frames(decoder: Decoder) -> Self {
         let out = Out::Frames(FramesOut::new(matches!(decoder, Decoder::Done)));
-        Self { decoder, out, full_reads: 0, drops_trailers: false, most: u64::MAX, payload: 0 }
+        Self {
+            decoder,
+            out,
+            encoder: None,
+            tee: None,
+            full_reads: 0,
+            drops_trailers: false,
+            most: u64::MAX,
+            payload: 0,
+        }
     }
 
     /// Nothing of a trailer section is passed on: endpoints that merge it into the head would take what a
@@ -135,6 +163,39 @@ impl Relay {
                 Self::to_bytes(decoder, delimiting, head)
             }
         }
+    }
+
+    /// Codes the body on its way; nothing of it may have passed yet.
+    pub fn coded_by(mut self, encoder: Option<Box<Encoder>>) -> Self {
+        self.encoder = encoder;
+        self
+    }
+
+    /// Keeps the body as it passes.
+    pub fn teed(mut self, tee: Option<Tee>) -> Self {
+        self.tee = tee;
+        self
+    }
+
+    /// What was kept of the body so far; `None` if it is too long, or nothing was to be kept.
+    pub fn take_teed(&mut self) -> Option<Bytes> {
+        self.tee.take().map(Tee::into_bytes)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.tee.as_mut().is_some_and(|tee| !tee.keep(bytes)) {
+            self.tee = None;
+        }
+    }
+
+    /// What codes the body, with its counts.
+    pub fn encoder(&self) -> Option<&Encoder> {
+        self.encoder.as_deref()
+    }
+
+    /// Bytes of content that the receiver is sent, without framing.
+    pub fn content(&self) -> u64 {
+        self.encoder.as_ref().map_or(self.payload, |encoder| encoder.given)
     }
 
     /// Whether the whole body has been received and sent.
@@ -174,6 +235,7 @@ impl Relay {
         mut sink: Sink<'_>,
         buffers: &Buffers,
     ) -> Poll<Result<(), RelayError>> {
+        let started = self.payload;
         loop {
             if let Source::Stream { carried, .. } = &mut source
                 && !matches!(self.decoder, Decoder::Done)
@@ -185,19 +247,31 @@ impl Relay {
             if ready!(self.poll_send(context, &mut sink, buffers))? {
                 return Poll::Ready(Ok(()));
             }
+            if self.encoder.is_some() && self.payload - started >= CODED_AT_ONCE {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match &mut source {
                 Source::Stream { stream, carried } if carried.is_none() => {
-                    let filled = ready!(self.poll_source(context, stream, buffers));
-                    match filled.map_err(|_| RelayError::Source)? {
-                        Some(buffer) => **carried = Some(buffer),
-                        None => self.end_of_source()?,
+                    match self.poll_source(context, stream, buffers) {
+                        Poll::Ready(filled) => match filled.map_err(|_| RelayError::Source)? {
+                            Some(buffer) => **carried = Some(buffer),
+                            None => self.end_of_source()?,
+                        },
+                        Poll::Pending if self.flush_coded()? => {}
+                        Poll::Pending => return Poll::Pending,
                     }
                 }
                 Source::Stream { .. } => {}
                 Source::Ended => return Poll::Ready(Err(RelayError::Source)),
+                Source::Memory(bytes) => self.take_frame(std::mem::take(*bytes), true)?,
                 Source::Frames(body) => {
                     self.release_window(body);
-                    ready!(self.poll_frame(context, body))?;
+                    match self.poll_frame(context, body) {
+                        Poll::Ready(taken) => taken?,
+                        Poll::Pending if self.flush_coded()? => {}
+                        Poll::Pending => return Poll::Pending,
+                    }
                 }
             }
         }
@@ -210,6 +284,10 @@ impl Relay {
         buffers: &Buffers,
     ) -> Poll<io::Result<Option<Buffer>>> {
         if matches!(self.out, Out::Frames(_)) {
+            return poll_fill_up_to(context, stream, buffers.take(PREFIX_ROOM), FRAMED_READ, buffers);
+        }
+        if self.encoder.is_some() {
+            // So that no other connection waits long for a piece to be coded.
             return poll_fill_up_to(context, stream, buffers.take(PREFIX_ROOM), FRAMED_READ, buffers);
         }
         let is_long = matches!(self.decoder, Decoder::Length(left) if left >= LONG_BYTES);
@@ -236,6 +314,10 @@ impl Relay {
                 // TLS holds records back until the socket takes them.
                 let flushed = Pin::new(&mut **stream).poll_flush(context).map_err(|_| RelayError::Sink)?;
                 if is_last { flushed.map(|()| Ok(true)) } else { Poll::Ready(Ok(false)) }
+            }
+            (Out::Bytes { outgoing, .. }, Sink::Nowhere) => {
+                outgoing.discard(buffers);
+                Poll::Ready(Ok(is_last))
             }
             (Out::Frames(frames), Sink::Frames { stream, account }) => {
                 ready!(frames.poll_send(context, stream, *account)).map_err(|_| RelayError::Sink)?;
@@ -267,6 +349,8 @@ impl Relay {
             None => {
                 let trailers = ready!(body.poll_trailers(context)).map_err(|_| RelayError::Source)?;
                 self.decoder = Decoder::Done;
+                let rest = self.code(&[], true)?;
+                self.queue(rest);
                 self.write_end(trailers);
             }
         }
@@ -275,23 +359,54 @@ impl Relay {
 
     fn take_frame(&mut self, data: Bytes, is_last: bool) -> Result<(), RelayError> {
         self.count(data.len())?;
+        if self.tee.is_some() {
+            self.keep(&data);
+        }
         if let Decoder::Frames { unreleased } = &mut self.decoder {
             *unreleased += data.len();
         }
+        let data = if self.encoder.is_some() { self.code(&data, is_last)? } else { data };
+        self.queue(data);
+        if is_last {
+            self.decoder = Decoder::Done;
+            self.write_end(None);
+        }
+        Ok(())
+    }
+
+    /// Queues a stretch of content as the next hop has it delimited.
+    fn queue(&mut self, data: Bytes) {
         match &mut self.out {
+            _ if data.is_empty() => {}
             Out::Frames(frames) => frames.push(data),
-            Out::Bytes { outgoing, delimiting: Delimiting::Chunked } if !data.is_empty() => {
+            Out::Bytes { outgoing, delimiting: Delimiting::Chunked } => {
                 let mut size_line = [0; PREFIX_ROOM];
                 let size_line = chunk_size_line(data.len(), &mut size_line);
                 outgoing.push_chunk(size_line, data);
             }
             Out::Bytes { outgoing, .. } => outgoing.push_bytes(data),
         }
-        if is_last {
-            self.decoder = Decoder::Done;
-            self.write_end(None);
+    }
+
+    /// What comes out of the encoder for `plain`; with the coding's end where the body `is_over`. Nothing
+    /// without an encoder.
+    fn code(&mut self, plain: &[u8], is_over: bool) -> Result<Bytes, RelayError> {
+        let Some(encoder) = &mut self.encoder else { return Ok(Bytes::new()) };
+        let coded = encoder.write(plain).map_err(|_| RelayError::Coding)?;
+        if !is_over {
+            return Ok(coded);
         }
-        Ok(())
+        let rest = encoder.finish().map_err(|_| RelayError::Coding)?;
+        Ok(if coded.is_empty() { rest } else { [coded, rest].concat().into() })
+    }
+
+    /// Queues what the encoder has kept back; whether there was anything. Who sends nothing for the moment
+    /// may be waiting for an answer to what it has sent.
+    fn flush_coded(&mut self) -> Result<bool, RelayError> {
+        let Some(encoder) = self.encoder.as_mut().filter(|encoder| encoder.holds()) else { return Ok(false) };
+        let coded = encoder.flush().map_err(|_| RelayError::Coding)?;
+        self.queue(coded);
+        Ok(true)
     }
 
     fn take_in(
@@ -311,6 +426,9 @@ impl Relay {
                 return Err(error);
             }
         };
+        if self.tee.is_some() {
+            self.keep(&buffer.filled()[..payload]);
+        }
         let rest = buffer.filled().len() - consumed;
         if rest > payload {
             // Many small requests in one buffer: the body moves, and the rest stays where it is.
@@ -323,18 +441,22 @@ impl Relay {
         } else {
             buffer.end = buffer.start + payload;
         }
-        self.push(buffer, buffers);
-        Ok(())
+        self.push(buffer, buffers)
     }
 
     /// Queues a stretch of payload, and what ends the body if it has ended.
-    fn push(&mut self, mut buffer: Buffer, buffers: &Buffers) {
+    fn push(&mut self, mut buffer: Buffer, buffers: &Buffers) -> Result<(), RelayError> {
         let is_over = match &self.decoder {
             Decoder::Done => true,
             Decoder::Chunked(decoder) => decoder.is_done(),
             _ => false,
         };
         match &mut self.out {
+            _ if self.encoder.is_some() => {
+                let coded = self.code(buffer.filled(), is_over);
+                buffers.put(buffer);
+                self.queue(coded?);
+            }
             Out::Frames(frames) => {
                 frames.push(Bytes::copy_from_slice(buffer.filled()));
                 buffers.put(buffer);
@@ -352,6 +474,7 @@ impl Relay {
             let decoder = std::mem::replace(&mut self.decoder, Decoder::Done);
             self.end(&decoder);
         }
+        Ok(())
     }
 
     /// Payload and bytes consumed of `input`, whose front the payload then is.
@@ -409,6 +532,8 @@ impl Relay {
             return Err(RelayError::Source);
         }
         self.decoder = Decoder::Done;
+        let rest = self.code(&[], true)?;
+        self.queue(rest);
         self.write_end(None);
         Ok(())
     }
@@ -419,68 +544,6 @@ impl Relay {
             outgoing.release(buffers);
         }
     }
-}
-
-/// Reads into a buffer of its own; none is held while there is nothing to read. `None`: the source has ended.
-pub fn poll_fill<S>(
-    context: &mut Context<'_>,
-    source: &mut S,
-    buffers: &Buffers,
-    large: bool,
-) -> Poll<io::Result<Option<Buffer>>>
-where
-    S: AsyncRead + Unpin,
-{
-    let buffer = if large { buffers.take_large(PREFIX_ROOM) } else { buffers.take(PREFIX_ROOM) };
-    poll_fill_up_to(context, source, buffer, usize::MAX, buffers)
-}
-
-/// As [`poll_fill`], into `buffer`, at most `limit` bytes.
-fn poll_fill_up_to<S>(
-    context: &mut Context<'_>,
-    source: &mut S,
-    mut buffer: Buffer,
-    limit: usize,
-    buffers: &Buffers,
-) -> Poll<io::Result<Option<Buffer>>>
-where
-    S: AsyncRead + Unpin,
-{
-    let polled = poll_more_up_to(context, source, &mut buffer, limit);
-    if let Poll::Ready(Ok(read)) = polled
-        && read > 0
-    {
-        return Poll::Ready(Ok(Some(buffer)));
-    }
-    buffers.put(buffer);
-    polled.map_ok(|_| None)
-}
-
-/// Reads what fits behind what `buffer` holds.
-pub fn poll_more<S>(context: &mut Context<'_>, source: &mut S, buffer: &mut Buffer) -> Poll<io::Result<usize>>
-where
-    S: AsyncRead + Unpin,
-{
-    poll_more_up_to(context, source, buffer, usize::MAX)
-}
-
-/// As [`poll_more`], at most `limit` bytes.
-pub fn poll_more_up_to<S>(
-    context: &mut Context<'_>,
-    source: &mut S,
-    buffer: &mut Buffer,
-    limit: usize,
-) -> Poll<io::Result<usize>>
-where
-    S: AsyncRead + Unpin,
-{
-    let room = buffer.room();
-    let limit = limit.min(room.len());
-    let mut room = ReadBuf::new(&mut room[..limit]);
-    ready!(Pin::new(source).poll_read(context, &mut room))?;
-    let read = room.filled().len();
-    buffer.end += read;
-    Poll::Ready(Ok(read))
 }
 
 /// `bytes` in a buffer of their own, which is as large as they need.

@@ -5,6 +5,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -36,12 +37,13 @@ pub struct Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    pub fn new(worker: &'a Worker, app: &'a CompiledApp, spread: &'a Spread) -> Self {
+    /// `cursor` counts the turns of `spread`.
+    pub fn new(worker: &'a Worker, app: &'a CompiledApp, (spread, cursor): (&'a Spread, &AtomicU64)) -> Self {
         Self {
             worker,
             app,
             spread,
-            turn: spread.next_turn(&app.live),
+            turn: spread.next_turn(cursor),
             tried: SmallVec::new(),
             places: Places::default(),
         }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::facts::{Facts, Refusal, Request};
-use super::{ask, prepare, timeouts};
+use super::wire::Wire;
+use super::{ask, matching, prepare, timeouts};
 use crate::filter::basic_auth::{BasicAuth, Verdict, verify};
-use crate::filter::{Asked, Changes, Decision, Filtered, Filters, RateLimits, RequestFilter, Step};
+use crate::filter::{Asked, Changes, Decision, Filtered, Filters, Page, RateLimits, RequestFilter, Step};
 use crate::message::{Method, RequestHead};
 use crate::reason::Reason;
-use crate::table::CompiledApp;
+use crate::table::{CompiledApp, CompiledMatch, Matches};
 
 /// A head, parsed, and its bytes.
 type Head<'a> = (&'a RequestHead, &'a [u8]);
@@ -64,7 +65,7 @@ pub fn limit<W>(
     changes: &mut Option<Box<Changes>>,
 ) -> Result<(), Reason> {
     let changes = changes.get_or_insert_default();
-    match with_asked(client, "", head, place, facts, |asked| limits.decide(asked, changes)) {
+    match with_asked(client, ("", None), head, place, facts, |asked| limits.decide(asked, changes)) {
         Decision::Refuse(reason) => Err(reason),
         Decision::Pass | Decision::Wait => Ok(()),
     }
@@ -73,21 +74,51 @@ pub fn limit<W>(
 /// The app's chain, from its beginning.
 pub fn decide<W>(
     client: &Client<W>,
-    (app, filters): (&CompiledApp, &Filters),
+    (app, filters, taken): (&CompiledApp, &Filters, Option<usize>),
     head: Head<'_>,
     place: Place<'_>,
     facts: &Facts,
     changes: &mut Option<Box<Changes>>,
 ) -> Step {
     let changes = changes.get_or_insert_default();
-    with_asked(client, app.id.as_str(), head, place, facts, |asked| filters.decide(asked, changes, 0))
+    let taken_by = taken.and_then(|position| app.match_at(position)).map(CompiledMatch::name);
+    with_asked(client, (app.id.as_str(), taken_by), head, place, facts, |asked| {
+        filters.decide(asked, changes, 0)
+    })
+}
+
+/// The position of the app's match that takes the request, which is counted and logged.
+pub fn taken_by<W>(
+    client: &Client<W>,
+    (app, matches): (&CompiledApp, &Matches),
+    head: Head<'_>,
+    place: Place<'_>,
+    facts: &mut Facts,
+) -> Option<usize> {
+    let taken = with_asked(client, (app.id.as_str(), None), head, place, facts, |asked| {
+        matching::taken_by(matches, asked)
+    })?;
+    let entry = matches.at(taken)?;
+    entry.live.count(client.worker.index);
+    if let Some(log) = &mut facts.log {
+        log.set_taken_by(entry.name());
+    }
+    Some(taken)
+}
+
+/// An answer that is given before the chain is asked looks as the app's others do.
+pub fn dress(app: &CompiledApp, (request, head): Head<'_>, changes: &mut Option<Box<Changes>>) {
+    let pages = app.filters.as_ref().and_then(|filters| filters.error_pages());
+    if let Some(pages) = pages {
+        changes.get_or_insert_default().page = Some(Page::of(request, head, Some(pages.clone())));
+    }
 }
 
 /// The rest of the chain, once the filter that it waits for has decided.
 ///
 /// # Errors
 /// The refusal, by that filter or by a later one, or for what the app lacks.
-pub async fn wait<W>(client: &mut Client<W>, mut request: Request) -> Result<Request, Box<Refusal>> {
+pub async fn wait<W: Wire>(client: &mut Client<W>, mut request: Request) -> Result<Request, Box<Refusal>> {
     let Some(undecided) = request.undecided.take() else { return Ok(request) };
     let Some(filters) = request.app.filters.clone() else { return Ok(request) };
     let Undecided { parsed, head, host, path, hops, mut changes, mut at } = *undecided;
@@ -99,7 +130,7 @@ pub async fn wait<W>(client: &mut Client<W>, mut request: Request) -> Result<Req
         if let Decision::Refuse(reason) = decision {
             return Err(refused(request, Some(changes), reason));
         }
-        let (app, facts) = (request.app.id.as_str(), &request.facts);
+        let (app, facts) = (called(&request), &request.facts);
         let ask = |asked: &Asked<'_>| filters.decide(asked, &mut changes, at + 1);
         match with_asked(client, app, head, place, facts, ask) {
             Step::Passed => return prepare::set_out(client, request, head.0, head.1, hops, Some(changes)),
@@ -109,7 +140,13 @@ pub async fn wait<W>(client: &mut Client<W>, mut request: Request) -> Result<Req
     }
 }
 
-async fn find_out<W>(
+/// The app's id, and the name of its match that took the request.
+fn called(request: &Request) -> (&str, Option<&str>) {
+    let taken = request.taken.and_then(|position| request.app.match_at(position));
+    (request.app.id.as_str(), taken.map(CompiledMatch::name))
+}
+
+async fn find_out<W: Wire>(
     client: &mut Client<W>,
     request: &Request,
     filter: &RequestFilter,
@@ -119,7 +156,7 @@ async fn find_out<W>(
 ) -> Decision {
     match filter {
         RequestFilter::BasicAuth(basic) => {
-            let app = request.app.id.as_str();
+            let app = called(request);
             let claim = with_asked(client, app, head, place, &request.facts, |asked| basic.claim(asked));
             match claim {
                 Ok(claim) => verify_password(client, basic, claim, changes).await,
@@ -149,7 +186,7 @@ async fn verify_password<W>(
 
 fn with_asked<W, T>(
     client: &Client<W>,
-    app: &str,
+    (app, taken_by): (&str, Option<&str>),
     (request, head): Head<'_>,
     (host, path): Place<'_>,
     facts: &Facts,
@@ -163,6 +200,7 @@ fn with_asked<W, T>(
         path,
         host,
         app,
+        taken_by,
         id: &facts.id,
         now: facts.started,
         worker: worker.index,

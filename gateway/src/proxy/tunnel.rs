@@ -38,6 +38,7 @@ impl Direction {
         let reborrowed = match &mut sink {
             Sink::Stream(stream) => Sink::Stream(stream),
             Sink::Frames { stream, account } => Sink::Frames { stream, account: *account },
+            Sink::Nowhere => Sink::Nowhere,
             Sink::Closed => Sink::Closed,
         };
         if let Poll::Ready(done) = self.relay.poll(context, source, reborrowed, buffers) {

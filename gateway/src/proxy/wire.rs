@@ -24,6 +24,8 @@ pub enum Source<'a> {
     Stream { stream: &'a mut Stream, carried: &'a mut Option<Buffer> },
     /// An HTTP/2 stream, which knows where the body ends.
     Frames(&'a mut RecvStream),
+    /// All of it is there.
+    Memory(&'a mut Bytes),
     /// Nowhere: there is no body.
     Ended,
 }
@@ -37,6 +39,8 @@ pub enum Sink<'a> {
         /// Of a client, who gets credit for what it takes.
         account: Option<&'a Account>,
     },
+    /// Nobody wants it.
+    Nowhere,
     /// Nothing has begun that could take a body.
     Closed,
 }

@@ -1,13 +1,14 @@
 //! One app, compiled: whom its requests may go to.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion, VersionId};
 
 use super::limits::Gate;
 use super::live::{AppLive, EndpointLive};
+use super::matches::{CompiledMatch, Matches, Way, own_spreads};
 use crate::balance::SplitSchedule;
 use crate::filter::Filters;
 use crate::listener::tls::EndpointTls;
@@ -42,6 +43,10 @@ pub struct CompiledApp {
     pub is_counted: bool,
     /// How endpoints are spoken to.
     pub upstream: Upstream,
+    /// Requests that go another way than `http`.
+    pub matches: Option<Box<Matches>>,
+    /// Where copies of requests go, if they go to another version.
+    pub mirror: Option<Box<Spread>>,
     /// `None`: requests and responses pass as they are.
     pub filters: Option<Arc<Filters>>,
     /// Why the spec that its owner wrote is not in force on this gateway.
@@ -102,6 +107,28 @@ impl CompiledApp {
     }
 }
 
+impl CompiledApp {
+    /// The match at this position, which took a request of this very table.
+    pub fn match_at(&self, position: usize) -> Option<&CompiledMatch> {
+        self.matches.as_ref()?.at(position)
+    }
+
+    /// Those that stand in for an endpoint: of its version, or of all.
+    pub fn pool_of(&self, endpoint: u64) -> Option<&Pool> {
+        let spreads = std::iter::once(&*self.tcp).chain(own_spreads(self));
+        spreads.flat_map(|spread| &spread.pools).map(|pool| &**pool).find(|pool| pool.holds(endpoint))
+    }
+
+    /// Where requests go that the match at `taken` has taken, or none; and what counts the turns of their
+    /// split.
+    pub fn way(&self, taken: Option<usize>) -> (&Spread, &AtomicU64) {
+        match taken.and_then(|position| self.match_at(position)) {
+            Some(CompiledMatch { way: Way::Own(spread), live, .. }) => (spread, &live.split_cursor),
+            _ => (&self.http, &self.live.split_cursor),
+        }
+    }
+}
+
 /// How an app's endpoints want to be connected to.
 #[derive(Debug, Clone, Default)]
 pub struct Manner {
@@ -158,34 +185,43 @@ pub struct Pool {
 /// How an app's requests are spread: over one pool, or over one per version.
 #[derive(Debug)]
 pub struct Spread {
-    pub pools: Vec<Pool>,
-    pub split: Option<SplitSchedule>,
+    pub pools: Vec<Arc<Pool>>,
+    /// The first of them that take turns; the others only stand in.
+    turns: usize,
+    split: Option<SplitSchedule>,
 }
 
 impl Spread {
-    /// The turn of the next request: which of the pools its share of the split belongs to.
-    pub fn next_turn(&self, live: &AppLive) -> usize {
-        self.split.as_ref().map_or(0, |split| split.step(&live.split_cursor))
+    /// `split` names positions in `pools`; without one the first gets everything.
+    pub fn new(pools: Vec<Arc<Pool>>, split: Option<SplitSchedule>) -> Self {
+        Self { turns: pools.len(), pools, split }
     }
 
-    /// The pool whose turn it is, then the others that have a share: when a version has nothing healthy,
-    /// an answer of another one is worth more than an error.
+    /// The turn of the next request: which of the pools its share of the split belongs to. `cursor` counts
+    /// the turns of this split, of all workers and tables.
+    pub fn next_turn(&self, cursor: &AtomicU64) -> usize {
+        self.split.as_ref().map_or(0, |split| split.step(cursor))
+    }
+
+    /// The pool whose turn it is, then the others that have a share, then those that stand in: when a
+    /// version has nothing healthy, an answer of another one is worth more than an error.
     pub fn choose(&self, turn: usize) -> impl Iterator<Item = &Pool> {
-        let count = self.pools.len();
-        (0..count).filter_map(move |offset| self.pools.get((turn + offset) % count))
+        let (sharing, others) = self.pools.split_at(self.turns);
+        let in_turn =
+            (0..sharing.len()).filter_map(move |offset| sharing.get((turn + offset) % sharing.len()));
+        in_turn.chain(others).map(|pool| &**pool)
     }
 
     pub fn is_empty(&self) -> bool {
         self.pools.iter().all(|pool| pool.endpoints.is_empty())
     }
-
-    /// The pool that holds an endpoint.
-    pub fn pool_of(&self, endpoint: u64) -> Option<&Pool> {
-        self.pools.iter().find(|pool| pool.endpoints.iter().any(|other| other.live.id == endpoint))
-    }
 }
 
 impl Pool {
+    fn holds(&self, endpoint: u64) -> bool {
+        self.endpoints.iter().any(|held| held.live.id == endpoint)
+    }
+
     /// What a worker compares to know whether its view of this pool is still right.
     pub fn stamp(&self, live: &AppLive) -> (u64, u64) {
         (self.edition, live.generation.load(Ordering::Acquire))

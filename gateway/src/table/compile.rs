@@ -14,6 +14,7 @@ use super::app::{CompiledApp, Manner, Pool, PooledEndpoint, Spread, Upstream};
 use super::hosts::HostRoutes;
 use super::limits::{Gate, Tenants};
 use super::live::{AppLive, fresh_id};
+use super::matches::{self, shares_of};
 use super::tally::Tally;
 use crate::balance::SplitSchedule;
 use crate::filter::{self, Compiling, Filters, Sources};
@@ -113,6 +114,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         let own = old.filter(|old| !Arc::ptr_eq(&old.http, &old.tcp)).map(|old| &*old.http);
         Arc::new(spread(own, app, speakers))
     };
+    let (matches, mirror) = matches::compile(settings, old, app, &http, &endpoints);
     CompiledApp {
         id: app.id.clone(),
         spec: app.spec.clone(),
@@ -121,6 +123,8 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         speaks_http1: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http1),
         speaks_http2: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http2),
         live: old.map_or_else(|| Arc::new(AppLive::default()), |old| old.live.clone()),
+        matches,
+        mirror,
         gate,
         endpoints,
         http,
@@ -297,19 +301,26 @@ fn count_where_needed(settings: &Settings, app: &App, endpoints: &[Arc<PooledEnd
 }
 
 fn spread(old: Option<&Spread>, app: &App, endpoints: Vec<Arc<PooledEndpoint>>) -> Spread {
-    let Some(split) = &app.spec.split else {
-        return Spread { pools: vec![pool(old, None, endpoints)], split: None };
+    let former = |version: Option<&VersionId>| {
+        old.and_then(|old| old.pools.iter().find(|pool| pool.version.as_ref() == version))
     };
-    let shares: Vec<_> = split.shares().iter().filter(|(_, share)| *share > 0).collect();
+    let Some(split) = &app.spec.split else {
+        return Spread::new(vec![Arc::new(pool(former(None), None, endpoints))], None);
+    };
+    let shares = shares_of(split);
     let pools = shares.iter().map(|(version, _)| {
         let members = endpoints.iter().filter(|endpoint| endpoint.key.version == *version).cloned().collect();
-        pool(old, Some(version.clone()), members)
+        Arc::new(pool(former(Some(version)), Some(version.clone()), members))
     });
     let schedule = SplitSchedule::new(&shares.iter().map(|(_, share)| *share).collect::<Vec<_>>());
-    Spread { pools: pools.collect(), split: Some(schedule) }
+    Spread::new(pools.collect(), Some(schedule))
 }
 
-fn pool(old: Option<&Spread>, version: Option<VersionId>, endpoints: Vec<Arc<PooledEndpoint>>) -> Pool {
-    let former = old.and_then(|old| old.pools.iter().find(|pool| pool.version == version));
+/// With the identity that it had in the former table.
+pub(super) fn pool(
+    former: Option<&Arc<Pool>>,
+    version: Option<VersionId>,
+    endpoints: Vec<Arc<PooledEndpoint>>,
+) -> Pool {
     Pool { id: former.map_or_else(fresh_id, |pool| pool.id), edition: fresh_id(), version, endpoints }
 }

@@ -58,7 +58,7 @@ impl HostRoutes {
     pub(super) fn find(&self, listener: &str, path: &[u8]) -> Option<&Arc<CompiledApp>> {
         self.routes
             .iter()
-            .find(|(route, app)| covers(route, path) && app.serves(listener))
+            .find(|(route, app)| route.below(path).is_some() && app.serves(listener))
             .map(|(_, app)| app)
     }
 
@@ -76,15 +76,6 @@ fn rank(path: &PathMatch) -> (bool, std::cmp::Reverse<usize>, &str) {
     match path {
         PathMatch::Exact(path) => (false, std::cmp::Reverse(0), path),
         PathMatch::Prefix(path) => (true, std::cmp::Reverse(path.len()), path),
-    }
-}
-
-fn covers(route: &PathMatch, path: &[u8]) -> bool {
-    match route {
-        PathMatch::Exact(exact) => exact.as_bytes() == path,
-        PathMatch::Prefix(prefix) => {
-            path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct AppLive {
     pub generation: AtomicU64,
     /// Requests that the split has placed so far.
     pub split_cursor: AtomicU64,
+    /// Copies of other apps' requests that it has placed so far.
+    pub mirror_cursor: AtomicU64,
     /// Endpoints that were ejected so far, in the order of [`Cause::ALL`]. Only the control plane writes it.
     ejections: [AtomicU64; Cause::ALL.len()],
 }

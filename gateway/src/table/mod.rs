@@ -8,6 +8,7 @@ pub mod compile;
 mod hosts;
 pub mod limits;
 pub mod live;
+mod matches;
 mod tally;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use compile::compile;
 use hosts::HostIndex;
 pub use hosts::HostRoutes;
 use imbl::OrdMap;
+pub use matches::{CompiledMatch, Matches, Way};
 pub use tally::Tally;
 use topology::{AppId, Snapshot};
 

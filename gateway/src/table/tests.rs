@@ -166,7 +166,11 @@ fn a_split_keeps_a_pool_for_a_version_without_endpoints() {
     assert_eq!(sizes, [1, 0]);
     // Every request still finds somebody, whatever its turn.
     for _ in 0..4 {
-        assert!(app.http.choose(app.http.next_turn(&app.live)).any(|pool| !pool.endpoints.is_empty()));
+        assert!(
+            app.http
+                .choose(app.http.next_turn(&app.live.split_cursor))
+                .any(|pool| !pool.endpoints.is_empty())
+        );
     }
 }
 
@@ -277,4 +281,63 @@ fn what_is_known_of_an_endpoint_holds_for_one_way_to_speak_to_it() {
     assert_ne!(id(&plain), id(&tls));
     assert_eq!(id(&tls), id(&other_host));
     assert_ne!(id(&other_host), id(&other_name));
+}
+
+/// An app with `split = { v1 = 1 }` and one match that sends to v2.
+fn matched(split: bool, strict: bool) -> App {
+    let named = topology::Named { name: "x".into(), value: topology::ValueMatch::Present };
+    let entry = topology::RequestMatch {
+        name: "canary".into(),
+        conditions: vec![topology::Condition::Header(named)],
+        effect: topology::MatchEffect::Version { version: VersionId::parse("v2").unwrap(), strict },
+    };
+    let mut app = app("shop", &["h.test"], &["/"], 1);
+    let spec = Arc::make_mut(&mut app.spec);
+    spec.matches = Some(vec![entry].into());
+    let v1 = VersionId::parse("v1").unwrap();
+    spec.split = split.then(|| Split::new(vec![(v1, 1)]).unwrap());
+    app.endpoints = vec![endpoint("v1", "c1", 1), endpoint("v2", "c1", 2)];
+    app
+}
+
+#[test]
+fn a_match_sends_to_its_version_and_then_where_the_others_go() {
+    for (split, strict, wanted) in [
+        (true, false, &[Some("v2"), Some("v1")][..]),
+        (false, false, &[Some("v2"), None]),
+        (true, true, &[Some("v2")]),
+    ] {
+        let table = table([matched(split, strict)]);
+        let shop = table.app(&AppId::parse("shop").unwrap()).unwrap();
+        let (spread, cursor) = shop.way(Some(0));
+        for _ in 0..3 {
+            let versions: Vec<_> = spread
+                .choose(spread.next_turn(cursor))
+                .map(|pool| pool.version.as_ref().map(VersionId::as_str))
+                .collect();
+            assert_eq!(versions, wanted);
+        }
+        assert_eq!(shop.way(None).0.pools.len(), 1);
+    }
+}
+
+/// Workers keep a rotation per pool: two lists under one identity would make them forget it at every request.
+#[test]
+fn pools_of_matches_keep_their_identity_and_share_it_with_no_other_list() {
+    let mut former = table([matched(false, false)]);
+    let id = AppId::parse("shop").unwrap();
+    let canary = |table: &RoutingTable| table.app(&id).unwrap().way(Some(0)).0.pools[0].id;
+    let first = canary(&former);
+    for step in [matched(false, true), matched(true, false), matched(true, true), matched(false, false)] {
+        let (next, _) = compile(&settings(), &former, snapshot([step]));
+        assert_eq!(canary(&next), first);
+        let shop = next.app(&id).unwrap();
+        let spreads = [&*shop.http, &*shop.tcp, shop.way(Some(0)).0];
+        let mut lists: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for pool in spreads.iter().flat_map(|spread| &spread.pools) {
+            let members: Vec<_> = pool.endpoints.iter().map(|endpoint| endpoint.live.id).collect();
+            assert_eq!(lists.entry(pool.id).or_insert_with(|| members.clone()), &members);
+        }
+        former = next;
+    }
 }

@@ -50,6 +50,7 @@ use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
 use crate::filter::RateLimits;
+use crate::filter::compression::Room;
 use crate::listener::proxy_protocol::Trust;
 use crate::metrics::{ServiceMetrics, WorkerMetrics};
 use crate::statistics::WorkerStatistics;
@@ -155,6 +156,10 @@ pub struct Worker {
     pub tunnels: Tunnels,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
+    /// What encoders of responses may hold.
+    pub encoders: Room,
+    /// Copies of requests on their way.
+    pub mirrored: Rc<Cell<u32>>,
     pub statistics: WorkerStatistics,
     /// `None`: nothing is traced.
     pub tracing: Option<Box<WorkerTracing>>,
@@ -194,6 +199,8 @@ impl Worker {
             tunnels: Tunnels::new(index),
             metrics,
             log,
+            encoders: Room::default(),
+            mirrored: Rc::default(),
             statistics,
             tracing,
             connections: Cell::new(0),

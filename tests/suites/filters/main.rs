@@ -2,12 +2,15 @@
 //! that speak either.
 
 mod access;
+mod compression;
 mod cors;
 mod docs;
 mod forward_auth;
 mod headers;
 mod identity;
 mod jwt;
+mod mirror;
+mod pages;
 mod routes;
 
 use std::process::Command;

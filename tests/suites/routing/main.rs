@@ -1,6 +1,7 @@
 //! Which endpoint a request reaches, and what changes that.
 
 mod changes;
+mod matches;
 mod matching;
 mod shares;
 

@@ -2,22 +2,32 @@
 //! not at all; in which order they act is the gateway's to say, and the same for every app.
 
 mod access;
+mod compression;
+mod faults;
 mod headers;
 mod identity;
+mod mirror;
+mod pages;
 mod routes;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use access::{Addresses, RateKey, RateLimit};
+pub use compression::{BadMediaPattern, Coding, Compression, CompressionLevel, MediaPattern};
+pub use faults::Fault;
 pub use headers::{Cors, HeaderEdits, HeaderValue, Piece, Variable};
 pub use identity::{ApiKey, ApiKeyPlace, ApiKeys, BasicAuth, Claim, ForwardAuth, Jwks, Jwt, TokenPlace};
+pub use mirror::{Mirror, MirrorTarget};
+pub use pages::{ErrorPages, Maintenance};
 pub use routes::{Redirect, RedirectStatus, Rewrite, Scope};
 
 /// All that is set for one app; at least one of them is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filters {
+    pub error_pages: Option<Arc<ErrorPages>>,
     pub addresses: Option<Addresses>,
+    pub maintenance: Option<Maintenance>,
     /// Each with a name of its own.
     pub rate_limits: Vec<RateLimit>,
     pub cors: Option<Cors>,
@@ -30,6 +40,10 @@ pub struct Filters {
     pub rewrite: Option<Rewrite>,
     pub request_headers: Option<HeaderEdits>,
     pub response_headers: Option<HeaderEdits>,
+    /// The first that hits a request decides.
+    pub faults: Vec<Fault>,
+    pub mirror: Option<Mirror>,
+    pub compression: Option<Compression>,
 }
 
 impl Filters {

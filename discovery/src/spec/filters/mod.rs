@@ -1,14 +1,18 @@
 //! The `[filters]` section: one key per kind of filter.
 
 mod access;
+mod compression;
 mod cors;
+mod faults;
 mod headers;
 mod identity;
+mod pages;
 mod routes;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use topology::RequestMatch;
 use topology::filters::{FilePath, Filters};
 
 use crate::document::Table;
@@ -22,10 +26,17 @@ pub enum Place<'a> {
     Registry,
 }
 
-pub(super) fn read_filters(spec: &Table<'_>, place: Place<'_>) -> Option<Arc<Filters>> {
+/// `matches`: the app's own, which filters may name.
+pub(super) fn read_filters(
+    spec: &Table<'_>,
+    place: Place<'_>,
+    matches: &[RequestMatch],
+) -> Option<Arc<Filters>> {
     let table = spec.table("filters")?;
     let filters = Filters {
+        error_pages: pages::read_error_pages(&table).map(Arc::new),
         addresses: access::read_addresses(&table, place),
+        maintenance: pages::read_maintenance(&table),
         rate_limits: access::read_rate_limits(&table, "rate_limits", false),
         cors: cors::read_cors(&table),
         redirects: routes::read_redirects(&table),
@@ -36,6 +47,9 @@ pub(super) fn read_filters(spec: &Table<'_>, place: Place<'_>) -> Option<Arc<Fil
         rewrite: routes::read_rewrite(&table),
         request_headers: headers::read_edits(&table, "request_headers", headers::REQUEST),
         response_headers: headers::read_edits(&table, "response_headers", headers::RESPONSE),
+        faults: faults::read_faults(&table, matches),
+        mirror: faults::read_mirror(&table, matches),
+        compression: compression::read_compression(&table),
     };
     identity::check(&table, &filters);
     table.finish();

@@ -85,8 +85,10 @@ pub fn write_response(
     let is_passed_on = encode::passed_on(response, head, edits);
     let mut out = respond(response.status, &response.fields, head, is_passed_on)?;
     append_lines(edits.map_or(&[], |edits| edits.added), out.headers_mut())?;
+    let recoding = edits.and_then(|edits| edits.recoding);
+    append_lines(recoding.map_or(&[], |recoding| &recoding.lines), out.headers_mut())?;
     // Nothing need be said of a body that the head itself ends.
-    if let Some(length) = encode::unsaid_length(response, head).filter(|length| *length > 0) {
+    if let Some(length) = encode::unsaid_length(response, head, edits).filter(|length| *length > 0) {
         out.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
     Ok(out)

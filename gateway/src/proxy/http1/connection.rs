@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::super::client::Client;
 use super::super::facts::{After, Facts, Refusal};
+use super::super::fill::{PREFIX_ROOM, poll_fill, poll_more};
 use super::super::prepare::prepare;
-use super::super::relay::{PREFIX_ROOM, poll_fill, poll_more};
 use super::super::{exchange, http2, refuse, timeouts};
 use super::Http1;
 use crate::message::Malformed;

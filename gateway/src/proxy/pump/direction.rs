@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::{End, Failed};
-use crate::proxy::relay::poll_fill;
+use crate::proxy::fill::poll_fill;
 use crate::worker::{Buffer, Pipe, Worker};
 
 /// A piece this large adds to the signs of a long stretch: half of a loopback segment, a dozen of an

@@ -13,7 +13,7 @@ use topology::AppId;
 use super::Connection;
 use crate::listener::Stream;
 use crate::listener::client_hello::{FirstBytes, read_client_hello};
-use crate::proxy::relay::{poll_fill, poll_more};
+use crate::proxy::fill::{poll_fill, poll_more};
 use crate::proxy::timeouts;
 use crate::reason::Reason;
 use crate::worker::{Buffer, Buffers};

@@ -36,7 +36,7 @@ impl Connection<'_> {
         if matches!(app.upstream, Upstream::Unknown) {
             return Err(NotDialled { reason: Reason::UpstreamTlsUnknown, retries: 0 });
         }
-        let mut route = Route::new(worker, app, &app.tcp);
+        let mut route = Route::new(worker, app, (&app.tcp, &app.live.split_cursor));
         let admitted =
             self.admit(route.wanted()).await.map_err(|reason| NotDialled { reason, retries: 0 })?;
         let mut endpoint = route.begin(admitted);

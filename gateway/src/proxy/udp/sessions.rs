@@ -105,7 +105,7 @@ impl<P: Place> Sessions<P> {
         let table = worker.table();
         let app = table.app(&listener.settings.app)?;
         let spread = app.udp.as_ref()?;
-        let endpoint = worker.rotations.pick(app, spread, spread.next_turn(&app.live))?;
+        let endpoint = worker.rotations.pick(app, spread, spread.next_turn(&app.live.split_cursor))?;
         let name = listener.name.clone();
         let session = Session::open(client, endpoint, (listener, cells), worker.deadlines.now());
         let session = session.inspect_err(|error| {

@@ -12,7 +12,7 @@ use self::dial::{DialError, dial};
 use self::http2::Exchange;
 use super::client::Origin;
 use super::facts::{Facts, Heads};
-use super::relay::{PREFIX_ROOM, poll_more_up_to};
+use super::fill::{PREFIX_ROOM, poll_more_up_to};
 use super::wire::{Sink, Source};
 use crate::listener::Stream;
 use crate::listener::tls::Alpn;

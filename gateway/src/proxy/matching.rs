@@ -1,0 +1,227 @@
+//! Which of an app's matches takes a request.
+
+use topology::{Condition, Named, UserCondition, UserGroup, UserId, ValueMatch};
+
+use crate::filter::Asked;
+use crate::message::Method;
+use crate::message::cookies::cookies;
+use crate::message::query::{Encoded, parameters};
+use crate::table::Matches;
+
+/// The position of the first match whose conditions all hold.
+pub fn taken_by(matches: &Matches, asked: &Asked<'_>) -> Option<usize> {
+    matches.iter().position(|entry| entry.conditions().iter().all(|condition| meets(asked, condition)))
+}
+
+fn meets(asked: &Asked<'_>, condition: &Condition) -> bool {
+    match condition {
+        Condition::Method(names) => {
+            let name = asked.request.method_name.within(asked.head);
+            names.iter().any(|known| known.as_bytes() == name)
+        }
+        Condition::Path(paths) => {
+            // CONNECT asks for a host, and for no path there.
+            asked.request.method != Method::Connect
+                && paths.iter().any(|path| path.below(asked.path).is_some())
+        }
+        Condition::Client(networks) => {
+            let client = asked.client();
+            networks.iter().any(|network| network.contains(&client))
+        }
+        Condition::Header(named) => holds(&named.value, header(asked, &named.name)),
+        Condition::Cookie(named) => holds(&named.value, cookie(asked, &named.name)),
+        Condition::Query(named) => meets_query(asked, named),
+        Condition::User(user) => user_id(asked, &user.id).is_some_and(|id| is_among(asked.app, user, id)),
+    }
+}
+
+/// The values of a field that may decide anything, see [`crate::message::FieldKind::is_heeded`].
+fn header<'a>(asked: &'a Asked<'_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let is_trusted = asked.trusts.is_some();
+    let is_it = move |found: &[u8]| found.eq_ignore_ascii_case(name.as_bytes());
+    let fields = asked.request.fields.iter();
+    fields
+        .filter(move |field| is_it(field.name.within(asked.head)) && field.kind.is_heeded(is_trusted))
+        .map(|field| field.value.within(asked.head))
+}
+
+fn cookie<'a>(asked: &'a Asked<'_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let found = cookies(&asked.request.fields, asked.head);
+    found.filter(move |(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+}
+
+fn meets_query(asked: &Asked<'_>, named: &Named) -> bool {
+    let found = parameters(asked.request.path_and_query.within(asked.head));
+    let mut values = found.filter(|(name, _)| name.equals(named.name.as_bytes())).map(|(_, value)| value);
+    match &named.value {
+        ValueMatch::Equals(wanted) => values.any(|value| value.equals(wanted.as_bytes())),
+        ValueMatch::Prefix(wanted) => values.any(|value| value.starts_with(wanted.as_bytes())),
+        ValueMatch::Present => values.any(Encoded::is_valid),
+        ValueMatch::Absent => values.next().is_none(),
+    }
+}
+
+/// The one value of the user's id: of two nobody could say which the endpoint goes by.
+fn user_id<'a>(asked: &'a Asked<'_>, id: &'a UserId) -> Option<&'a [u8]> {
+    let (first, second) = match id {
+        UserId::Header(name) => {
+            let mut values = header(asked, name);
+            (values.next(), values.next())
+        }
+        UserId::Cookie(name) => {
+            let mut values = cookie(asked, name);
+            (values.next(), values.next())
+        }
+    };
+    first.filter(|id| second.is_none() && !id.is_empty())
+}
+
+/// Users who are few in one app need not be the same few in the next.
+fn is_among(app: &str, user: &UserCondition, id: &[u8]) -> bool {
+    match user.group {
+        UserGroup::Range(first, last) => number(id).is_some_and(|id| (first..=last).contains(&id)),
+        UserGroup::Percent(percent) => bucket(app, id) < u64::from(percent),
+    }
+}
+
+fn holds<'v>(wanted: &ValueMatch, mut values: impl Iterator<Item = &'v [u8]>) -> bool {
+    match wanted {
+        ValueMatch::Equals(wanted) => values.any(|value| value == wanted.as_bytes()),
+        ValueMatch::Prefix(wanted) => values.any(|value| value.starts_with(wanted.as_bytes())),
+        ValueMatch::Present => values.next().is_some(),
+        ValueMatch::Absent => values.next().is_none(),
+    }
+}
+
+/// Digits and nothing else; `None` for what no user id is.
+fn number(text: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    text.iter().try_fold(0u64, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?))
+}
+
+/// 0 to 99. FNV-1a, whose low bits are weak and are mixed once more (the last step of MurmurHash3): both
+/// are fixed for all time, so every gateway and every release puts a user into the same bucket.
+fn bucket(salt: &str, id: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x100_0000_01b3;
+    let bytes = salt.bytes().chain([0]).chain(id.iter().copied());
+    let mut hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    (hash ^ (hash >> 33)) % 100
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::OnceCell;
+    use std::net::IpAddr;
+    use std::time::Instant;
+
+    use topology::PathMatch;
+
+    use super::*;
+    use crate::message::RequestHead;
+
+    const HEAD: &str = "GET /shop/cart?beta=1&x=a+b HTTP/1.1\r\nHost: a\r\nX-Canary: yes\r\nx-canary: maybe\r\n\
+                        Cookie: uid=42; canary=on\r\nX-Real-IP: 9.9.9.9\r\nX-User: 1000\r\n\r\n";
+
+    fn meets(condition: &Condition) -> bool {
+        let parsed = RequestHead::parse(HEAD.as_bytes()).unwrap();
+        let asked = Asked {
+            request: &parsed,
+            head: HEAD.as_bytes(),
+            path: b"/shop/cart",
+            host: "a",
+            app: "shop",
+            taken_by: None,
+            id: &[b'0'; 32],
+            now: Instant::now(),
+            worker: 0,
+            is_tls: false,
+            // As a socket for both families has it.
+            peer: "::ffff:10.1.2.3".parse::<IpAddr>().unwrap(),
+            trusts: None,
+            client: OnceCell::new(),
+        };
+        super::meets(&asked, condition)
+    }
+
+    fn named(name: &str, value: ValueMatch) -> Named {
+        Named { name: name.into(), value }
+    }
+
+    fn equals(text: &str) -> ValueMatch {
+        ValueMatch::Equals(text.into())
+    }
+
+    fn prefix(text: &str) -> ValueMatch {
+        ValueMatch::Prefix(text.into())
+    }
+
+    fn user(id: UserId, group: UserGroup) -> Condition {
+        Condition::User(UserCondition { id, group })
+    }
+
+    #[test]
+    fn every_condition_holds_where_it_should_and_nowhere_else() {
+        let (header, cookie) =
+            (|name: &str| UserId::Header(name.into()), |name: &str| UserId::Cookie(name.into()));
+        let paths = |text: &str| Condition::Path(vec![PathMatch::parse(text).unwrap()]);
+        let network = |text: &str| Condition::Client(vec![text.parse().unwrap()]);
+        for (condition, wanted) in [
+            (Condition::Method(vec!["POST".into(), "GET".into()]), true),
+            (Condition::Method(vec!["get".into()]), false),
+            (paths("/shop"), true),
+            (paths("/sho"), false),
+            (network("10.0.0.0/8"), true),
+            (network("10.1.2.4/32"), false),
+            (Condition::Header(named("x-canary", equals("maybe"))), true),
+            (Condition::Header(named("x-canary", equals("Yes"))), false),
+            (Condition::Header(named("x-canary", prefix("may"))), true),
+            (Condition::Header(named("x-canary", ValueMatch::Absent)), false),
+            (Condition::Header(named("x-other", ValueMatch::Absent)), true),
+            // A claim of somebody who is not trusted.
+            (Condition::Header(named("x-real-ip", ValueMatch::Present)), false),
+            (Condition::Cookie(named("canary", equals("on"))), true),
+            (Condition::Cookie(named("Canary", ValueMatch::Present)), false),
+            (Condition::Query(named("x", equals("a b"))), true),
+            (Condition::Query(named("beta", ValueMatch::Present)), true),
+            (Condition::Query(named("bet", ValueMatch::Present)), false),
+            (user(cookie("uid"), UserGroup::Range(42, 42)), true),
+            (user(cookie("uid"), UserGroup::Range(43, 99)), false),
+            (user(cookie("canary"), UserGroup::Range(0, u64::MAX)), false),
+            (user(header("x-user"), UserGroup::Range(0, 999)), false),
+            (user(header("x-canary"), UserGroup::Percent(100)), false),
+            (user(header("x-user"), UserGroup::Percent(100)), true),
+            (user(header("x-nobody"), UserGroup::Percent(100)), false),
+        ] {
+            assert_eq!(meets(&condition), wanted, "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn ids_beyond_any_number_are_no_user() {
+        assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
+        for bad in ["18446744073709551616", "-1", "1.0", " 1", "0x1", "1a"] {
+            assert_eq!(number(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    /// A changed hash would move users between versions at an upgrade.
+    #[test]
+    fn buckets_are_even_and_never_change() {
+        let known: Vec<_> =
+            ["1", "2", "alice", "bob"].iter().map(|id| bucket("shop", id.as_bytes())).collect();
+        assert_eq!(known, [51, 42, 20, 11]);
+        let mut counts = [0u32; 100];
+        for id in 0..100_000 {
+            counts[bucket("shop", id.to_string().as_bytes()) as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..=1150).contains(count)), "{counts:?}");
+        let both = (0..10_000).filter(|id| {
+            let id = id.to_string();
+            bucket("shop", id.as_bytes()) < 10 && bucket("blog", id.as_bytes()) < 10
+        });
+        assert!((50..=150).contains(&both.count()), "10 % of two apps are not the same users");
+    }
+}
