@@ -36,6 +36,7 @@ const MAX_INTERIM: u32 = 16;
 
 /// For a client to take what it is sent.
 const TO_CLIENT: Ticks = Ticks::of(timeouts::BODY);
+const GATHERING: Ticks = Ticks::of(timeouts::GATHERING);
 
 /// Why an attempt ended before any of its response reached the client.
 #[derive(Debug)]
@@ -142,8 +143,9 @@ impl<'a, W: Wire> Attempt<'a, W> {
 
     /// The request's heads, for another attempt, and the outcome.
     pub fn into_parts(mut self) -> (Heads, Outcome) {
-        let buffers = &self.client.worker.buffers;
-        self.upload.release(buffers);
+        let worker = &self.client.worker;
+        self.upload.release(worker);
+        let buffers = &worker.buffers;
         self.received.take().into_iter().for_each(|buffer| buffers.put(buffer));
         self.outcome.received_bytes += self.facts.head_bytes as u64 + self.upload.payload;
         let http1 = self.upload.into_head();
@@ -360,7 +362,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         }
         let before = self.upload.payload + self.upload.sent();
         let Client { wire, worker, .. } = &mut *self.client;
-        let polled = self.upload.poll(context, wire.source(), upstream.sink(), &worker.buffers);
+        let polled = self.upload.poll(context, wire.source(), upstream.sink(), worker);
         self.upload_failure = match polled {
             Poll::Ready(Err(RelayError::Source)) => Some(Reason::ClientAbort),
             Poll::Ready(Err(RelayError::Malformed(malformed))) => Some(malformed.into()),
@@ -454,7 +456,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         self.outcome.sent_bytes += download.sent();
         self.outcome.body_bytes = download.content();
         self.outcome.failure = failure;
-        download.release(&self.client.worker.buffers);
+        download.release(&self.client.worker);
         if let Some(reason) = failure {
             self.client.wire.abort(self.facts, reason);
             return After::Abort;
@@ -497,6 +499,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
     async fn pass_body(&mut self, upstream: &mut Upstream, download: &mut Relay) -> Result<(), Reason> {
         let patience = self.facts.patience.between_bytes;
         self.client.deadline.set(patience);
+        download.may_gather = true;
         let began = self.client.worker.deadlines.now();
         let mut pace = Pace::of(self.facts.body.min_rate, DOWNLOAD_WINDOW, began);
         let (mut progress, mut moved) = (0, began);
@@ -507,13 +510,17 @@ impl<'a, W: Wire> Attempt<'a, W> {
             }
             let Client { wire, worker, origin, deadline } = &mut *self.client;
             let source = upstream.source(&mut self.received);
-            let polled = download.poll(context, source, wire.sink(), &worker.buffers);
+            let polled = download.poll(context, source, wire.sink(), worker);
             let now = download.payload + download.sent();
             // What a client uploads does not excuse it from taking what it is sent.
             if now != progress || uploaded && !download.is_sending() {
                 progress = now;
                 moved = worker.deadlines.now();
-                deadline.set(if download.is_sending() { TO_CLIENT } else { patience });
+                deadline.set(match () {
+                    () if download.is_sending() => TO_CLIENT,
+                    () if download.is_gathering() => GATHERING,
+                    () => patience,
+                });
             }
             match polled {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -536,6 +543,10 @@ impl<'a, W: Wire> Attempt<'a, W> {
                 Poll::Pending if !deadline.has_passed() => Poll::Pending,
                 Poll::Pending if deadline.is_over() => Poll::Ready(Err(Reason::RequestTimeout)),
                 Poll::Pending if download.is_sending() => Poll::Ready(Err(Reason::ClientAbort)),
+                Poll::Pending if download.stop_gathering(&upstream.source(&mut self.received)) => {
+                    deadline.set(patience);
+                    Poll::Pending
+                }
                 Poll::Pending => Poll::Ready(Err(Reason::UpstreamStalled)),
             }
         })

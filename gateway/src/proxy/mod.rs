@@ -46,6 +46,7 @@ mod retry;
 mod screen;
 mod secure;
 mod spans;
+mod splice;
 pub mod tcp;
 mod tee;
 pub mod timeouts;

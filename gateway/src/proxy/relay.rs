@@ -14,6 +14,7 @@ use tokio::io::AsyncWrite;
 use super::fill::{PREFIX_ROOM, poll_fill, poll_fill_up_to};
 use super::frames::FramesOut;
 use super::outgoing::Outgoing;
+use super::splice::{Broken, Splicing, Stretch};
 use super::tee::Tee;
 use super::wire::{Sink, Source, Upward};
 use crate::filter::compression::Encoder;
@@ -21,13 +22,13 @@ use crate::listener::Stream;
 use crate::message::chunked::{self, ChunkedDecoder};
 use crate::message::encode::Delimiting;
 use crate::message::{Framing, Malformed, http2};
-use crate::worker::{Buffer, Buffers};
+use crate::worker::{Buffer, Buffers, Pipes, Worker};
 
 /// A sender that filled this many usual buffers in a row, to a receiver that took them whole, gets
 /// large ones.
 const FULL_READS: u8 = 2;
 
-/// Of which as much is left gets large buffers at once: two usual ones full.
+/// Of which as much is left is spliced, or gets large buffers at once: two usual ones full.
 const LONG_BYTES: u64 = 128 << 10;
 
 /// What is read at once for an HTTP/2 stream: two frames of the usual size. It is held until the client
@@ -98,6 +99,10 @@ pub struct Relay {
     /// Of a body that is kept, to be sent once more elsewhere.
     tee: Option<Tee>,
     full_reads: u8,
+    /// Of a long body between plain sockets; boxed, since few bodies are long.
+    splicing: Option<Box<Splicing>>,
+    /// See [`Relay::is_gathering`].
+    pub may_gather: bool,
     /// What follows the body ends here.
     drops_trailers: bool,
     /// Payload bytes that may be.
@@ -107,34 +112,31 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// To a connection that is sent `head` first.
-    pub fn to_bytes(decoder: Decoder, delimiting: Delimiting, head: Vec<u8>) -> Self {
-        let out = Out::Bytes { outgoing: Outgoing::starting_with(head), delimiting };
+    fn new(decoder: Decoder, out: Out) -> Self {
         Self {
             decoder,
             out,
             encoder: None,
             tee: None,
             full_reads: 0,
+            splicing: None,
+            may_gather: false,
             drops_trailers: false,
             most: u64::MAX,
             payload: 0,
         }
     }
 
+    /// To a connection that is sent `head` first.
+    pub fn to_bytes(decoder: Decoder, delimiting: Delimiting, head: Vec<u8>) -> Self {
+        let out = Out::Bytes { outgoing: Outgoing::starting_with(head), delimiting };
+        Self::new(decoder, out)
+    }
+
     /// To an HTTP/2 stream whose head has been sent; with the stream's end, where there is no body.
     pub fn to_frames(decoder: Decoder) -> Self {
         let out = Out::Frames(FramesOut::new(matches!(decoder, Decoder::Done)));
-        Self {
-            decoder,
-            out,
-            encoder: None,
-            tee: None,
-            full_reads: 0,
-            drops_trailers: false,
-            most: u64::MAX,
-            payload: 0,
-        }
+        Self::new(decoder, out)
     }
 
     /// Nothing of a trailer section is passed on: endpoints that merge it into the head would take what a
@@ -148,8 +150,8 @@ impl Relay {
         Self { most, ..self }
     }
 
-    fn count(&mut self, payload: usize) -> Result<(), RelayError> {
-        self.payload += payload as u64;
+    fn count(&mut self, payload: u64) -> Result<(), RelayError> {
+        self.payload += payload;
         if self.payload > self.most { Err(RelayError::TooLarge) } else { Ok(()) }
     }
 
@@ -206,7 +208,9 @@ impl Relay {
     /// Whether it waits for the receiver rather than for the sender.
     pub fn is_sending(&self) -> bool {
         match &self.out {
-            Out::Bytes { outgoing, .. } => !outgoing.is_empty(),
+            Out::Bytes { outgoing, .. } => {
+                !outgoing.is_empty() || self.spliced().is_some_and(Splicing::is_sending)
+            }
             Out::Frames(frames) => !frames.is_empty(),
         }
     }
@@ -214,9 +218,30 @@ impl Relay {
     /// Bytes that the receiver took, heads and framing of HTTP/1.1 included.
     pub fn sent(&self) -> u64 {
         match &self.out {
-            Out::Bytes { outgoing, .. } => outgoing.sent,
+            Out::Bytes { outgoing, .. } => outgoing.sent + self.spliced().map_or(0, |spliced| spliced.sent),
             Out::Frames(frames) => frames.sent,
         }
+    }
+
+    /// Whether less than a long piece may lie with the source that nobody is woken for. Only where
+    /// `may_gather` was set: by a caller who asks [`Self::stop_gathering`] after a moment of silence.
+    pub fn is_gathering(&self) -> bool {
+        self.spliced().is_some_and(Splicing::is_gathering)
+    }
+
+    /// Has the source heard at every byte again; whether it was not.
+    pub fn stop_gathering(&mut self, source: &Source<'_>) -> bool {
+        let was_gathering = self.is_gathering();
+        if let (Some(splicing), Source::Stream { stream: Stream::Plain(source), .. }) =
+            (&mut self.splicing, source)
+        {
+            splicing.stop_gathering(source);
+        }
+        was_gathering
+    }
+
+    fn spliced(&self) -> Option<&Splicing> {
+        self.splicing.as_deref()
     }
 
     /// What was given to [`Self::to_bytes`], where no body was merged into it.
@@ -233,8 +258,9 @@ impl Relay {
         context: &mut Context<'_>,
         mut source: Source<'_>,
         mut sink: Sink<'_>,
-        buffers: &Buffers,
+        worker: &Worker,
     ) -> Poll<Result<(), RelayError>> {
+        let buffers = &worker.buffers;
         let started = self.payload;
         loop {
             if let Source::Stream { carried, .. } = &mut source
@@ -250,6 +276,9 @@ impl Relay {
             if self.encoder.is_some() && self.payload - started >= CODED_AT_ONCE {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if ready!(self.poll_splice(context, &source, &sink, &worker.pipes))? {
+                continue;
             }
             match &mut source {
                 Source::Stream { stream, carried } if carried.is_none() => {
@@ -275,6 +304,45 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// Lets the kernel carry what is left of a long body between plain sockets. Ready with false where it
+    /// cannot, or not now.
+    fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &Source<'_>,
+        sink: &Sink<'_>,
+        pipes: &Pipes,
+    ) -> Poll<Result<bool, RelayError>> {
+        let Decoder::Length(left) = &mut self.decoder else { return Poll::Ready(Ok(false)) };
+        let is_read = self.encoder.is_some() || self.tee.is_some();
+        if is_read || *left < LONG_BYTES && self.splicing.is_none() {
+            return Poll::Ready(Ok(false));
+        }
+        let (
+            Source::Stream { stream: Stream::Plain(source), carried: None },
+            Sink::Stream(Stream::Plain(sink)),
+            Out::Bytes { delimiting: Delimiting::Plain, .. },
+        ) = (source, sink, &self.out)
+        else {
+            return Poll::Ready(Ok(false));
+        };
+        let splicing = self.splicing.get_or_insert_default();
+        if !splicing.is_possible() {
+            return Poll::Ready(Ok(false));
+        }
+        let before = *left;
+        let polled = splicing.poll(context, (source, sink), left, self.may_gather, pipes);
+        let passed = before - *left;
+        self.count(passed)?;
+        match ready!(polled) {
+            Ok(Stretch::Done) => self.decoder = Decoder::Done,
+            Ok(Stretch::Copy) => return Poll::Ready(Ok(false)),
+            Err(Broken::Source) => return Poll::Ready(Err(RelayError::Source)),
+            Err(Broken::Sink) => return Poll::Ready(Err(RelayError::Sink)),
+        }
+        Poll::Ready(Ok(true))
     }
 
     fn poll_source(
@@ -358,7 +426,7 @@ impl Relay {
     }
 
     fn take_frame(&mut self, data: Bytes, is_last: bool) -> Result<(), RelayError> {
-        self.count(data.len())?;
+        self.count(data.len() as u64)?;
         if self.tee.is_some() {
             self.keep(&data);
         }
@@ -418,7 +486,7 @@ impl Relay {
         let full = buffer.room().is_empty();
         self.full_reads = if full { self.full_reads.saturating_add(1) } else { 0 };
         let taken = self.decode(buffer.filled_mut()).map_err(RelayError::Malformed);
-        let taken = taken.and_then(|taken| self.count(taken.0).map(|()| taken));
+        let taken = taken.and_then(|taken| self.count(taken.0 as u64).map(|()| taken));
         let (payload, consumed) = match taken {
             Ok(taken) => taken,
             Err(error) => {
@@ -539,9 +607,12 @@ impl Relay {
     }
 
     /// Returns what is still held.
-    pub fn release(&mut self, buffers: &Buffers) {
+    pub fn release(&mut self, worker: &Worker) {
         if let Out::Bytes { outgoing, .. } = &mut self.out {
-            outgoing.release(buffers);
+            outgoing.release(&worker.buffers);
+        }
+        if let Some(splicing) = &mut self.splicing {
+            splicing.release(&worker.pipes);
         }
     }
 }

@@ -25,6 +25,9 @@ pub const HANDSHAKE: Duration = Duration::from_secs(10);
 pub const UPSTREAM_IDLE: Duration = Duration::from_secs(50);
 /// What a gRPC call gets beyond its own deadline, so that its client ends it and not we.
 pub const GRPC_GRACE: Duration = Duration::from_secs(1);
+/// For a fast endpoint to have its next long piece ready. An endpoint that pauses is noticed at the next
+/// sweep: what it has brought is late by that once, and never again in that body.
+pub const GATHERING: Duration = Duration::from_millis(1);
 /// For another request's connection to an HTTP/2 endpoint to become usable, instead of opening one more.
 pub const SHARED_CONNECT: Duration = CONNECT;
 /// Of a tunnel that one side has ended, without a byte from the other. As long as for a body.

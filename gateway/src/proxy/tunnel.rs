@@ -15,7 +15,7 @@ use super::wire::{Sink, Source, Wire};
 use crate::metrics::ServiceCells;
 use crate::reason::Reason;
 use crate::worker::tunnels::OpenTunnel;
-use crate::worker::{Buffer, Buffers, Ticks};
+use crate::worker::{Buffer, Ticks, Worker};
 
 /// One direction.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Direction {
         context: &mut Context<'_>,
         source: Source<'_>,
         mut sink: Sink<'_>,
-        buffers: &Buffers,
+        worker: &Worker,
     ) -> Result<(), RelayError> {
         if self.is_ended {
             return Ok(());
@@ -41,7 +41,7 @@ impl Direction {
             Sink::Nowhere => Sink::Nowhere,
             Sink::Closed => Sink::Closed,
         };
-        if let Poll::Ready(done) = self.relay.poll(context, source, reborrowed, buffers) {
+        if let Poll::Ready(done) = self.relay.poll(context, source, reborrowed, worker) {
             done?;
             self.is_ended = true;
             if let Sink::Stream(stream) = sink {
@@ -112,10 +112,10 @@ impl Tunnel {
         })
         .await;
         cells.tunnels_open.add(-1);
-        let buffers = &client.worker.buffers;
-        self.up.relay.release(buffers);
-        self.down.relay.release(buffers);
-        self.received.take().into_iter().for_each(|buffer| buffers.put(buffer));
+        let worker = &client.worker;
+        self.up.relay.release(worker);
+        self.down.relay.release(worker);
+        self.received.take().into_iter().for_each(|buffer| worker.buffers.put(buffer));
         if failure.is_some() {
             self.upstream.reset_on_close();
         }
@@ -125,9 +125,9 @@ impl Tunnel {
     /// Why the tunnel is over, if it is.
     fn poll<W: Wire>(&mut self, context: &mut Context<'_>, client: &mut Client<W>) -> Option<Reason> {
         let Client { wire, worker, .. } = client;
-        let up = self.up.poll(context, wire.source(), self.upstream.sink(), &worker.buffers);
+        let up = self.up.poll(context, wire.source(), self.upstream.sink(), worker);
         let source = self.upstream.source(&mut self.received);
-        let down = self.down.poll(context, source, wire.sink(), &worker.buffers);
+        let down = self.down.poll(context, source, wire.sink(), worker);
         match (up, down) {
             (Ok(()), Ok(())) => None,
             (Err(RelayError::Sink), _) | (_, Err(RelayError::Source | RelayError::Malformed(_))) => {

@@ -8,13 +8,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::io::Errno;
-use rustix::pipe::{SpliceFlags, splice};
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::{End, Failed};
 use crate::proxy::fill::poll_fill;
+use crate::proxy::splice::{self, TURN_BYTES};
 use crate::worker::{Buffer, Pipe, Worker};
 
 /// A piece this large adds to the signs of a long stretch: half of a loopback segment, a dozen of an
@@ -29,11 +27,6 @@ const BULK: u8 = 4;
 const MOST_SIGNS: u8 = 8;
 /// Small pieces count twice: a conversation is recognised within three messages.
 const SMALL_WEIGHT: u8 = 2;
-/// Moved at one go before other connections of the worker have their turn.
-const TURN_BYTES: usize = 1 << 20;
-
-const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
@@ -135,7 +128,8 @@ impl Direction {
                     positive(sent)?
                 }
                 (Held::Pipe(pipe, left), Some(socket)) => {
-                    let sent = positive(ready!(poll_splice_out(context, pipe, *left, socket))?)?;
+                    // Nobody knows what follows: nothing may wait for it.
+                    let sent = ready!(splice::poll_out(context, pipe, *left, socket, false))?;
                     *left -= sent;
                     sent
                 }
@@ -194,17 +188,14 @@ impl Direction {
         pipe: Pipe,
         worker: &Worker,
     ) -> Poll<io::Result<()>> {
-        match poll_splice_in(context, source, &pipe) {
+        match splice::poll_in(context, source, &pipe, pipe.capacity) {
             Poll::Ready(Ok(0)) => self.state = State::Ending,
             Poll::Ready(Ok(count)) => {
                 self.judge(count);
                 self.held = Held::Pipe(pipe, count);
                 return Poll::Ready(Ok(()));
             }
-            // A kind of socket that the kernel does not splice; reading says what else there may be.
-            Poll::Ready(Err(error)) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                self.is_unspliceable = true;
-            }
+            Poll::Ready(Err(error)) if splice::is_refusal(&error) => self.is_unspliceable = true,
             Poll::Ready(Err(error)) => {
                 worker.pipes.put(pipe);
                 return Poll::Ready(Err(error));
@@ -240,42 +231,4 @@ impl Direction {
 /// A socket that takes nothing and says that it took it would be asked for ever.
 fn positive(sent: usize) -> io::Result<usize> {
     if sent == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(sent) }
-}
-
-/// 0: the source has ended. `pipe` is empty, so that "would block" can only mean the socket.
-fn poll_splice_in(context: &mut Context<'_>, source: &TcpStream, pipe: &Pipe) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(source.poll_read_ready(context))?;
-        let spliced = source.try_io(Interest::READABLE, || {
-            splice(source, None, &pipe.write, None, pipe.capacity, FLAGS).map_err(io::Error::from)
-        });
-        if let Some(done) = settled(spliced) {
-            return Poll::Ready(done);
-        }
-    }
-}
-
-fn poll_splice_out(
-    context: &mut Context<'_>,
-    pipe: &Pipe,
-    count: usize,
-    sink: &TcpStream,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(sink.poll_write_ready(context))?;
-        let spliced = sink.try_io(Interest::WRITABLE, || {
-            splice(&pipe.read, None, sink, None, count, FLAGS).map_err(io::Error::from)
-        });
-        if let Some(done) = settled(spliced) {
-            return Poll::Ready(done);
-        }
-    }
-}
-
-/// `None`: to be tried again, after the socket has become ready if it was not.
-fn settled(result: io::Result<usize>) -> Option<io::Result<usize>> {
-    match result {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
-        other => Some(other),
-    }
 }
