@@ -142,7 +142,7 @@ async fn await_answer<W>(
         let mut scan = HeadScan::default();
         let found = client.deadline.bound(|context| {
             if let Upstream::Http1(stream) = upstream {
-                let sent = ready!(outgoing.poll_send(context, stream, buffers));
+                let sent = ready!(outgoing.poll_send(context, &mut **stream, buffers));
                 sent.map_err(|_| Reason::UpstreamReset)?;
             }
             let polled = upstream.poll_head(context, &mut scan, received, facts.method, usize::MAX, buffers);
