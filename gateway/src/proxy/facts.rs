@@ -272,7 +272,7 @@ impl LogFacts {
         let query = self.host + at..self.target;
         let removed = query.len();
         self.text.drain(query);
-        for end in [&mut self.target, &mut self.agent, &mut self.referer] {
+        for end in [&mut self.target, &mut self.agent, &mut self.referer, &mut self.given] {
             *end -= removed;
         }
     }
