@@ -6,6 +6,7 @@ mod clients;
 mod compile;
 mod compression;
 mod containment;
+mod filters;
 mod find;
 mod heads;
 mod matches;
@@ -30,6 +31,7 @@ criterion_group!(
     chunked::measure,
     clients::measure,
     find::measure,
+    filters::measure,
     matches::measure,
     compile::measure,
     compression::measure,

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -226,8 +226,11 @@ impl Gateway {
     pub(crate) fn watch_sources(&self) -> tokio::task::JoinHandle<()> {
         let (sources, cancel) = (self.filter_sources.clone(), self.control.clone());
         tokio::spawn(async move {
+            // What is fetched is fetched at once: until then its filters let nobody pass.
+            sources.fetch_due(Instant::now());
             while cancel.run_until_cancelled(tokio::time::sleep(SOURCE_INTERVAL)).await.is_some() {
                 sources.refresh();
+                sources.fetch_due(Instant::now());
             }
         })
     }

@@ -50,6 +50,16 @@ reasons! {
     Redirected, "redirected", 308;
     /// What a filter needs to decide was never read, and nobody is let past it.
     FilterUnavailable, "filter_unavailable", 503;
+    /// The app wants to know who the client is, which it did not say.
+    CredentialsMissing, "credentials_missing", 401;
+    /// What the client said of who it is, it could not prove.
+    CredentialsInvalid, "credentials_invalid", 401;
+    /// More passwords wait to be verified than can be.
+    AuthenticationBusy, "authentication_busy", 503;
+    /// The app that decides over requests said no.
+    ForwardAuthDenied, "forward_auth_denied", 403;
+    /// The app that decides over requests said nothing.
+    ForwardAuthFailed, "forward_auth_failed", 503;
     /// The app is closed for a while.
     Maintenance, "maintenance", 503;
     /// A failure on purpose.
@@ -160,6 +170,7 @@ pub fn phrase(status: u16) -> &'static str {
         307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",

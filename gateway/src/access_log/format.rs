@@ -27,6 +27,11 @@ impl Entry<'_> {
         line.push(b'\n');
     }
 
+    /// Whom a filter found the client to be.
+    fn consumer(&self) -> Option<&str> {
+        self.facts.filtered.as_ref().and_then(|filtered| filtered.consumer())
+    }
+
     fn json(&self, stamp: &Stamp, line: &mut Vec<u8>) {
         let facts = self.facts;
         let log = facts.log.as_deref();
@@ -42,6 +47,11 @@ impl Entry<'_> {
         push_text(text(LogFacts::target), is_plain, line);
         push_all(line, b"\",\"protocol\":\"", facts.version.as_str().as_bytes());
         line.push(b'"');
+        if let Some(consumer) = self.consumer() {
+            line.extend_from_slice(b",\"consumer\":\"");
+            escape(consumer.as_bytes(), line);
+            line.push(b'"');
+        }
         self.ending.json(b",\"upstream_seconds\":", line);
         let taken_by = text(LogFacts::taken_by);
         if !taken_by.is_empty() {
@@ -67,7 +77,7 @@ impl Entry<'_> {
         let log = self.facts.log.as_deref();
         let text =
             |part: fn(&LogFacts) -> &[u8]| log.map(part).filter(|text| !text.is_empty()).unwrap_or(b"-");
-        combined_start(stamp, self.client(), line);
+        combined_start(stamp, self.client(), self.consumer(), line);
         escape(text(LogFacts::method), line);
         line.push(b' ');
         escape(text(LogFacts::target), line);
@@ -107,7 +117,7 @@ impl StreamEntry<'_> {
 
     /// `"TCP {app} -"` stands for the request line, the bytes to the client for the response's.
     fn combined(&self, stamp: &Stamp, line: &mut Vec<u8>) {
-        combined_start(stamp, self.ending.client, line);
+        combined_start(stamp, self.ending.client, None, line);
         for part in [self.protocol, " ", self.ending.app.unwrap_or("-"), " -\" "] {
             line.extend_from_slice(part.as_bytes());
         }
@@ -153,9 +163,15 @@ fn json_start(stamp: &Stamp, client: IpAddr, line: &mut Vec<u8>) {
     line.push(b'"');
 }
 
-fn combined_start(stamp: &Stamp, client: IpAddr, line: &mut Vec<u8>) {
+/// `user`: one word.
+fn combined_start(stamp: &Stamp, client: IpAddr, user: Option<&str>, line: &mut Vec<u8>) {
     push_ip(client, line);
-    push_all(line, b" - - [", stamp.common().as_bytes());
+    line.extend_from_slice(b" - ");
+    match user {
+        Some(user) if !user.is_empty() => escape(user.replace(' ', "%20").as_bytes(), line),
+        _ => line.push(b'-'),
+    }
+    push_all(line, b" [", stamp.common().as_bytes());
     line.extend_from_slice(b"] \"");
 }
 

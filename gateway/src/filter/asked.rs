@@ -58,6 +58,12 @@ impl Asked<'_> {
         if self.is_tls || is_told { "https" } else { "http" }
     }
 
+    /// As received, without the query.
+    pub fn raw_path(&self) -> &[u8] {
+        let target = self.request.path_and_query.within(self.head);
+        memchr::memchr(b'?', target).map_or(target, |at| &target[..at])
+    }
+
     /// With its question mark, as received; empty without one.
     pub fn query(&self) -> &[u8] {
         let target = self.request.path_and_query.within(self.head);

@@ -22,6 +22,8 @@ pub struct Changes {
     pub always: Vec<u8>,
     /// Field lines for the endpoint's response only.
     pub response: Vec<u8>,
+    /// Whom a filter found the client to be.
+    pub consumer: Option<Arc<str>>,
     /// What our answer says where a filter refuses, if that is not the reason's own.
     pub status: Option<u16>,
     /// How our answer looks.
@@ -49,10 +51,12 @@ impl Changes {
 
     /// What is left for the response.
     pub fn into_filtered(self, filters: Option<Arc<Filters>>) -> Filtered {
-        let Self { always: mut lines, response, status, page, has_retry_after, delay, coding, .. } = self;
+        let Self {
+            always: mut lines, response, status, consumer, page, has_retry_after, delay, coding, ..
+        } = self;
         let always = lines.len();
         lines.extend_from_slice(&response);
-        Filtered { filters, lines, always, status, page, has_retry_after, delay, coding }
+        Filtered { filters, lines, always, status, consumer, page, has_retry_after, delay, coding }
     }
 }
 
@@ -64,6 +68,7 @@ pub struct Filtered {
     lines: Vec<u8>,
     always: usize,
     status: Option<u16>,
+    consumer: Option<Arc<str>>,
     pub page: Option<Page>,
     pub has_retry_after: bool,
     pub delay: Option<Duration>,
@@ -86,6 +91,11 @@ impl Filtered {
 
     pub fn compression_metrics(&self) -> Option<&CompressionMetrics> {
         Some(&self.filters.as_ref()?.compression()?.metrics)
+    }
+
+    /// Whom a filter found the client to be.
+    pub fn consumer(&self) -> Option<&str> {
+        self.consumer.as_deref()
     }
 
     /// Whether there are fields that no client may send.

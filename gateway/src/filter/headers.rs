@@ -10,7 +10,8 @@ pub struct RequestHeaders(pub HeaderEdits);
 
 impl RequestHeaders {
     pub(super) fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
-        push(&self.0, asked, &mut changes.request);
+        let Changes { request, consumer, .. } = changes;
+        push(&self.0, asked, consumer.as_deref(), request);
         Decision::Pass
     }
 
@@ -26,7 +27,8 @@ pub struct ResponseHeaders(pub HeaderEdits);
 
 impl ResponseHeaders {
     pub(super) fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
-        push(&self.0, asked, &mut changes.response);
+        let Changes { response, consumer, .. } = changes;
+        push(&self.0, asked, consumer.as_deref(), response);
         Decision::Pass
     }
 
@@ -35,9 +37,9 @@ impl ResponseHeaders {
     }
 }
 
-fn push(edits: &HeaderEdits, asked: &Asked<'_>, lines: &mut Vec<u8>) {
+fn push(edits: &HeaderEdits, asked: &Asked<'_>, consumer: Option<&str>, lines: &mut Vec<u8>) {
     for (name, value) in edits.set.iter().chain(&edits.add) {
-        template::push(name, value, asked, lines);
+        template::push(name, value, asked, consumer.unwrap_or(""), lines);
     }
 }
 

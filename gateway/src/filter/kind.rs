@@ -27,6 +27,10 @@ pub enum Kind {
     RateLimits,
     Cors,
     Redirects,
+    ApiKeys,
+    BasicAuth,
+    Jwt,
+    ForwardAuth,
     Rewrite,
     RequestHeaders,
     Faults,
@@ -37,13 +41,17 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they act.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::ErrorPages,
         Self::Addresses,
         Self::Maintenance,
         Self::RateLimits,
         Self::Cors,
         Self::Redirects,
+        Self::ApiKeys,
+        Self::BasicAuth,
+        Self::Jwt,
+        Self::ForwardAuth,
         Self::Rewrite,
         Self::RequestHeaders,
         Self::Faults,
@@ -60,6 +68,10 @@ impl Kind {
             Self::RateLimits => "rate_limits",
             Self::Cors => "cors",
             Self::Redirects => "redirects",
+            Self::ApiKeys => "api_keys",
+            Self::BasicAuth => "basic_auth",
+            Self::Jwt => "jwt",
+            Self::ForwardAuth => "forward_auth",
             Self::Rewrite => "rewrite",
             Self::RequestHeaders => "request_headers",
             Self::Faults => "faults",

@@ -13,11 +13,14 @@
 //!
 //! - *Request head.* [`Filters::decide`] runs when the app is known and before its endpoints matter. It is
 //!   given what is [`Asked`] and leaves [`Changes`]: field lines for the endpoint, another target or host,
-//!   field lines for the response. A filter passes, or it refuses (or answers) with a [`Reason`].
+//!   field lines for the response, who the client is. A filter passes, refuses (or answers) with a
+//!   [`Reason`], or waits: `proxy::screen` then finds out what it waits for, which may take a while, and
+//!   goes on with the next one. Only then is a head copied and anything boxed.
 //! - *Response head.* What is changed there is known when the request is: the lines wait in [`Filtered`],
 //!   which travels with the request's facts. Its `always` lines are on every response, our own
 //!   answers included; the others on what an endpoint says. [`Filtered::response_edits`] is asked once
 //!   per final response, which is the place for what depends on the response.
+//! - *Log.* [`Filtered::consumer`] is whom a filter found the client to be.
 //!
 //! **How a head is edited.** Never by building a new one: `message::edits` has the list, and the writers of
 //! both versions apply it while they copy. Names are fixed per app, so that nothing is compared but what
@@ -30,12 +33,16 @@
 //! settings are the same. Files are opened through [`Sources`], which looks at them again every second.
 
 pub mod addresses;
+pub mod api_keys;
 mod asked;
+pub mod basic_auth;
 mod changes;
 pub mod compression;
 mod cors;
 mod faults;
+pub mod forward_auth;
 mod headers;
+pub mod jwt;
 mod kind;
 mod maintenance;
 mod metrics;
@@ -44,21 +51,26 @@ pub mod pages;
 pub mod rate_limits;
 mod redirects;
 mod rewrite;
+mod scope;
 pub mod sources;
 mod template;
 
 use std::sync::Arc;
 
 use topology::AppId;
-use topology::filters::{ErrorPages, Filters as Settings};
+use topology::filters::{ApiKeyPlace, ErrorPages, Filters as Settings};
 
 pub use addresses::Addresses;
+pub use api_keys::ApiKeys;
 pub use asked::Asked;
+pub use basic_auth::BasicAuth;
 pub use changes::{Changes, Filtered};
 pub use compression::Compression;
 pub use cors::Cors;
 pub use faults::Faults;
+pub use forward_auth::ForwardAuth;
 pub use headers::{RequestHeaders, ResponseHeaders};
+pub use jwt::Jwt;
 pub use kind::{Kind, Phase};
 pub use maintenance::Maintenance;
 pub use metrics::{FilterCells, FilterMetrics};
@@ -78,6 +90,8 @@ use crate::reason::Reason;
 pub enum Decision {
     Pass,
     Refuse(Reason),
+    /// It cannot be said at once: `proxy::screen` finds out.
+    Wait,
 }
 
 /// A filter of the request head's phase.
@@ -89,6 +103,10 @@ pub enum RequestFilter {
     RateLimits(Arc<RateLimits>),
     Cors(Cors),
     Redirects(Redirects),
+    ApiKeys(Arc<ApiKeys>),
+    BasicAuth(Arc<BasicAuth>),
+    Jwt(Arc<Jwt>),
+    ForwardAuth(Arc<ForwardAuth>),
     Rewrite(Rewrites),
     RequestHeaders(RequestHeaders),
     Faults(Faults),
@@ -106,6 +124,10 @@ impl RequestFilter {
             Self::RateLimits(_) => Kind::RateLimits,
             Self::Cors(_) => Kind::Cors,
             Self::Redirects(_) => Kind::Redirects,
+            Self::ApiKeys(_) => Kind::ApiKeys,
+            Self::BasicAuth(_) => Kind::BasicAuth,
+            Self::Jwt(_) => Kind::Jwt,
+            Self::ForwardAuth(_) => Kind::ForwardAuth,
             Self::Rewrite(_) => Kind::Rewrite,
             Self::RequestHeaders(_) => Kind::RequestHeaders,
             Self::Faults(_) => Kind::Faults,
@@ -123,6 +145,10 @@ impl RequestFilter {
             Self::RateLimits(limits) => limits.decide(asked, changes),
             Self::Cors(cors) => cors.decide(asked, changes),
             Self::Redirects(redirects) => redirects.decide(asked, changes),
+            Self::ApiKeys(keys) => keys.decide(asked, changes),
+            Self::BasicAuth(basic) => basic.decide(asked, changes),
+            Self::Jwt(jwt) => jwt.decide(asked, changes),
+            Self::ForwardAuth(forward) => forward.decide(asked),
             Self::Rewrite(rewrite) => rewrite.decide(asked, changes),
             Self::RequestHeaders(headers) => headers.decide(asked, changes),
             Self::Faults(faults) => faults.decide(asked, changes),
@@ -141,6 +167,10 @@ impl RequestFilter {
             Self::RateLimits(limits) => limits.describe(),
             Self::Cors(cors) => cors.describe(),
             Self::Redirects(redirects) => redirects.describe(),
+            Self::ApiKeys(keys) => keys.describe(),
+            Self::BasicAuth(basic) => basic.describe(),
+            Self::Jwt(jwt) => jwt.describe(),
+            Self::ForwardAuth(forward) => forward.describe(),
             Self::Rewrite(rewrite) => rewrite.describe(),
             Self::RequestHeaders(headers) => headers.describe(),
             Self::Faults(faults) => faults.describe(),
@@ -161,6 +191,8 @@ pub struct Filters {
     pub request_strips: Names,
     /// Taken out of every response of an endpoint.
     pub response_strips: Names,
+    /// Queries hold secrets, which the access log leaves out.
+    pub hides_query: bool,
     pub metrics: Arc<FilterMetrics>,
 }
 
@@ -170,22 +202,33 @@ pub enum Step {
     /// To its end.
     Passed,
     Refused(Reason),
+    /// The filter at this place has to be waited for.
+    Waits(usize),
 }
 
 impl Filters {
     /// Asks the filters from the one at `from` on.
     pub fn decide(&self, asked: &Asked<'_>, changes: &mut Changes, from: usize) -> Step {
-        let cells = self.metrics.cells(asked.worker);
-        for filter in self.request.iter().skip(from) {
-            match filter.decide(asked, changes) {
-                Decision::Pass => cells.passed(filter.kind()),
-                Decision::Refuse(reason) => {
-                    cells.refused(filter.kind());
-                    return Step::Refused(reason);
-                }
+        for (at, filter) in self.request.iter().enumerate().skip(from) {
+            let decision = filter.decide(asked, changes);
+            self.count(filter.kind(), decision, asked.worker);
+            match decision {
+                Decision::Pass => {}
+                Decision::Refuse(reason) => return Step::Refused(reason),
+                Decision::Wait => return Step::Waits(at),
             }
         }
         Step::Passed
+    }
+
+    /// What was decided at last.
+    pub fn count(&self, kind: Kind, decision: Decision, worker: usize) {
+        let cells = self.metrics.cells(worker);
+        match decision {
+            Decision::Pass => cells.passed(kind),
+            Decision::Refuse(_) => cells.refused(kind),
+            Decision::Wait => {}
+        }
     }
 }
 
@@ -230,6 +273,7 @@ pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
     if !settings.redirects.is_empty() {
         request.push(RequestFilter::Redirects(Redirects(settings.redirects.clone().into())));
     }
+    compile_identity(settings, with, &mut request);
     request.extend(settings.rewrite.clone().map(|rewrite| RequestFilter::Rewrite(Rewrites(rewrite))));
     let (into, out) = (&settings.request_headers, &settings.response_headers);
     request.extend(into.clone().map(|edits| RequestFilter::RequestHeaders(RequestHeaders(edits))));
@@ -253,13 +297,60 @@ pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
     Filters {
         settings: settings.clone(),
         request: request.into(),
-        request_strips: headers::stripped(into.as_ref()).collect(),
+        request_strips: headers::stripped(into.as_ref()).chain(identity_fields(settings)).collect(),
         response_strips: headers::stripped(out.as_ref())
             .chain(settings.cors.iter().flat_map(|_| cors::OURS))
             .collect(),
+        hides_query: settings
+            .api_keys
+            .as_ref()
+            .is_some_and(|keys| matches!(keys.place, ApiKeyPlace::Query(_))),
         metrics: former
             .map_or_else(|| Arc::new(FilterMetrics::new(workers)), |former| former.metrics.clone()),
     }
+}
+
+/// Those that say who the client is.
+fn compile_identity(settings: &Settings, with: Compiling<'_>, request: &mut Vec<RequestFilter>) {
+    let Compiling { app, former, sources, .. } = with;
+    if let Some(keys) = &settings.api_keys {
+        let former = former.and_then(|former| {
+            former.find(|filter| match filter {
+                RequestFilter::ApiKeys(keys) => Some(keys),
+                _ => None,
+            })
+        });
+        request.push(RequestFilter::ApiKeys(ApiKeys::compile(keys, former, app, sources)));
+    }
+    if let Some(basic) = &settings.basic_auth {
+        let former = former.and_then(|former| {
+            former.find(|filter| match filter {
+                RequestFilter::BasicAuth(basic) => Some(basic),
+                _ => None,
+            })
+        });
+        request.push(RequestFilter::BasicAuth(BasicAuth::compile(basic, former, app, sources)));
+    }
+    if let Some(jwt) = &settings.jwt {
+        let former = former.and_then(|former| {
+            former.find(|filter| match filter {
+                RequestFilter::Jwt(jwt) => Some(jwt),
+                _ => None,
+            })
+        });
+        request.push(RequestFilter::Jwt(Jwt::compile(jwt, former, app, sources)));
+    }
+    let forward = settings.forward_auth.as_ref().map(ForwardAuth::compile);
+    request.extend(forward.map(RequestFilter::ForwardAuth));
+}
+
+/// Fields in which endpoints are told who the client is, or in which it proves that to us: nothing of them
+/// goes on as it came.
+fn identity_fields(settings: &Settings) -> impl Iterator<Item = &str> {
+    let keys = settings.api_keys.iter().flat_map(ApiKeys::strips);
+    let basic = settings.basic_auth.iter().flat_map(BasicAuth::strips);
+    let jwt = settings.jwt.iter().flat_map(Jwt::strips);
+    keys.chain(basic).chain(jwt).chain(settings.forward_auth.iter().flat_map(ForwardAuth::strips))
 }
 
 /// What is wrong with the files that `settings` name, for who wants to know before.
@@ -303,8 +394,14 @@ impl Filters {
     pub fn problems(&self) -> Vec<String> {
         let of = |filter: &RequestFilter| match filter {
             RequestFilter::Addresses(addresses) => addresses.problems(),
+            RequestFilter::ApiKeys(keys) => keys.problem().into_iter().collect(),
+            RequestFilter::BasicAuth(basic) => basic.problem().into_iter().collect(),
+            RequestFilter::Jwt(jwt) => jwt.problem().into_iter().collect(),
             _ => Vec::new(),
         };
         self.request.iter().flat_map(of).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,10 @@ impl Rewrites {
         changes.host = self.0.host.clone();
         // CONNECT and `OPTIONS *` ask for no path.
         if matches!(asked.request.path_and_query.within(asked.head), [b'/', ..]) {
-            changes.target = self.target(asked.path, asked.query());
+            // Another filter may have taken a secret out of the query.
+            let former = changes.target.take();
+            let query = former.as_deref().map_or_else(|| asked.query(), query_of);
+            changes.target = self.target(asked.path, query).or(former);
         }
         Decision::Pass
     }
@@ -41,6 +44,11 @@ impl Rewrites {
         let text = [part("strip", strip_prefix), part("add", add_prefix), part("host", host)];
         text.concat().trim_end().to_owned()
     }
+}
+
+/// With its question mark; empty without one.
+fn query_of(target: &[u8]) -> &[u8] {
+    memchr::memchr(b'?', target).map_or(&[], |at| &target[at..])
 }
 
 #[cfg(test)]

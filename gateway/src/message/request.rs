@@ -103,7 +103,7 @@ impl Method {
 }
 
 /// A request's head that breaks no rule; spans into the bytes that it was parsed from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RequestHead {
     pub method: Method,
     pub method_name: Span,

@@ -193,8 +193,10 @@ fn grpc_code(reason: Reason) -> u16 {
     const UNIMPLEMENTED: u16 = 12;
     const INTERNAL: u16 = 13;
     const UNAVAILABLE: u16 = 14;
+    const UNAUTHENTICATED: u16 = 16;
     match reason.status() {
         400 => INTERNAL,
+        401 => UNAUTHENTICATED,
         403 => PERMISSION_DENIED,
         404 | 501 | 505 => UNIMPLEMENTED,
         408 | 504 => DEADLINE_EXCEEDED,

@@ -14,13 +14,20 @@ use super::mirror::Copy;
 use super::record;
 use super::refuse::refuse;
 use super::retry::{Route, pause};
-use super::spans;
 use super::wire::Wire;
+use super::{screen, spans};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
 
 pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
-    let Request { table: _table, app, taken, heads, facts, mut copy } = request;
+    let request = match request.undecided {
+        None => request,
+        Some(_) => match Box::pin(screen::wait(client, request)).await {
+            Ok(request) => request,
+            Err(refusal) => return refuse(client, *refusal).await,
+        },
+    };
+    let Request { table: _table, app, taken, heads, facts, mut copy, .. } = request;
     let worker = client.worker.clone();
     hold_up(client, &facts).await;
     if let Some(copy) = copy.take_if(|copy| !copy.needs_body()) {

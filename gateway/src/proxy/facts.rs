@@ -9,6 +9,7 @@ use topology::AppLimits;
 
 use super::mirror::Copy;
 use super::patience::Patience;
+use super::screen::Undecided;
 use crate::access_log::{Logging, is_plain};
 use crate::filter::Filtered;
 use crate::listener::Limits;
@@ -30,6 +31,8 @@ pub struct Request {
     pub taken: Option<usize>,
     pub heads: Heads,
     pub facts: Facts,
+    /// A filter is waited for: there are no heads yet.
+    pub undecided: Option<Box<Undecided>>,
     /// Of it, for somebody who is only tried.
     pub copy: Option<Box<Copy>>,
 }
@@ -266,6 +269,17 @@ impl LogFacts {
         let client = trusts.and_then(|trusts| forwarded::client(request, head, trusts));
         let is_plain = is_plain(&text);
         Self { text, is_plain, method, host, target, agent, referer, given, client }
+    }
+
+    /// Takes the query out of the target: it holds a secret.
+    pub fn hide_query(&mut self) {
+        let Some(at) = memchr::memchr(b'?', self.target()) else { return };
+        let query = self.host + at..self.target;
+        let removed = query.len();
+        self.text.drain(query);
+        for end in [&mut self.target, &mut self.agent, &mut self.referer, &mut self.given] {
+            *end -= removed;
+        }
     }
 
     pub fn method(&self) -> &[u8] {

@@ -10,12 +10,16 @@
 //! 5. [`feedback`] counts what an attempt says of its endpoint; [`record`] counts and logs, once per
 //!    request, whatever became of it.
 //!
+//! Where an app has filters, [`screen`] asks them in 2; one that has to wait is waited for at the start of 3,
+//! and [`ask`] is how it asks another app.
+//!
 //! They work on two things: the [`client`] and the request's [`facts`]. [`refuse`] ends a request that
 //! goes nowhere, [`answer`] is what the gateway says itself. TCP listeners have their own short path in [`tcp`], UDP listeners theirs
 //! in [`udp`]; [`pump`] carries their bytes and [`tunnel`] what is no longer HTTP.
 
 mod admission;
 mod answer;
+mod ask;
 mod attempt;
 mod client;
 mod date;

@@ -11,6 +11,7 @@ use super::client::{Client, Origin};
 use super::facts::{BodyLimits, Facts, Heads, LogFacts, Refusal, Request};
 use super::mirror::{self, Copy};
 use super::patience::Patience;
+use super::screen::Undecided;
 use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
 use super::{hops, screen};
 use crate::access_log::Logging;
@@ -124,32 +125,51 @@ fn pass<W>(
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return refuse(facts, denied, app);
     }
-    if let Some(filters) = &app.filters {
-        let chain = (&*app, &**filters, taken);
-        let step = screen::decide(client, chain, (parsed, head), (host, path), &facts, &mut changes);
-        if let Step::Refused(reason) = step {
-            facts.filtered = screen::filtered(changes, Some(filters));
-            return refuse(facts, (reason, None), app);
+    let mut request =
+        Request { table, app, taken, heads: Heads::default(), facts, undecided: None, copy: None };
+    if let Some(filters) = request.app.filters.clone() {
+        let chain = (&*request.app, &*filters, taken);
+        let (head, place) = ((parsed, head), (host, path));
+        match screen::decide(client, chain, head, place, &request.facts, &mut changes) {
+            Step::Passed => {}
+            Step::Refused(reason) => return Err(screen::refused(request, changes, reason)),
+            Step::Waits(at) => {
+                request.undecided = Some(Undecided::new(head, place, hops, changes, at));
+                return Ok(request);
+            }
         }
     }
+    set_out(client, request, parsed, head, hops, changes)
+}
+
+/// A request that nothing stands in the way of any more but what its app lacks.
+#[inline]
+pub(super) fn set_out<W>(
+    client: &Client<W>,
+    mut request: Request,
+    parsed: &RequestHead,
+    head: &[u8],
+    hops: Option<u64>,
+    changes: Option<Box<Changes>>,
+) -> Result<Request, Box<Refusal>> {
+    let Request { app, facts, taken, .. } = &mut request;
     facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
-    if let Some(reason) = lacks(&app, taken, parsed, head, &facts) {
-        facts.filtered = screen::filtered(changes, app.filters.as_ref());
-        return refuse(facts, (reason, None), app);
+    if let Some(reason) = lacks(app, *taken, parsed, head, facts) {
+        return Err(screen::refused(request, changes, reason));
     }
     facts.patience = match app.spec.timeouts.as_deref() {
         said if facts.is_grpc => Patience::of_grpc(said, grpc_deadline(parsed, head)),
         said => Patience::of(said),
     };
-    let heads = heads(client, &app, app.filters.as_deref(), (parsed, head), &facts, hops, changes.as_deref());
+    let Request { app, facts, table, .. } = &request;
+    let filters = app.filters.as_deref();
+    let heads = heads(client, app, filters, (parsed, head), facts, hops, changes.as_deref());
     let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);
-    let copy = if is_mirrored {
-        copy(client, &table, &app, (parsed, head), &facts, changes.as_deref())
-    } else {
-        None
-    };
-    facts.filtered = screen::filtered(changes, app.filters.as_ref());
-    Ok(Request { table, app, taken, heads, facts, copy })
+    let copy =
+        if is_mirrored { copy(client, table, app, (parsed, head), facts, changes.as_deref()) } else { None };
+    (request.heads, request.copy) = (heads, copy);
+    request.facts.filtered = screen::filtered(changes, request.app.filters.as_ref());
+    Ok(request)
 }
 
 /// The copy of a request that goes elsewhere.
@@ -280,7 +300,11 @@ fn tell<W>(
     }
     let is_traced = facts.trace.as_ref().is_some_and(|trace| trace.is_sampled);
     if facts.logging != Logging::Never || facts.is_counted || is_traced {
-        facts.log = Some(log_facts(client, parsed, head));
+        let mut log = log_facts(client, parsed, head);
+        if app.and_then(|app| app.filters.as_ref()).is_some_and(|filters| filters.hides_query) {
+            log.hide_query();
+        }
+        facts.log = Some(log);
     }
 }
 
@@ -291,7 +315,7 @@ fn log_facts<W>(client: &Client<W>, parsed: &RequestHead, head: &[u8]) -> Box<Lo
 
 /// What endpoints of `app` are sent, in the versions that they speak; `filters` are those that had `changes`
 /// made.
-fn heads<W>(
+pub(super) fn heads<W>(
     client: &Client<W>,
     app: &CompiledApp,
     filters: Option<&Filters>,

@@ -1,13 +1,16 @@
-//! Where filters are asked: the gateway's own limits first, then the app's chain.
+//! Where filters are asked: the gateway's own limits first, then the app's chain. Where one of them has to
+//! wait, the head is kept until it has decided.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::client::Client;
-use super::facts::Facts;
-use super::matching;
-use crate::filter::{Asked, Changes, Decision, Filtered, Filters, Page, RateLimits, Step};
-use crate::message::RequestHead;
+use super::facts::{Facts, Refusal, Request};
+use super::wire::Wire;
+use super::{ask, matching, prepare, timeouts};
+use crate::filter::basic_auth::{BasicAuth, Verdict, verify};
+use crate::filter::{Asked, Changes, Decision, Filtered, Filters, Page, RateLimits, RequestFilter, Step};
+use crate::message::{Method, RequestHead};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, CompiledMatch, Matches};
 
@@ -15,6 +18,39 @@ use crate::table::{CompiledApp, CompiledMatch, Matches};
 type Head<'a> = (&'a RequestHead, &'a [u8]);
 /// Host and path, normalized.
 type Place<'a> = (&'a str, &'a [u8]);
+
+/// A request whose chain waits for one of its filters.
+#[derive(Debug)]
+pub struct Undecided {
+    parsed: RequestHead,
+    head: Vec<u8>,
+    host: Box<str>,
+    path: Box<[u8]>,
+    hops: Option<u64>,
+    changes: Box<Changes>,
+    /// Which filter.
+    at: usize,
+}
+
+impl Undecided {
+    pub fn new(
+        (parsed, head): Head<'_>,
+        (host, path): Place<'_>,
+        hops: Option<u64>,
+        changes: Option<Box<Changes>>,
+        at: usize,
+    ) -> Box<Self> {
+        Box::new(Self {
+            parsed: parsed.clone(),
+            head: head.to_vec(),
+            host: host.into(),
+            path: path.into(),
+            hops,
+            changes: changes.unwrap_or_default(),
+            at,
+        })
+    }
+}
 
 /// The limits of the gateway as a whole.
 ///
@@ -30,8 +66,8 @@ pub fn limit<W>(
 ) -> Result<(), Reason> {
     let changes = changes.get_or_insert_default();
     match with_asked(client, ("", None), head, place, facts, |asked| limits.decide(asked, changes)) {
-        Decision::Pass => Ok(()),
         Decision::Refuse(reason) => Err(reason),
+        Decision::Pass | Decision::Wait => Ok(()),
     }
 }
 
@@ -78,6 +114,76 @@ pub fn dress(app: &CompiledApp, (request, head): Head<'_>, changes: &mut Option<
     }
 }
 
+/// The rest of the chain, once the filter that it waits for has decided.
+///
+/// # Errors
+/// The refusal, by that filter or by a later one, or for what the app lacks.
+pub async fn wait<W: Wire>(client: &mut Client<W>, mut request: Request) -> Result<Request, Box<Refusal>> {
+    let Some(undecided) = request.undecided.take() else { return Ok(request) };
+    let Some(filters) = request.app.filters.clone() else { return Ok(request) };
+    let Undecided { parsed, head, host, path, hops, mut changes, mut at } = *undecided;
+    let (head, place) = ((&parsed, &head[..]), (&*host, &*path));
+    loop {
+        let filter = &filters.request[at];
+        let decision = find_out(client, &request, filter, head, place, &mut changes).await;
+        filters.count(filter.kind(), decision, client.worker.index);
+        if let Decision::Refuse(reason) = decision {
+            return Err(refused(request, Some(changes), reason));
+        }
+        let (app, facts) = (called(&request), &request.facts);
+        let ask = |asked: &Asked<'_>| filters.decide(asked, &mut changes, at + 1);
+        match with_asked(client, app, head, place, facts, ask) {
+            Step::Passed => return prepare::set_out(client, request, head.0, head.1, hops, Some(changes)),
+            Step::Refused(reason) => return Err(refused(request, Some(changes), reason)),
+            Step::Waits(next) => at = next,
+        }
+    }
+}
+
+/// The app's id, and the name of its match that took the request.
+fn called(request: &Request) -> (&str, Option<&str>) {
+    let taken = request.taken.and_then(|position| request.app.match_at(position));
+    (request.app.id.as_str(), taken.map(CompiledMatch::name))
+}
+
+async fn find_out<W: Wire>(
+    client: &mut Client<W>,
+    request: &Request,
+    filter: &RequestFilter,
+    head: Head<'_>,
+    place: Place<'_>,
+    changes: &mut Changes,
+) -> Decision {
+    match filter {
+        RequestFilter::BasicAuth(basic) => {
+            let app = called(request);
+            let claim = with_asked(client, app, head, place, &request.facts, |asked| basic.claim(asked));
+            match claim {
+                Ok(claim) => verify_password(client, basic, claim, changes).await,
+                Err(reason) => Decision::Refuse(reason),
+            }
+        }
+        RequestFilter::ForwardAuth(forward) => {
+            ask::may_pass(client, &request.table, forward, head, &request.facts, changes).await
+        }
+        // No other one waits.
+        _ => Decision::Pass,
+    }
+}
+
+async fn verify_password<W>(
+    client: &Client<W>,
+    basic: &BasicAuth,
+    claim: crate::filter::basic_auth::Claim,
+    changes: &mut Changes,
+) -> Decision {
+    let claim = Arc::new(claim);
+    client.deadline.set(timeouts::VERIFICATION);
+    let mut verifying = Box::pin(verify(claim.clone(), basic.cache().clone()));
+    let verdict = client.deadline.bound(|context| verifying.as_mut().poll(context)).await;
+    basic.conclude(&claim, verdict.unwrap_or(Verdict::Busy), changes)
+}
+
 fn with_asked<W, T>(
     client: &Client<W>,
     (app, taken_by): (&str, Option<&str>),
@@ -103,6 +209,15 @@ fn with_asked<W, T>(
         trusts: origin.is_trusted.then_some(&trusts),
         client: OnceCell::new(),
     })
+}
+
+/// A request that its app's chain, or what the app lacks, stops.
+pub fn refused(request: Request, changes: Option<Box<Changes>>, reason: Reason) -> Box<Refusal> {
+    let Request { app, mut facts, .. } = request;
+    facts.filtered = filtered(changes, app.filters.as_ref());
+    // What follows may be meant for the tunnel.
+    facts.keep_alive &= facts.method != Method::Connect;
+    Box::new(Refusal { facts, reason, detail: None, app: Some(app), location: None })
 }
 
 /// What is left of the changes for the response.

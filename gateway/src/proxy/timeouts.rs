@@ -35,3 +35,5 @@ pub const HALF_TUNNEL: Duration = BODY;
 /// For which an HTTP/2 stream that we reset is remembered, so that frames already on their way to it are
 /// no error: a few round trips.
 pub const RESET_MEMORY: Duration = Duration::from_secs(2);
+/// For a password to be verified, others before it included: a hash takes 50 ms, sixty of them may wait.
+pub const VERIFICATION: Duration = Duration::from_secs(5);

@@ -27,6 +27,8 @@ fn every_example_of_the_page_is_accepted() {
     }
     assert!(apps >= 5 && !sections.is_empty(), "the page has examples");
     put("apps/blocked.txt", "203.0.113.0/24\n");
+    put("apps/keys.txt", &format!("bob {}\n", "0".repeat(64)));
+    put("apps/users.htpasswd", "bob:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n");
     put("sluice.toml", &format!("{}\n{sections}", Config::new().toml()));
     let config = folder.path().join("sluice.toml");
     let report = finish(sluice().args(["check", "--config"]).arg(config), "", DEADLINE);
@@ -50,5 +52,5 @@ fn a_file_that_is_missing_or_wrong_is_found_before_the_start() {
     assert_eq!(report.code, Some(1));
     let text = report.text();
     assert!(text.contains("list.txt: line 2: \"10.0.0.0/99\" is no network"), "{text}");
-    assert!(text.contains("none.txt cannot be read"), "{text}");
+    assert!(text.contains("none.txt: cannot be read"), "{text}");
 }

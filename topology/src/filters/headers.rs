@@ -35,16 +35,19 @@ pub enum Variable {
     Path,
     /// `http` or `https`.
     Scheme,
+    /// Whom a filter found the client to be; empty where none did.
+    Consumer,
     App,
 }
 
 impl Variable {
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("client_ip", Self::ClientIp),
         ("request_id", Self::RequestId),
         ("host", Self::Host),
         ("path", Self::Path),
         ("scheme", Self::Scheme),
+        ("consumer", Self::Consumer),
         ("app", Self::App),
     ];
 }

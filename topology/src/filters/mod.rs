@@ -5,6 +5,7 @@ mod access;
 mod compression;
 mod faults;
 mod headers;
+mod identity;
 mod mirror;
 mod pages;
 mod routes;
@@ -18,9 +19,10 @@ pub use access::{Addresses, RateKey, RateLimit};
 pub use compression::{BadMediaPattern, Coding, Compression, CompressionLevel, MediaPattern};
 pub use faults::Fault;
 pub use headers::{Cors, HeaderEdits, HeaderValue, Piece, Variable};
+pub use identity::{ApiKey, ApiKeyPlace, ApiKeys, BasicAuth, Claim, ForwardAuth, Jwks, Jwt, TokenPlace};
 pub use mirror::{Mirror, MirrorTarget};
 pub use pages::{ErrorPages, Maintenance};
-pub use routes::{Redirect, RedirectStatus, Rewrite};
+pub use routes::{Redirect, RedirectStatus, Rewrite, Scope};
 
 /// All that is set for one app; at least one of them is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub struct Filters {
     pub cors: Option<Cors>,
     /// The first that fits decides.
     pub redirects: Vec<Redirect>,
+    pub api_keys: Option<ApiKeys>,
+    pub basic_auth: Option<BasicAuth>,
+    pub jwt: Option<Jwt>,
+    pub forward_auth: Option<ForwardAuth>,
     pub rewrite: Option<Rewrite>,
     pub request_headers: Option<HeaderEdits>,
     pub response_headers: Option<HeaderEdits>,

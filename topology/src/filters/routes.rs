@@ -4,6 +4,15 @@ use std::sync::Arc;
 
 use crate::{HostPattern, PathMatch};
 
+/// Which paths of an app a filter is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Empty: all of them.
+    pub paths: Vec<PathMatch>,
+    /// Even where `paths` has them.
+    pub except: Vec<PathMatch>,
+}
+
 /// The client is sent elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {

@@ -85,7 +85,7 @@ fn read_values<'d>(edits: &Table<'d>, key: &'d str, reserved: Reserved) -> Vec<(
     values
 }
 
-fn ours(name: &str, reserved: Reserved) -> Result<Arc<str>, String> {
+pub(super) fn ours(name: &str, reserved: Reserved) -> Result<Arc<str>, String> {
     let name = field_name(name)?;
     match reserved.iter().find(|(other, _)| name.replace('_', "-").eq_ignore_ascii_case(other)) {
         Some((_, why)) => Err(format!("{name} cannot be changed here: it {why}; remove it")),

@@ -5,6 +5,7 @@ mod compression;
 mod cors;
 mod faults;
 mod headers;
+mod identity;
 mod pages;
 mod routes;
 
@@ -42,6 +43,10 @@ pub(super) fn read_filters(
         rate_limits: access::read_rate_limits(&table, "rate_limits", false),
         cors: cors::read_cors(&table),
         redirects: routes::read_redirects(&table),
+        api_keys: identity::read_api_keys(&table, place),
+        basic_auth: identity::read_basic_auth(&table, place),
+        jwt: identity::read_jwt(&table, place),
+        forward_auth: identity::read_forward_auth(&table),
         rewrite: routes::read_rewrite(&table),
         request_headers: headers::read_edits(&table, "request_headers", headers::REQUEST),
         response_headers: headers::read_edits(&table, "response_headers", headers::RESPONSE),
@@ -50,11 +55,13 @@ pub(super) fn read_filters(
         mirrored_by: table.list("mirrored_by", MAX_MIRRORED_BY, AppId::parse).unwrap_or_default(),
         compression: compression::read_compression(&table),
     };
+    identity::check(&table, &filters);
     table.finish();
     (!filters.is_empty()).then(|| Arc::new(filters))
 }
 
 pub use access::{network, read_rate_limits};
+pub use identity::{consumer, sha256, user};
 
 /// A file that the spec may name.
 fn read_file<'d>(table: &Table<'d>, key: &'d str, place: Place<'_>) -> Option<FilePath> {

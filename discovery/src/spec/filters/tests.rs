@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use topology::filters::{Filters, Piece, RateKey, Variable};
+use topology::filters::{ApiKeyPlace, Filters, Jwks, Piece, RateKey, TokenPlace, Variable};
 use topology::{AppId, PathMatch};
 
 use crate::spec::{parse_app_file, parse_app_value};
@@ -67,6 +67,41 @@ add = { X-Served-By = "sluice" }
 }
 
 #[test]
+fn who_the_client_is_can_be_asked_in_four_ways() {
+    let read = filters(
+        r#"
+[filters.api_keys]
+query = "key"
+except = ["/public"]
+[[filters.api_keys.keys]]
+name = "alice"
+sha256 = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
+[filters.basic_auth]
+users = ["alice:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"]
+[filters.jwt]
+jwks_url = "https://id.example.com/keys"
+cookie = "token"
+claims = { sub = "X-User" }
+[filters.forward_auth]
+app = "auth"
+path = "/check"
+copy = ["X-Groups"]
+"#,
+    );
+    let keys = read.api_keys.unwrap();
+    assert_eq!(keys.place, ApiKeyPlace::Query("key".into()));
+    assert_eq!((keys.keys[0].sha256[0], &*keys.consumer_header), (0x2b, "X-Consumer"));
+    assert_eq!(keys.scope.except, [PathMatch::Prefix("/public".into())]);
+    assert_eq!(&*read.basic_auth.unwrap().realm, "restricted");
+    let jwt = read.jwt.unwrap();
+    assert_eq!((jwt.place, jwt.leeway), (TokenPlace::Cookie("token".into()), Duration::from_secs(30)));
+    let refresh = Duration::from_secs(300);
+    assert_eq!(jwt.keys, Jwks::Url { url: "https://id.example.com/keys".into(), refresh });
+    let forward = read.forward_auth.unwrap();
+    assert_eq!((forward.app.as_str(), forward.timeout), ("auth", Duration::from_secs(2)));
+}
+
+#[test]
 fn an_app_without_filters_costs_nothing() {
     for text in ["", "[filters]", "filters = {}"] {
         assert_eq!(parse_app_file("a.toml", &format!("id = \"a\"\n{text}")).unwrap().spec.filters, None);
@@ -126,6 +161,39 @@ fn mistakes_name_the_key_and_the_fix() {
             "filters.redirects[0].to: \"//evil.example\" is no destination",
         ),
         ("[[filters.redirects]]\nfrom = \"/a\"\nto = \"/b\"\nstatus = 304", "304 is no redirect; write 301"),
+        (
+            "[filters.api_keys]\nheader = \"X-Key\"",
+            "filters.api_keys: has no keys, so nobody could ask; write",
+        ),
+        (
+            "[[filters.api_keys.keys]]\nname = \"a\"\nsha256 = \"12\"",
+            "filters.api_keys.keys[0].sha256: is no SHA-256; write the 64 digits",
+        ),
+        (
+            "[filters.basic_auth]\nusers = [\"bob:$apr1$x$y\"]",
+            "filters.basic_auth.users[0]: bob: only bcrypt hashes are taken; write the line that `htpasswd -nB bob`",
+        ),
+        (
+            "[filters.basic_auth]\nusers = [\"bob:$2y$20$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\"]",
+            "bob: a cost of 20 takes too long; write one of at most 14",
+        ),
+        ("[filters.jwt]", "filters.jwt: needs one source of keys; write jwks, jwks_file or jwks_url"),
+        (
+            "[filters.jwt]\njwks = \"{}\"\n[filters.basic_auth]\nfile = \"x\"",
+            "filters.jwt: its token and basic_auth's password would both be in Authorization",
+        ),
+        (
+            "[filters.jwt]\njwks_url = \"ftp://x\"",
+            "filters.jwt.jwks_url: \"ftp://x\" is no URL; write https://",
+        ),
+        (
+            "[filters.forward_auth]\npath = \"/x\"",
+            "filters.forward_auth.app: is missing; write app = \"auth\"",
+        ),
+        (
+            "[filters.forward_auth]\napp = \"a\"\ncopy = [\"Host\"]",
+            "filters.forward_auth.copy[0]: Host cannot be changed here",
+        ),
         ("[filters.rewrite]\nstrip_prefix = \"/\"", "filters.rewrite.strip_prefix: \"/\" is no prefix"),
     ] {
         let shown = mistake(text);
