@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::message::cookies::cookies;
 use crate::message::{FieldKind, RequestHead, forwarded};
 use crate::worker::request_ids::RequestId;
 
@@ -35,6 +36,10 @@ pub struct Asked<'a> {
     pub client: OnceCell<IpAddr>,
 }
 
+/// Something is there twice that may be there once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeated;
+
 impl Asked<'_> {
     /// Who asks: the peer, or whom trusted proxies name. IPv4 in IPv6's clothes counts as IPv4.
     pub fn client(&self) -> IpAddr {
@@ -49,6 +54,29 @@ impl Asked<'_> {
         let is_named = |given: &[u8]| given.eq_ignore_ascii_case(name.as_bytes());
         let mut fields = self.request.fields.iter().filter(|field| is_named(field.name.within(self.head)));
         fields.next().map(|field| field.value.within(self.head))
+    }
+
+    /// A field's value where it is there once, its name in any spelling that an endpoint may take for it.
+    ///
+    /// # Errors
+    /// [`Repeated`]: what we verify and what an endpoint goes by could be two values.
+    pub fn only_field(&self, name: &str) -> Result<Option<&[u8]>, Repeated> {
+        let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let is_named = |given: &[u8]| given.iter().map(fold).eq(name.as_bytes().iter().map(fold));
+        let mut fields = self.request.fields.iter().filter(|field| is_named(field.name.within(self.head)));
+        let first = fields.next().map(|field| field.value.within(self.head));
+        if fields.next().is_some() { Err(Repeated) } else { Ok(first) }
+    }
+
+    /// As [`Self::only_field`], of a cookie.
+    ///
+    /// # Errors
+    /// [`Repeated`].
+    pub fn only_cookie(&self, name: &str) -> Result<Option<&[u8]>, Repeated> {
+        let mut found =
+            cookies(&self.request.fields, self.head).filter(|(found, _)| *found == name.as_bytes());
+        let first = found.next().map(|(_, value)| value);
+        if found.next().is_some() { Err(Repeated) } else { Ok(first) }
     }
 
     pub fn scheme(&self) -> &'static str {

@@ -4,8 +4,13 @@ use topology::PathMatch;
 use topology::filters::Scope;
 
 use super::Asked;
+use crate::message::target::is_ambiguous;
 
+/// A path that an endpoint may take for another one is never excepted.
 pub(super) fn includes(scope: &Scope, asked: &Asked<'_>) -> bool {
+    if is_ambiguous(asked.path) {
+        return true;
+    }
     let is_one = |paths: &[PathMatch]| paths.iter().any(|path| path.below(asked.path).is_some());
     (scope.paths.is_empty() || is_one(&scope.paths)) && !is_one(&scope.except)
 }

@@ -117,6 +117,28 @@ fn remove_dot_segments(path: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(clean)
 }
 
+/// Whether endpoints may take a path for another one than we do: some decode separators before they resolve
+/// dots, some end a segment at a semicolon, some take a backslash for a slash. We forward such paths as they
+/// came, so whoever opens a part of an app to somebody must not go by them.
+pub fn is_ambiguous(path: &[u8]) -> bool {
+    let is_coded = |at: usize| {
+        let code = path.get(at + 1..at + 3);
+        code.is_some_and(|code| {
+            [b"2f", b"5c", b"2e", b"3b", b"25", b"00"]
+                .iter()
+                .any(|known| code.eq_ignore_ascii_case(&known[..]))
+        })
+    };
+    path.iter().enumerate().any(|(at, byte)| match byte {
+        b'\\' => true,
+        b'%' => is_coded(at),
+        _ => false,
+    }) || path.split(|byte| *byte == b'/').any(|segment| {
+        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        name.len() < segment.len() && matches!(name, b"." | b"..")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +175,18 @@ mod tests {
         }
         for bad in ["/..", "/a/../..", "/%2e%2e/x"] {
             assert_eq!(route_path(bad.as_bytes()), Err(Malformed::PathAboveRoot), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_that_endpoints_may_read_otherwise_are_known() {
+        for path in
+            ["/a/..%2fb", "/a/..%5Cb", "/a/..;/b", "/a/..;x=1/b", "/a/.;/b", "/a\\..\\b", "/a/%252e", "/a%00"]
+        {
+            assert!(is_ambiguous(path.as_bytes()), "{path}");
+        }
+        for path in ["/", "/a/b", "/a;v=1/b", "/a..;b", "/%20/%c3%bc", "/a.b/..c"] {
+            assert!(!is_ambiguous(path.as_bytes()), "{path}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::ready;
 use std::time::Instant;
 
-use topology::RetryCause;
+use topology::{AppId, RetryCause};
 
 use super::admission::admit;
 use super::client::Client;
@@ -28,15 +28,20 @@ const MAX_INTERIM: usize = 8;
 /// Asks `filter`'s app about a request.
 pub async fn may_pass<W: Wire>(
     client: &mut Client<W>,
-    table: &RoutingTable,
+    (table, asking): (&RoutingTable, &AppId),
     filter: &ForwardAuth,
     (request, head): (&RequestHead, &[u8]),
     facts: &Facts,
     changes: &mut Changes,
 ) -> Decision {
     const FAILED: Decision = Decision::Refuse(Reason::ForwardAuthFailed);
-    let can_answer =
-        |app: &&Arc<CompiledApp>| !(app.http.is_empty() || matches!(app.upstream, Manner::Unknown));
+    // What an app answers is for those whom its owner lets ask: the question passes none of its filters.
+    let lets_ask = |app: &CompiledApp| {
+        app.spec.filters.as_ref().is_some_and(|filters| filters.asked_by.contains(asking))
+    };
+    let can_answer = |app: &&Arc<CompiledApp>| {
+        lets_ask(app) && !(app.http.is_empty() || matches!(app.upstream, Manner::Unknown))
+    };
     let Some(app) = table.app(filter.app()).filter(can_answer) else { return FAILED };
     let question = filter.question(request, head);
     // Ours and the client's fields together may be more than a head can hold.

@@ -164,7 +164,8 @@ async fn find_out<W: Wire>(
             }
         }
         RequestFilter::ForwardAuth(forward) => {
-            ask::may_pass(client, &request.table, forward, head, &request.facts, changes).await
+            ask::may_pass(client, (&request.table, &request.app.id), forward, head, &request.facts, changes)
+                .await
         }
         // No other one waits.
         _ => Decision::Pass,

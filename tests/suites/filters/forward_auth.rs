@@ -29,7 +29,11 @@ fn start(judge: &App) -> (Gateway, Endpoint) {
 #[test]
 fn the_other_app_decides() {
     let judge = judge();
-    let (gateway, endpoint) = start(&App::new("auth").endpoint("v1", "c1", judge.address()));
+    let (gateway, endpoint) = start(&App::new("auth").line("[filters]\nasked_by = [\"shop\"]").endpoint(
+        "v1",
+        "c1",
+        judge.address(),
+    ));
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let ask = |cookie: &str, more: &[&str]| {
             let cookie = format!("Cookie: session={cookie}");
@@ -85,7 +89,11 @@ fn who_cannot_be_asked_lets_nobody_pass() {
         closed.pass();
         Reply::ok("late")
     });
-    let (gateway, endpoint) = start(&App::new("auth").endpoint("v1", "c1", silent.address()));
+    let (gateway, endpoint) = start(&App::new("auth").line("[filters]\nasked_by = [\"shop\"]").endpoint(
+        "v1",
+        "c1",
+        silent.address(),
+    ));
     let refused = || {
         let answer = curl(&gateway, "/", &["-H", "Host: shop.test"]);
         (status(&answer), field(&answer, "x-sluice-reason").join(""))
@@ -104,7 +112,10 @@ fn who_cannot_be_asked_lets_nobody_pass() {
 #[test]
 fn an_endpoint_that_refuses_is_followed_by_another_one() {
     let (judge, gone) = (judge(), Endpoint::start("gone"));
-    let app = App::new("auth").endpoint("v1", "a", gone.address()).endpoint("v1", "b", judge.address());
+    let app = App::new("auth")
+        .line("[filters]\nasked_by = [\"shop\"]")
+        .endpoint("v1", "a", gone.address())
+        .endpoint("v1", "b", judge.address());
     gone.stop();
     let (gateway, endpoint) = start(&app);
     for _ in 0..10 {

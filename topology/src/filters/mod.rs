@@ -48,6 +48,8 @@ pub struct Filters {
     /// Apps that may send copies here. Copies pass none of this app's filters, so without its owner's word
     /// there are none.
     pub mirrored_by: Vec<AppId>,
+    /// Apps that may ask this one whether requests may pass. Their questions pass none of this app's filters.
+    pub asked_by: Vec<AppId>,
     pub compression: Option<Compression>,
 }
 

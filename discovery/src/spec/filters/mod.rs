@@ -27,7 +27,7 @@ pub enum Place<'a> {
 }
 
 /// More would be a platform of its own.
-const MAX_MIRRORED_BY: usize = 64;
+const MAX_LET_IN: usize = 64;
 
 /// `matches`: the app's own, which filters may name.
 pub(super) fn read_filters(
@@ -52,7 +52,8 @@ pub(super) fn read_filters(
         response_headers: headers::read_edits(&table, "response_headers", headers::RESPONSE),
         faults: faults::read_faults(&table, matches),
         mirror: faults::read_mirror(&table, matches),
-        mirrored_by: table.list("mirrored_by", MAX_MIRRORED_BY, AppId::parse).unwrap_or_default(),
+        mirrored_by: table.list("mirrored_by", MAX_LET_IN, AppId::parse).unwrap_or_default(),
+        asked_by: table.list("asked_by", MAX_LET_IN, AppId::parse).unwrap_or_default(),
         compression: compression::read_compression(&table),
     };
     identity::check(&table, &filters);

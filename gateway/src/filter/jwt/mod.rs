@@ -11,6 +11,7 @@ use topology::AppId;
 use topology::filters::{Jwks, Jwt as Settings, TokenPlace};
 
 pub use self::keys::{KeySet, read_keys};
+use super::asked::Repeated;
 use super::sources::{Source, Sources};
 use super::{Asked, Changes, Decision, push_line, scope};
 use crate::reason::Reason;
@@ -63,7 +64,11 @@ impl Jwt {
         if !scope::includes(&self.settings.scope, asked) {
             return Decision::Pass;
         }
-        let Some(token) = self.token(asked) else { return self.challenge(None, changes) };
+        let token = match self.token(asked) {
+            Ok(Some(token)) => token,
+            Ok(None) => return self.challenge(None, changes),
+            Err(Repeated) => return self.challenge(Some("is there more than once"), changes),
+        };
         let verified = match &self.keys {
             Keys::Inline(Ok(keys)) => self.verify(token, keys),
             Keys::Inline(Err(_)) => return Decision::Refuse(Reason::FilterUnavailable),
@@ -83,17 +88,11 @@ impl Jwt {
         }
     }
 
-    fn token<'a>(&self, asked: &'a Asked<'_>) -> Option<&'a [u8]> {
+    fn token<'a>(&self, asked: &'a Asked<'_>) -> Result<Option<&'a [u8]>, Repeated> {
         match &self.settings.place {
-            TokenPlace::Bearer => {
-                let (scheme, token) = asked.field("Authorization")?.split_at_checked(b"Bearer ".len())?;
-                scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
-            }
-            TokenPlace::Header(name) => asked.field(name),
-            TokenPlace::Cookie(name) => {
-                let mut pairs = asked.field("Cookie")?.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-                pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-            }
+            TokenPlace::Bearer => Ok(asked.only_field("Authorization")?.and_then(bearer)),
+            TokenPlace::Header(name) => asked.only_field(name),
+            TokenPlace::Cookie(name) => asked.only_cookie(name),
         }
     }
 
@@ -162,6 +161,12 @@ impl Jwt {
 }
 
 const UNKNOWN_KEY: Why = "is signed with an unknown key";
+
+/// RFC 6750 section 2.1.
+fn bearer(credentials: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = credentials.split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
+}
 
 fn validation(settings: &Settings) -> Validation {
     let mut validation = Validation::new(jsonwebtoken::Algorithm::HS256);
