@@ -111,7 +111,7 @@ impl Hedging {
                 route.observe(&lost);
             }
             Loser::Cancelled if matches!(result, HedgeResult::Won) => {
-                feedback::observe_overtaken(&worker, &lost)
+                feedback::observe_overtaken(&worker, &lost);
             }
             Loser::Cancelled => {}
         }
