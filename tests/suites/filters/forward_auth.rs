@@ -29,7 +29,7 @@ fn start(judge: &App) -> (Gateway, Endpoint) {
 #[test]
 fn the_other_app_decides() {
     let judge = judge();
-    let (gateway, endpoint) = start(&App::new("auth").line("[filters]\nasked_by = [\"shop\"]").endpoint(
+    let (gateway, endpoint) = start(&App::new("auth").line("[filters]\nasked_by = [\"all\"]").endpoint(
         "v1",
         "c1",
         judge.address(),
@@ -89,7 +89,7 @@ fn who_cannot_be_asked_lets_nobody_pass() {
         closed.pass();
         Reply::ok("late")
     });
-    let (gateway, endpoint) = start(&App::new("auth").line("[filters]\nasked_by = [\"shop\"]").endpoint(
+    let (gateway, endpoint) = start(&App::new("auth").line("[filters]\nasked_by = [\"all\"]").endpoint(
         "v1",
         "c1",
         silent.address(),
@@ -113,7 +113,7 @@ fn who_cannot_be_asked_lets_nobody_pass() {
 fn an_endpoint_that_refuses_is_followed_by_another_one() {
     let (judge, gone) = (judge(), Endpoint::start("gone"));
     let app = App::new("auth")
-        .line("[filters]\nasked_by = [\"shop\"]")
+        .line("[filters]\nasked_by = [\"all\"]")
         .endpoint("v1", "a", gone.address())
         .endpoint("v1", "b", judge.address());
     gone.stop();

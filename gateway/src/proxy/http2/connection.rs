@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -30,6 +30,8 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 512 << 10;
 /// What h2 holds of a response before we are told to wait: two frames.
 const SEND_BUFFER: usize = 32 << 10;
+/// What is read of a body that nobody wants: a form's worth.
+const HEARD_OUT: usize = 64 << 10;
 /// Streams that the client reset before we looked at them (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that h2 had to reset because the client broke a rule (CVE-2025-8671). Honest clients do not.
@@ -225,23 +227,48 @@ impl Session {
             let deadline = origin.listener.ending.deadline().await;
             let (head, body) = request.into_parts();
             let wire = Http2 { body, respond, send: None, account: under_way.account.clone() };
-            let client = Client { worker, origin, deadline, wire };
-            if serve_stream(client, head, started).await {
+            let mut client = Client { worker, origin, deadline, wire };
+            if serve_stream(&mut client, head, started).await {
                 under_way.account.answered();
+                hear_out(&mut client).await;
             }
         });
     }
 }
 
 /// Whether the client took an answer.
-async fn serve_stream(mut client: Client<Http2>, head: http::request::Parts, started: Instant) -> bool {
+async fn serve_stream(client: &mut Client<Http2>, head: http::request::Parts, started: Instant) -> bool {
     let has_body = !client.wire.body.is_end_stream();
-    let after = match prepare_http2(&client, &head, has_body, started) {
-        Ok(request) => exchange::run(&mut client, request).await,
+    let after = match prepare_http2(client, &head, has_body, started) {
+        Ok(request) => exchange::run(client, request).await,
         // RFC 9113 section 8.1.1: a malformed request is a stream error; answering it first is allowed.
-        Err(refusal) => refuse::refuse(&mut client, *refusal).await,
+        Err(refusal) => refuse::refuse(client, *refusal).await,
     };
     after != After::Abort
+}
+
+/// Reads and forgets what is left of a short body whose request was answered before it had come. A stream that is let
+/// go before is reset, and clients (curl among them) take the reset for a failure, whatever its code
+/// (RFC 9113 section 8.1).
+async fn hear_out(client: &mut Client<Http2>) {
+    let Client { wire, deadline, .. } = client;
+    if wire.body.is_end_stream() {
+        return;
+    }
+    deadline.set(timeouts::LINGER);
+    let mut heard = 0;
+    let hearing = deadline.bound(|context| {
+        while let Some(Ok(data)) = ready!(wire.body.poll_data(context)) {
+            heard += data.len();
+            let released = wire.body.flow_control().release_capacity(data.len());
+            if heard > HEARD_OUT || released.is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    });
+    // Whoever sends for longer is reset.
+    let _ = hearing.await;
 }
 
 /// A stream that is counted until it is dropped.
