@@ -37,7 +37,7 @@ use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
 use crate::table::limits::Tenants;
-use crate::worker::{Shared, Suspicion, suspicions};
+use crate::worker::{Penalties, Shared, Suspicion, suspicions};
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
 /// gateway that knows no route yet should rather not accept.
@@ -285,6 +285,8 @@ fn share(
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
         buffer_budget: AtomicUsize::new(buffer_budget(config)),
         clients: Arc::default(),
+        penalties: Penalties::default(),
+        began: Instant::now(),
         max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),

@@ -9,7 +9,7 @@ mod penalties;
 mod stalls;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
@@ -184,12 +184,12 @@ impl Flood {
     pub fn run(&self, gateway: &Gateway) -> Result<(usize, u32), String> {
         static ATTACKER: AtomicU32 = AtomicU32::new(1);
         let [_, a, b, c] = ATTACKER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        self.run_from(IpAddr::from([127, 100 + a % 100, b, c]), gateway)
+        self.run_from(IpAddr::from([127, 100 + a % 100, b, c]), gateway.web())
     }
 
     /// As [`Self::run`], from this address.
-    pub fn run_from(&self, source: IpAddr, gateway: &Gateway) -> Result<(usize, u32), String> {
-        let wire = Wire::connect_from(source, gateway.web(), DEADLINE);
+    pub fn run_from(&self, source: IpAddr, target: SocketAddr) -> Result<(usize, u32), String> {
+        let wire = Wire::connect_from(source, target, DEADLINE);
         let mut client = Raw { wire: wire.map_err(|error| error.to_string())? };
         // Whoever is kept out may be told at any time.
         if client.send(PREFACE).and_then(|()| client.send_frame(SETTINGS, 0, 0, &[])).is_err() {

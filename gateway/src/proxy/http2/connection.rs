@@ -66,6 +66,7 @@ pub async fn serve(
     let opened = deadline.bound(|context| opening.as_mut().poll(context)).await;
     let Ok(Ok(connection)) = opened else { return };
     drop(opening);
+    deadline.clear();
     let streams = Rc::new(Cell::new(0));
     let mut session = Session {
         connection,
@@ -75,9 +76,11 @@ pub async fn serve(
         origin,
         deadline,
         requests_left: limits.max_requests,
+        seen_penalties: None,
         idle_since: 0,
         is_going_away: false,
-        was_busy: true,
+        carried: Carried::Requests,
+        written_before: 0,
     };
     poll_fn(|context| session.poll(context)).await;
 }
@@ -98,6 +101,16 @@ fn builder(limits: &Limits) -> Builder {
     builder
 }
 
+/// What a connection is open for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carried {
+    /// Some are under way.
+    Requests,
+    /// All are answered, and the client has not taken all of it.
+    Rest,
+    Nothing,
+}
+
 struct Session {
     connection: Connection,
     account: Rc<Account>,
@@ -107,15 +120,21 @@ struct Session {
     origin: Rc<Origin>,
     deadline: Deadline,
     requests_left: u64,
-    /// In ticks; of one without streams.
+    /// How many there had been when it was last asked whether one is this client's.
+    seen_penalties: Option<u32>,
+    /// In ticks; of one that carries nothing.
     idle_since: u32,
     is_going_away: bool,
-    was_busy: bool,
+    /// When that was last looked at.
+    carried: Carried,
+    /// Bytes that the client had taken when its time for the rest began.
+    written_before: u64,
 }
 
 impl Session {
     /// Ready when the connection has ended.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.look_at_penalties();
         loop {
             if !self.account.is_covered(self.worker.deadlines.now()) {
                 return self.cut_off(context);
@@ -139,21 +158,47 @@ impl Session {
                 Poll::Pending => break,
             }
         }
-        self.watch_idleness();
+        self.watch();
         if self.is_idle_under_load() && self.worker.gives_up(Step::Idle) {
             self.go_away();
             context.waker().wake_by_ref();
         }
-        if self.origin.is_aborting() || self.deadline.has_passed() {
-            if self.is_going_away || self.origin.is_aborting() {
-                return Poll::Ready(());
-            }
-            self.origin.listener.cells.idled_out.increment();
-            self.go_away();
-            // So that the frame is written.
-            context.waker().wake_by_ref();
+        if self.origin.is_aborting() {
+            return Poll::Ready(());
         }
+        if self.deadline.has_passed() { self.end_wait(context) } else { Poll::Pending }
+    }
+
+    /// What was waited for did not come in time.
+    fn end_wait(&mut self, context: &Context<'_>) -> Poll<()> {
+        match self.carried {
+            Carried::Rest if self.takes_the_rest() => {
+                self.await_the_rest();
+                return Poll::Pending;
+            }
+            Carried::Rest => return Poll::Ready(()),
+            _ if self.is_going_away => return Poll::Ready(()),
+            _ => {}
+        }
+        self.origin.listener.cells.idled_out.increment();
+        self.go_away();
+        // So that the frame is written.
+        context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// While an address is out, what it has open already has less to spend. It goes on as long as it behaves: others
+    /// may have the same address.
+    fn look_at_penalties(&mut self) {
+        let penalties = &self.worker.shared.penalties;
+        let count = penalties.count();
+        if self.origin.is_trusted || self.seen_penalties.replace(count) == Some(count) {
+            return;
+        }
+        let now = self.worker.deadlines.now();
+        if let Some(until) = penalties.out_until(self.origin.peer.ip().into(), now) {
+            self.account.restrict(until);
+        }
     }
 
     /// What comes after the last one that a connection may have is on its way already and still served.
@@ -169,7 +214,9 @@ impl Session {
     fn go_away(&mut self) {
         self.is_going_away = true;
         self.connection.graceful_shutdown();
-        self.deadline.set(timeouts::LINGER);
+        if self.carried == Carried::Nothing {
+            self.deadline.set(timeouts::LINGER);
+        }
     }
 
     /// A client that only makes us work is told so, and is gone.
@@ -187,35 +234,48 @@ impl Session {
         let Origin { peer, listener, is_trusted, .. } = &*self.origin;
         if !is_trusted {
             // A proxy that we trust has other clients too.
-            self.worker.penalties.strike(peer.ip().into(), self.worker.deadlines.now());
+            self.worker.shared.penalties.strike(peer.ip().into(), self.worker.deadlines.now());
         }
         tracing::debug!(%peer, listener = %listener.name, "HTTP/2 flood: cut off");
     }
 
-    /// A connection without streams may wait as long as one of HTTP/1.1.
-    fn watch_idleness(&mut self) {
-        let is_busy = self.streams.get() > 0;
-        if is_busy || self.was_busy {
-            self.idle_since = self.worker.deadlines.now();
+    /// A connection without requests may wait as long as one of HTTP/1.1; one whose client has yet to take the end of
+    /// an answer, as long as for any other piece of it.
+    fn watch(&mut self) {
+        let carried = match () {
+            () if self.streams.get() > 0 => Carried::Requests,
+            // What h2 holds of an answer that is given: until that is written its stream is not over.
+            () if self.connection.has_streams() => Carried::Rest,
+            () => Carried::Nothing,
+        };
+        if carried == self.carried {
+            return;
         }
-        if self.is_going_away {
-            if is_busy {
-                self.deadline.clear();
-            } else if self.was_busy {
-                self.deadline.set(timeouts::LINGER);
-            }
-        } else if is_busy {
-            self.deadline.clear();
-        } else if self.was_busy {
-            self.deadline.set(self.origin.listener.limits.keepalive_timeout);
+        self.carried = carried;
+        self.idle_since = self.worker.deadlines.now();
+        match carried {
+            Carried::Requests => self.deadline.clear(),
+            Carried::Rest => self.await_the_rest(),
+            Carried::Nothing if self.is_going_away => self.deadline.set(timeouts::LINGER),
+            Carried::Nothing => self.deadline.set(self.origin.listener.limits.keepalive_timeout),
         }
-        self.was_busy = is_busy;
+    }
+
+    fn await_the_rest(&mut self) {
+        self.written_before = self.account.written();
+        self.deadline.set(timeouts::BODY);
+    }
+
+    /// Whether the client was fast enough since it was last waited for: as it has to be while its answer comes.
+    fn takes_the_rest(&self) -> bool {
+        let quota = u64::from(self.origin.listener.limits.min_body_rate) * timeouts::BODY.as_secs();
+        self.account.written() - self.written_before >= quota.max(1)
     }
 
     /// Whether its socket is worth more to others.
     fn is_idle_under_load(&self) -> bool {
         let waited = self.worker.deadlines.now() - self.idle_since;
-        !self.is_going_away && !self.was_busy && waited >= IDLE_TICKS && self.worker.sheds(Step::Idle)
+        !self.is_going_away && self.carried == Carried::Nothing && waited >= IDLE_TICKS && self.worker.sheds(Step::Idle)
     }
 
     fn start(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
