@@ -19,28 +19,47 @@ const FIRST_TICKS: u32 = (1_000 / TICK.as_millis()) as u32;
 const MOST_DOUBLINGS: u32 = 6;
 /// Each time as long as this without a flood halves what the next one costs.
 const FORGIVE_TICKS: u32 = (60_000 / TICK.as_millis()) as u32;
+/// Connections that an address may break one after the other. A program with a bug tries again a few times, or once a
+/// second; who does it for the work that it makes is back at once.
+const MOST_BROKEN: u32 = 10;
+/// In which one of them is forgotten.
+const MEND_TICKS: u32 = FIRST_TICKS;
 
-/// Of a slot's 64 bits: the tick up to which its address stays out, and how often that was doubled. What is
-/// left tells addresses of a bucket apart: of 500 million, one has the mark of another.
+/// Of a slot's 64 bits, from the lowest: a tick, a number of doublings, one of broken connections. What is left tells
+/// addresses of a bucket apart: of 30 million, one has the mark of another.
 const UNTIL_BITS: u32 = 32;
 const DOUBLINGS_BITS: u32 = 3;
-const MARK: u64 = u64::MAX << (UNTIL_BITS + DOUBLINGS_BITS);
+const BROKEN_BITS: u32 = 4;
+const MARK: u64 = u64::MAX << (UNTIL_BITS + DOUBLINGS_BITS + BROKEN_BITS);
 
 /// As a slot holds it. No mark, and 0 for all else: an empty one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Penalty {
+    /// Connections, up to `until`.
+    broken: u32,
     doublings: u32,
-    /// Not served before.
+    /// Not served before; of an address that is not out, when it last did something wrong.
     until: u32,
 }
 
 impl Penalty {
     fn of(slot: u64) -> Self {
-        Self { doublings: (slot >> UNTIL_BITS) as u32 & ((1 << DOUBLINGS_BITS) - 1), until: slot as u32 }
+        let field = |at: u32, bits: u32| (slot >> at) as u32 & ((1 << bits) - 1);
+        Self {
+            broken: field(UNTIL_BITS + DOUBLINGS_BITS, BROKEN_BITS),
+            doublings: field(UNTIL_BITS, DOUBLINGS_BITS),
+            until: slot as u32,
+        }
     }
 
     fn marked(self, mark: u64) -> u64 {
-        mark | u64::from(self.doublings) << UNTIL_BITS | u64::from(self.until)
+        let Self { broken, doublings, until } = self;
+        let counts = u64::from(broken) << DOUBLINGS_BITS | u64::from(doublings);
+        mark | counts << UNTIL_BITS | u64::from(until)
+    }
+
+    fn is_out(self, now: u32) -> bool {
+        now < self.until
     }
 
     /// What a flood costs whose address has had `before`; `None` as long as that lasts.
@@ -52,7 +71,19 @@ impl Penalty {
                 (before.doublings + 1).saturating_sub(forgiven).min(MOST_DOUBLINGS)
             }
         };
-        Some(Self { doublings, until: now + (FIRST_TICKS << doublings) })
+        Some(Self { broken: 0, doublings, until: now + (FIRST_TICKS << doublings) })
+    }
+
+    /// What a broken connection leaves, as [`Self::after`].
+    fn broken_after(before: Option<Self>, now: u32) -> Option<Self> {
+        let Some(known) = before else { return Some(Self { broken: 1, doublings: 0, until: now }) };
+        let passed = now.checked_sub(known.until)?;
+        let broken = known.broken.saturating_sub(passed / MEND_TICKS) + 1;
+        if broken > MOST_BROKEN {
+            return Self::after(before, now);
+        }
+        let doublings = known.doublings.saturating_sub(passed / FORGIVE_TICKS);
+        Some(Self { broken, doublings, until: now })
     }
 }
 
@@ -119,16 +150,38 @@ impl Penalties {
     /// A connection of `client` was cut off. Others that are cut off while it is out are part of the same
     /// flood, and do not add to it.
     pub fn strike(&self, client: ClientKey, now: u32) {
+        self.change(client, now, Penalty::after);
+    }
+
+    /// A connection of `client` ended by an error that no client makes. Whether that was one too many: then
+    /// it is as a flood.
+    pub fn count_broken(&self, client: ClientKey, now: u32) -> bool {
+        self.change(client, now, Penalty::broken_after).is_some_and(|penalty| penalty.is_out(now))
+    }
+
+    /// What `client` has from now on, if that changes.
+    fn change(
+        &self,
+        client: ClientKey,
+        now: u32,
+        after: impl Fn(Option<Penalty>, u32) -> Option<Penalty>,
+    ) -> Option<Penalty> {
         let (bucket, mark) = self.place(client);
         loop {
             let own = bucket.find(mark);
-            let Some(penalty) = Penalty::after(own.map(|(_, value)| Penalty::of(value)), now) else { return };
+            let penalty = after(own.map(|(_, value)| Penalty::of(value)), now)?;
             let (slot, before) = own.unwrap_or_else(|| bucket.oldest());
-            let after = penalty.marked(mark);
-            if slot.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                self.latest.fetch_max(penalty.until, Ordering::Relaxed);
-                self.count.fetch_add(1, Ordering::Release);
-                return;
+            if own.is_none() && !penalty.is_out(now) && Penalty::of(before).is_out(now) {
+                // Nobody who is out is forgotten for somebody who is not.
+                return None;
+            }
+            let marked = penalty.marked(mark);
+            if slot.compare_exchange(before, marked, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                if penalty.is_out(now) {
+                    self.latest.fetch_max(penalty.until, Ordering::Relaxed);
+                    self.count.fetch_add(1, Ordering::Release);
+                }
+                return Some(penalty);
             }
         }
     }
@@ -213,6 +266,20 @@ mod tests {
         let now = SLOTS as u32;
         let are_out: Vec<bool> = neighbours.iter().map(|number| is_out(&penalties, *number, now)).collect();
         assert_eq!(are_out, [&[false][..], &[true; SLOTS]].concat());
+    }
+
+    #[test]
+    fn who_breaks_connections_in_a_row_is_out_and_who_does_it_now_and_then_is_not() {
+        let penalties = Penalties::default();
+        let breaks = |number, now| penalties.count_broken(client(number), now);
+        assert!((0..100).all(|round| !breaks(1, 1 + round * MEND_TICKS)));
+        assert!((0..MOST_BROKEN).all(|_| !breaks(2, 3) && !is_out(&penalties, 2, 3)));
+        assert!(breaks(2, 3) && is_out(&penalties, 2, 3));
+        // It counts once, and then anew.
+        assert!(!breaks(2, 4) && !breaks(2, 3 + FIRST_TICKS));
+        assert_eq!(penalties.count(), 1);
+        penalties.strike(client(2), 3 + FIRST_TICKS);
+        assert!(is_out(&penalties, 2, 3 + 2 * FIRST_TICKS), "the second time is longer");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -64,7 +65,11 @@ pub async fn serve(
     deadline.set(limits.header_timeout);
     let mut opening = Box::pin(builder(&limits).handshake(metered));
     let opened = deadline.bound(|context| opening.as_mut().poll(context)).await;
-    let Ok(Ok(connection)) = opened else { return };
+    let connection = match opened {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return judge(&error, &worker, &origin),
+        Err(_) => return,
+    };
     drop(opening);
     deadline.clear();
     let streams = Rc::new(Cell::new(0));
@@ -148,10 +153,7 @@ impl Session {
                     self.count_request();
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    // h2 has limits of its own, and cuts off by itself.
-                    if error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && !error.is_remote() {
-                        self.strike();
-                    }
+                    judge(&error, &self.worker, &self.origin);
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -221,22 +223,11 @@ impl Session {
 
     /// A client that only makes us work is told so, and is gone.
     fn cut_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.strike();
+        strike(&self.worker, &self.origin);
         self.connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
         // One try to write it; whoever floods us need not get it.
         let _ = self.connection.poll_closed(context);
         Poll::Ready(())
-    }
-
-    /// Counts a flood, and keeps its address out for a while.
-    fn strike(&self) {
-        self.worker.metrics.http2_floods.increment();
-        let Origin { peer, listener, is_trusted, .. } = &*self.origin;
-        if !is_trusted {
-            // A proxy that we trust has other clients too.
-            self.worker.shared.penalties.strike(peer.ip().into(), self.worker.deadlines.now());
-        }
-        tracing::debug!(%peer, listener = %listener.name, "HTTP/2 flood: cut off");
     }
 
     /// A connection without requests may wait as long as one of HTTP/1.1; one whose client has yet to take the end of
@@ -293,6 +284,36 @@ impl Session {
                 hear_out(&mut client).await;
             }
         });
+    }
+}
+
+/// Counts a flood, and keeps its address out for a while.
+fn strike(worker: &Worker, origin: &Origin) {
+    let Origin { peer, listener, is_trusted, .. } = origin;
+    worker.metrics.http2_floods.increment();
+    if !is_trusted {
+        // A proxy that we trust has other clients too.
+        worker.shared.penalties.strike(peer.ip().into(), worker.deadlines.now());
+    }
+    tracing::debug!(%peer, listener = %listener.name, "HTTP/2 flood: cut off");
+}
+
+/// What follows for the client when h2 has ended its connection.
+fn judge(error: &h2::Error, worker: &Worker, origin: &Origin) {
+    let is_no_http2 = error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+    let is_ours = error.is_go_away() && error.is_library();
+    if is_ours && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+        // h2 has limits of its own, and cuts off by itself.
+        return strike(worker, origin);
+    }
+    let Origin { peer, listener, is_trusted, .. } = origin;
+    let now = worker.deadlines.now();
+    if (is_ours || is_no_http2)
+        && !is_trusted
+        && worker.shared.penalties.count_broken(peer.ip().into(), now)
+    {
+        worker.metrics.http2_floods.increment();
+        tracing::debug!(%peer, listener = %listener.name, "too many broken HTTP/2 connections: kept out");
     }
 }
 

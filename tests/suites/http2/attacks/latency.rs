@@ -3,15 +3,16 @@
 //!
 //! The gateway, with two workers, has a core to itself: the two share it, so that a flood on one of them is felt by
 //! the other's clients too, and nobody else's work is taken for the gateway's. The other core has the honest client,
-//! the endpoint and the attackers, who are nice: they have all that the first two leave. What they still take
+//! the endpoint and the attackers, who are idle as far as the scheduler goes: they have all that the first two leave. What they still take
 //! from the honest client shows in a control, in which they attack somebody who accepts, reads nothing and resets.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::SockRef;
 use tests::{Endpoint as Http1Endpoint, Gateway, RawClient};
@@ -20,7 +21,7 @@ use super::{ATTACKERS, FLOODS, Flood};
 use crate::before_http1;
 
 /// Without an attack, and in the control.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(2);
 /// Its beginning is the worst of it, and then its attackers come back.
 const ATTACK: Duration = Duration::from_secs(5);
 /// Between two requests of the honest client, whatever became of the ones before.
@@ -62,7 +63,8 @@ impl Waits {
 /// Asks at a steady pace. A request that is late because the one before was waits since it was due.
 fn ask(clients: &mut [RawClient], length: Duration) -> Waits {
     let start = Instant::now();
-    let waits = (0..(length.as_millis() / PACE.as_millis()) as u32).map(|number| {
+    let numbers = (0..(length.as_millis() / PACE.as_millis()) as u32).take_while(|_| start.elapsed() < length);
+    let waits = numbers.map(|number| {
         let due = PACE * number;
         let early = due.saturating_sub(start.elapsed());
         thread::sleep(early);
@@ -83,25 +85,31 @@ fn ask_during(
     clients: &mut [RawClient],
     length: Duration,
 ) -> Waits {
-    let is_over = AtomicBool::new(false);
+    let (is_over, are_ready) = (AtomicBool::new(false), Barrier::new(ATTACKERS + 1));
     thread::scope(|scope| {
-        let is_over = &is_over;
+        let (is_over, are_ready) = (&is_over, &are_ready);
         for number in 0..ATTACKERS as u8 {
             let attacker = IpAddr::from([127, 200, round, number + 1]);
             scope.spawn(move || {
-                be_nice();
+                be_idle();
+                are_ready.wait();
                 while flood.run_from(attacker, target).is_ok() && !is_over.load(Ordering::Acquire) {}
             });
         }
+        are_ready.wait();
         let waits = ask(clients, length);
         is_over.store(true, Ordering::Release);
         waits
     })
 }
 
-/// Of this thread only: Linux has a priority for each.
-fn be_nice() {
-    setpriority_process(None, 19).expect("anybody may be nice");
+/// Lets anybody else go first: this thread, and those that it starts. Being nice is not enough, since who is nice keeps a
+/// core up to the end of his slice.
+fn be_idle() {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let mut command = Command::new("chrt");
+    let ended = command.args(["--idle", "--pid", "0", &thread]).status().expect("util-linux is installed");
+    assert!(ended.success(), "anybody may be idle");
 }
 
 /// Accepts, reads nothing and resets.
@@ -109,7 +117,7 @@ fn sink() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a port");
     let address = listener.local_addr().expect("a bound socket has an address");
     thread::spawn(move || {
-        be_nice();
+        be_idle();
         let hold = |stream: TcpStream| {
             thread::spawn(move || {
                 thread::sleep(HELD);

@@ -6,7 +6,7 @@ use tests::{Config, DEADLINE, Endpoint as Http1Endpoint, Gateway, Response, Wire
 
 use super::FLOODS;
 use crate::before_http1;
-use crate::raw::{ENHANCE_YOUR_CALM, HEADERS, PING, PREFACE, Raw, SETTINGS, frame};
+use crate::raw::{ENHANCE_YOUR_CALM, HEADERS, PING, Raw, frame};
 
 /// Of which one alone learns of a flood by itself, and the others from it.
 const WORKERS: usize = 4;
@@ -66,13 +66,6 @@ fn attackers_that_come_back_at_once_are_mostly_refused() {
     assert!(floods < RETURNS as u64 / 2 && refused(&gateway) > RETURNS as u64 / 2, "{floods} were let in");
 }
 
-fn open(source: IpAddr, gateway: SocketAddr) -> Raw {
-    let mut client = Raw { wire: Wire::connect_from(source, gateway, DEADLINE).expect("the gateway listens") };
-    client.send(PREFACE).expect("the gateway takes a preface");
-    client.send_frame(SETTINGS, 0, 0, &[]).expect("the gateway takes settings");
-    client
-}
-
 fn is_answered(client: &mut Raw, stream: u32) -> bool {
     client.send_get(stream).expect("the gateway reads");
     let answer = client.await_frame("answer", |frame| frame.kind == HEADERS && frame.stream == stream);
@@ -92,7 +85,7 @@ fn with_one_connection_others_of_its_address_are_cut_off_that_flood_too() {
         if !is_served(address, gateway.web()) {
             return false;
         }
-        let (mut noisy, mut quiet) = (open(address, gateway.web()), open(address, gateway.web()));
+        let (mut noisy, mut quiet) = (Raw::connect_from(address, gateway.web()), Raw::connect_from(address, gateway.web()));
         assert!(is_answered(&mut quiet, 1));
         let ping = frame(PING, 0, 0, &[7; 8]);
         // Within what a connection may spend.
@@ -115,4 +108,26 @@ fn with_one_connection_others_of_its_address_are_cut_off_that_flood_too() {
         assert!(is_answered(&mut quiet, 3), "a connection that behaves goes on");
         is_gone
     });
+}
+
+/// No flood, and each connection ends at its first frame: what is left of an attack is to come back.
+#[test]
+fn who_breaks_one_connection_after_the_other_is_kept_out_too() {
+    const RETURNS: usize = 40;
+    let endpoint = Http1Endpoint::start("c1");
+    let config = Config::with_workers(WORKERS).app(&tests::App::everything(endpoint.address()));
+    let gateway = Gateway::start(&config);
+    let address = IpAddr::from([127, 9, 9, 6]);
+    let a_few = 5;
+    for returns in [a_few, RETURNS] {
+        for _ in 0..returns {
+            let mut client = Raw::connect_from(address, gateway.web());
+            // Of the wrong length.
+            client.send_frame(PING, 0, 0, &[]).ok();
+            client.cut_off_code();
+        }
+        assert_eq!(refused(&gateway) > 0, returns == RETURNS);
+    }
+    assert_eq!(gateway.get("a", "/").status, 200);
+    eventually(DEADLINE, "it may try again", || is_served(address, gateway.web()));
 }
