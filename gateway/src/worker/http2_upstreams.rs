@@ -230,7 +230,10 @@ impl Http2Upstreams {
                 let is_idle = link.streams.get() == 0 && now - link.idle_since.get() >= link.kept.get().0;
                 !link.is_closing.get() && !is_idle
             });
-            !links.open.is_empty() || links.opening.is_some() || links.leaving.is_some() || now < links.abstains_until
+            !links.open.is_empty()
+                || links.opening.is_some()
+                || links.leaving.is_some()
+                || now < links.abstains_until
         });
     }
 

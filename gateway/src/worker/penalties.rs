@@ -250,9 +250,9 @@ mod tests {
             }
         });
         assert_eq!(penalties.count(), ADDRESSES);
-        assert!((0..ADDRESSES).all(|number| {
-            penalties.out_until(client(number), 3) == Some(3 + FIRST_TICKS)
-        }));
+        assert!(
+            (0..ADDRESSES).all(|number| { penalties.out_until(client(number), 3) == Some(3 + FIRST_TICKS) })
+        );
     }
 
     #[test]

@@ -10,9 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::client::{Client, collect, get};
 use crate::endpoint::Endpoint;
-use crate::raw::{
-    DATA, END_STREAM, GOAWAY, HEADERS, PREFACE, Raw, SETTINGS, WINDOW_UPDATE, frame, setting,
-};
+use crate::raw::{DATA, END_STREAM, GOAWAY, HEADERS, PREFACE, Raw, SETTINGS, WINDOW_UPDATE, frame, setting};
 use crate::{before_http1, before_http2, http2_app, run, until};
 
 /// RFC 9113 section 6.5.2.

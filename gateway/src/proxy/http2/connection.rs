@@ -266,7 +266,10 @@ impl Session {
     /// Whether its socket is worth more to others.
     fn is_idle_under_load(&self) -> bool {
         let waited = self.worker.deadlines.now() - self.idle_since;
-        !self.is_going_away && self.carried == Carried::Nothing && waited >= IDLE_TICKS && self.worker.sheds(Step::Idle)
+        !self.is_going_away
+            && self.carried == Carried::Nothing
+            && waited >= IDLE_TICKS
+            && self.worker.sheds(Step::Idle)
     }
 
     fn start(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -308,9 +311,7 @@ fn judge(error: &h2::Error, worker: &Worker, origin: &Origin) {
     }
     let Origin { peer, listener, is_trusted, .. } = origin;
     let now = worker.deadlines.now();
-    if (is_ours || is_no_http2)
-        && !is_trusted
-        && worker.shared.penalties.count_broken(peer.ip().into(), now)
+    if (is_ours || is_no_http2) && !is_trusted && worker.shared.penalties.count_broken(peer.ip().into(), now)
     {
         worker.metrics.http2_floods.increment();
         tracing::debug!(%peer, listener = %listener.name, "too many broken HTTP/2 connections: kept out");

@@ -3,11 +3,12 @@
 //!
 //! The gateway, with two workers, has a core to itself: the two share it, so that a flood on one of them is felt by
 //! the other's clients too, and nobody else's work is taken for the gateway's. The other core has the honest client,
-//! the endpoint and the attackers, who are idle as far as the scheduler goes: they have all that the first two leave. What they still take
+//! the endpoint and the attackers, who have all that the first two leave: what is measured runs in real time where that is
+//! allowed, and so nothing that the machine has to do meanwhile is taken for the gateway's either. What attackers still take
 //! from the honest client shows in a control, in which they attack somebody who accepts, reads nothing and resets.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -21,7 +22,7 @@ use super::{ATTACKERS, FLOODS, Flood};
 use crate::before_http1;
 
 /// Without an attack, and in the control.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(1);
 /// Its beginning is the worst of it, and then its attackers come back.
 const ATTACK: Duration = Duration::from_secs(5);
 /// Between two requests of the honest client, whatever became of the ones before.
@@ -63,7 +64,8 @@ impl Waits {
 /// Asks at a steady pace. A request that is late because the one before was waits since it was due.
 fn ask(clients: &mut [RawClient], length: Duration) -> Waits {
     let start = Instant::now();
-    let numbers = (0..(length.as_millis() / PACE.as_millis()) as u32).take_while(|_| start.elapsed() < length);
+    let numbers =
+        (0..(length.as_millis() / PACE.as_millis()) as u32).take_while(|_| start.elapsed() < length);
     let waits = numbers.map(|number| {
         let due = PACE * number;
         let early = due.saturating_sub(start.elapsed());
@@ -91,7 +93,7 @@ fn ask_during(
         for number in 0..ATTACKERS as u8 {
             let attacker = IpAddr::from([127, 200, round, number + 1]);
             scope.spawn(move || {
-                be_idle();
+                be_last(is_root());
                 are_ready.wait();
                 while flood.run_from(attacker, target).is_ok() && !is_over.load(Ordering::Acquire) {}
             });
@@ -103,13 +105,29 @@ fn ask_during(
     })
 }
 
-/// Lets anybody else go first: this thread, and those that it starts. Being nice is not enough, since who is nice keeps a
-/// core up to the end of his slice.
-fn be_idle() {
+/// How the kernel chooses whose turn it is, for this thread and all threads and processes that it starts. Whether that
+/// is allowed.
+fn schedule(policy: &str, priority: &str) -> bool {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
     let mut command = Command::new("chrt");
-    let ended = command.args(["--idle", "--pid", "0", &thread]).status().expect("util-linux is installed");
-    assert!(ended.success(), "anybody may be idle");
+    command.args([policy, "--pid", priority, &thread]).stderr(Stdio::null());
+    command.status().expect("util-linux is installed").success()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// For what is measured: before anybody else, whatever else the machine does. Only root may.
+fn be_first() {
+    schedule("--fifo", "1");
+}
+
+/// For attackers: after what is measured. Being nice is not enough, since who is nice keeps a core up to the end of
+/// his slice; so where nobody may be first they are idle.
+fn be_last(is_somebody_first: bool) {
+    let (policy, priority) = if is_somebody_first { ("--other", "0") } else { ("--idle", "0") };
+    assert!(schedule(policy, priority), "anybody may be {policy}");
 }
 
 /// Accepts, reads nothing and resets.
@@ -117,7 +135,7 @@ fn sink() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a port");
     let address = listener.local_addr().expect("a bound socket has an address");
     thread::spawn(move || {
-        be_idle();
+        be_last(is_root());
         let hold = |stream: TcpStream| {
             thread::spawn(move || {
                 thread::sleep(HELD);
@@ -142,6 +160,7 @@ fn latency_during_every_flood() {
     if std::env::var_os("SLUICE_LONG").is_none() {
         return;
     }
+    be_first();
     place(OTHERS);
     let endpoint = Http1Endpoint::start("c1");
     let sink = sink();

@@ -85,7 +85,8 @@ fn with_one_connection_others_of_its_address_are_cut_off_that_flood_too() {
         if !is_served(address, gateway.web()) {
             return false;
         }
-        let (mut noisy, mut quiet) = (Raw::connect_from(address, gateway.web()), Raw::connect_from(address, gateway.web()));
+        let (mut noisy, mut quiet) =
+            (Raw::connect_from(address, gateway.web()), Raw::connect_from(address, gateway.web()));
         assert!(is_answered(&mut quiet, 1));
         let ping = frame(PING, 0, 0, &[7; 8]);
         // Within what a connection may spend.
