@@ -62,7 +62,8 @@ impl Supervisor {
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.keep_sessions()).await;
+        // The client's requests are kilobytes each.
+        stop.run_until_cancelled(Box::pin(self.keep_sessions())).await;
         let connection = self.shared.connection();
         self.shared.set_connection(None);
         if let Ok(connection) = connection {

@@ -157,7 +157,7 @@ fn read_zookeeper(table: &Table<'_>, base: &Path) -> Option<RegistryConfig> {
     let mut remote = remote?;
     let chroot = take_chroot(table, &mut remote.servers);
     if let Some(tls) = &remote.access.tls {
-        check_zookeeper_tls(table, tls);
+        check_zookeeper_tls(table, tls, &remote.servers);
     }
     Some(RegistryConfig::ZooKeeper(zookeeper::Settings {
         servers: remote.servers,
@@ -190,7 +190,14 @@ fn take_chroot(table: &Table<'_>, servers: &mut [String]) -> String {
 }
 
 /// What the client cannot do.
-fn check_zookeeper_tls(table: &Table<'_>, tls: &Tls) {
+fn check_zookeeper_tls(table: &Table<'_>, tls: &Tls, servers: &[String]) {
+    for server in servers {
+        let host = server.rsplit_once(':').map_or(&**server, |(host, _)| host);
+        // A host that no certificate can name would be a panic there.
+        if ServerName::try_from(host.trim_matches(['[', ']'])).is_err() {
+            table.mistake("servers", format!("{host:?} is no name that a certificate can prove"));
+        }
+    }
     if tls.ca.is_none() {
         table.mistake("tls", "needs the issuers of the servers' certificates; add ca = \"ca.pem\"");
     }
