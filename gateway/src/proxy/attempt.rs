@@ -61,7 +61,7 @@ impl Failure {
 pub struct Answered {
     upstream: Upstream,
     /// Its head, and how long that is; `None`: the endpoint was only connected to.
-    head: Option<(ResponseHead, usize)>,
+    head: Option<(Box<ResponseHead>, usize)>,
     /// Whether the endpoint has left HTTP as it was asked to.
     has_switched: bool,
 }
@@ -179,7 +179,10 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let Answered { upstream, head, has_switched } = answered;
         match &head {
             Some((head, length)) if !has_switched => self.respond(upstream, head, *length).await,
-            head => self.tunnel(upstream, head.as_ref().map(|(head, length)| (head, *length))).await,
+            head => {
+                let head = head.as_ref().map(|(head, length)| (&**head, *length));
+                Box::pin(self.tunnel(upstream, head)).await
+            }
         }
     }
 
@@ -312,7 +315,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
 
     /// Sends the request, and its body as it comes, until a final response's head has arrived; interim
     /// ones are passed on.
-    async fn await_response(&mut self, upstream: &mut Upstream) -> Result<(ResponseHead, usize), Lost> {
+    async fn await_response(&mut self, upstream: &mut Upstream) -> Result<(Box<ResponseHead>, usize), Lost> {
         loop {
             self.client.deadline.set(self.patience());
             let mut scan = HeadScan::default();
@@ -346,7 +349,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         context: &mut Context<'_>,
         upstream: &mut Upstream,
         scan: &mut HeadScan,
-    ) -> Poll<Result<(ResponseHead, usize), Lost>> {
+    ) -> Poll<Result<(Box<ResponseHead>, usize), Lost>> {
         if self.poll_upload(context, upstream) {
             self.client.deadline.set(self.patience());
         }

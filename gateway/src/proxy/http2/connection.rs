@@ -223,28 +223,28 @@ impl Session {
         self.streams.set(self.streams.get() + 1);
         let under_way = UnderWay { streams: self.streams.clone(), account: self.account.clone() };
         let (worker, origin) = (self.worker.clone(), self.origin.clone());
+        let (head, body) = request.into_parts();
+        let wire = Http2 { body, respond, send: None, account: self.account.clone() };
         spawn_local(async move {
             let deadline = origin.listener.ending.deadline().await;
-            let (head, body) = request.into_parts();
-            let wire = Http2 { body, respond, send: None, account: under_way.account.clone() };
             let mut client = Client { worker, origin, deadline, wire };
-            if serve_stream(&mut client, head, started).await {
-                under_way.account.answered();
-                hear_out(&mut client).await;
+            let has_body = !client.wire.body.is_end_stream();
+            let prepared = prepare_http2(&client, &head, has_body, started);
+            drop(head);
+            let after = match prepared {
+                Ok(request) => exchange::run(&mut client, request).await,
+                // RFC 9113 section 8.1.1: a malformed request is a stream error; answering it first is allowed.
+                Err(refusal) => Box::pin(refuse::refuse(&mut client, *refusal)).await,
+            };
+            if after == After::Abort {
+                return;
+            }
+            under_way.account.answered();
+            if !client.wire.body.is_end_stream() {
+                Box::pin(hear_out(&mut client)).await;
             }
         });
     }
-}
-
-/// Whether the client took an answer.
-async fn serve_stream(client: &mut Client<Http2>, head: http::request::Parts, started: Instant) -> bool {
-    let has_body = !client.wire.body.is_end_stream();
-    let after = match prepare_http2(client, &head, has_body, started) {
-        Ok(request) => exchange::run(client, request).await,
-        // RFC 9113 section 8.1.1: a malformed request is a stream error; answering it first is allowed.
-        Err(refusal) => refuse::refuse(client, *refusal).await,
-    };
-    after != After::Abort
 }
 
 /// Reads and forgets what is left of a short body whose request was answered before it had come. A stream that is let
@@ -252,9 +252,6 @@ async fn serve_stream(client: &mut Client<Http2>, head: http::request::Parts, st
 /// (RFC 9113 section 8.1).
 async fn hear_out(client: &mut Client<Http2>) {
     let Client { wire, deadline, .. } = client;
-    if wire.body.is_end_stream() {
-        return;
-    }
     deadline.set(timeouts::LINGER);
     let mut heard = 0;
     let hearing = deadline.bound(|context| {
