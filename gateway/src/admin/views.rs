@@ -163,7 +163,7 @@ pub fn endpoints(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Pag
 
 pub fn table(gateway: &str, table: &RoutingTable, registry: &State, most: usize) -> TableView {
     let (state, error) = match &registry.link {
-        Link::Connecting => ("connecting", None),
+        Link::Connecting { why } => ("connecting", why.as_ref().map(ToString::to_string)),
         Link::Connected { .. } => ("connected", None),
         Link::Lost { why, .. } => ("lost", Some(why.to_string())),
     };
