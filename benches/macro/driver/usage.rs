@@ -67,6 +67,23 @@ pub fn tree(pid: u32) -> Vec<u32> {
     found
 }
 
+/// How long the threads of `pid` whose names begin with `name` have been at work or waited for a core, since they
+/// began.
+pub fn runnable(pid: u32, name: &str) -> Duration {
+    let of_thread = |thread: u32| {
+        let task = format!("/proc/{pid}/task/{thread}");
+        if !read(&format!("{task}/comm")).starts_with(name) {
+            return Duration::ZERO;
+        }
+        // Nanoseconds that it ran, and that it could have (Documentation/scheduler/sched-stats.rst).
+        let schedstat = read(&format!("{task}/schedstat"));
+        let numbers =
+            schedstat.split_ascii_whitespace().take(2).filter_map(|number| number.parse::<u64>().ok());
+        Duration::from_nanos(numbers.sum())
+    };
+    threads(pid).into_iter().map(of_thread).sum()
+}
+
 /// Memory of the tree in KiB; a page that several of its processes share counts once.
 pub fn pss_kib(pid: u32) -> u64 {
     let of_process = |pid: u32| {
@@ -118,6 +135,21 @@ mod tests {
             std::hint::black_box(read("/proc/self/stat"));
         }
         assert!(used().total >= TICK * 4, "{:?}", used());
+    }
+
+    #[test]
+    fn a_thread_at_work_is_runnable_and_one_that_waits_is_not() {
+        let own = std::process::id();
+        std::thread::scope(|scope| {
+            let working = std::thread::Builder::new().name("at-work".to_owned());
+            let working = working.spawn_scoped(scope, || {
+                while runnable(own, "at-work") < Duration::from_millis(50) {
+                    std::hint::black_box(read("/proc/self/stat"));
+                }
+            });
+            working.expect("a thread can be started").join().expect("it comes to its end");
+        });
+        assert_eq!(runnable(own, "nobody"), Duration::ZERO);
     }
 
     #[test]
