@@ -1,6 +1,6 @@
 //! Clients that want the gateway to work, wait or remember for nothing. All come from other addresses than the load.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -20,7 +20,7 @@ const DEAF: usize = 12;
 const DEAF_DEADLINE: Duration = Duration::from_secs(100);
 /// From one flood to the next: each takes a worker as much time as it takes to be told from a client.
 const FLOOD_PAUSE: Duration = Duration::from_secs(5);
-/// Repetitions that no flood may be let make.
+/// Repetitions of one flood: far more than are read of it.
 const FLOOD_MOST: u32 = 400_000;
 const MALFORMED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -173,7 +173,14 @@ fn is_cut_off(trouble: &Trouble, mut wire: Wire, repeat: fn(u32) -> Vec<u8>) -> 
         let bytes: Vec<u8> = (batch..batch + 100).flat_map(repeat).collect();
         sent = wire.send(&bytes);
     }
-    false
+    // All of it may lie in the sockets' buffers: then nobody has read what came after the cut.
+    loop {
+        match wire.some() {
+            Ok(bytes) if bytes.is_empty() => return true,
+            Ok(_) => {}
+            Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    }
 }
 
 /// `GET /` by indexes of the static table (RFC 7541), with an authority.
