@@ -50,22 +50,17 @@ pub fn start(trouble: &Arc<Trouble>, rng: &mut Rng) -> io::Result<Vec<JoinHandle
 }
 
 fn slow_heads(trouble: &Trouble, rng: &mut Rng) {
-    slow(
-        trouble,
-        rng,
-        "127.0.0.66",
-        format!("GET / HTTP/1.1\r\nHost: {}\r\nX-A: ", host(VICTIM)),
-        "slow head",
-    );
+    let head = format!("GET / HTTP/1.1\r\nHost: {}\r\nX-A: ", host(VICTIM));
+    slow(trouble, rng, "127.0.0.66", &head, "slow head");
 }
 
 fn slow_bodies(trouble: &Trouble, rng: &mut Rng) {
     let head = format!("POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 100000\r\n\r\n", host(VICTIM));
-    slow(trouble, rng, "127.0.0.67", head, "slow body");
+    slow(trouble, rng, "127.0.0.67", &head, "slow body");
 }
 
 /// Many connections with a byte a second each; who is cut off comes back.
-fn slow(trouble: &Trouble, rng: &mut Rng, from: &str, begin: String, what: &'static str) {
+fn slow(trouble: &Trouble, rng: &mut Rng, from: &str, begin: &str, what: &'static str) {
     let is_head = !begin.ends_with("\r\n\r\n");
     let mut open: Vec<Option<Wire>> = (0..SLOW).map(|_| None).collect();
     while trouble.pause(rng, Duration::from_secs(1)) {
@@ -79,7 +74,7 @@ fn slow(trouble: &Trouble, rng: &mut Rng, from: &str, begin: String, what: &'sta
             trouble.journal.event(what);
             if let Some(wire) = slot {
                 // A head begins with its first bytes; the rest never comes.
-                let first = if is_head { &begin[..rng.usize(1..begin.len())] } else { &begin };
+                let first = if is_head { &begin[..rng.usize(1..begin.len())] } else { begin };
                 wire.send(first.as_bytes()).ok();
             }
         }

@@ -33,8 +33,11 @@ pub struct Load {
     stopped: AtomicBool,
 }
 
+/// What a thread does until it is stopped: a connection, mostly.
+type Client = fn(&Load, &mut Rng);
+
 /// How many of each there are. Together they keep two workers busy; each kind often enough to count.
-const CLIENTS: &[(usize, fn(&Load, &mut Rng))] = &[
+const CLIENTS: &[(usize, Client)] = &[
     (32, http1::keepalive),
     (6, http1::connections),
     (8, http1::posts),
@@ -56,7 +59,7 @@ impl Load {
     /// Every client on a thread of its own.
     pub fn start(self: &Arc<Self>, rng: &mut Rng) -> std::io::Result<Vec<JoinHandle<()>>> {
         let clients = CLIENTS.iter().flat_map(|(count, client)| vec![*client; *count]);
-        let spawn = |client: fn(&Self, &mut Rng)| {
+        let spawn = |client: Client| {
             let (load, mut rng) = (Arc::clone(self), rng.fork());
             thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
                 while !load.is_stopped() {

@@ -51,10 +51,15 @@ pub fn tcp(load: &Load, rng: &mut Rng) {
 /// One message at a time, until this tunnel's life is over.
 fn converse(load: &Load, rng: &mut Rng, wire: &mut Wire, kind: Kind, app: &'static str) {
     let (life, began) = (load.life(rng), Instant::now());
+    // When it was last known to be whole: it may have ended while nobody looked.
+    let mut since = load.now();
     loop {
-        let (seed, length, since) = (rng.u64(..), rng.usize(1..MESSAGE_BYTES), load.now());
+        let (seed, length) = (rng.u64(..), rng.usize(1..MESSAGE_BYTES));
         match echo(wire, seed, length) {
-            Ok(true) => load.journal.right(kind, length),
+            Ok(true) => {
+                load.journal.right(kind, length);
+                since = load.now();
+            }
             Ok(false) => {
                 return load.fail(kind, app, since, What::Wrong("another message came back".to_owned()));
             }
