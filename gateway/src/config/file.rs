@@ -42,8 +42,8 @@ pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
         }
     }
     root.finish();
-    let (registry, registry_keys) = registry?;
-    Some(Config { registry, registry_keys, gateway: gateway?, admin, apps })
+    let (registry, registry_keys, belief) = registry?;
+    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, apps })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
