@@ -1,6 +1,5 @@
 //! What each filter adds to a request: its decision and the lines that it writes.
 
-use std::cell::OnceCell;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use gateway::filter::{self, Asked, Changes, Compiling, Filters, Sources};
-use gateway::message::RequestHead;
+use gateway::message::{NO_NAMES, RequestHead};
 use topology::filters::{
     Addresses, ApiKey, ApiKeyPlace, ApiKeys, Cors, Filters as Settings, HeaderEdits, HeaderValue, Jwks, Jwt,
     Piece, RateKey, RateLimit, Redirect, RedirectStatus, Rewrite, Scope, TokenPlace, Variable,
@@ -57,7 +56,8 @@ fn asked<'a>(request: &'a RequestHead, now: Instant) -> Asked<'a> {
         is_tls: true,
         peer: CLIENT,
         trusts: None,
-        client: OnceCell::new(),
+        told: &NO_NAMES,
+        found: Default::default(),
     }
 }
 

@@ -62,7 +62,7 @@ use topology::filters::{ApiKeyPlace, ErrorPages, Filters as Settings};
 
 pub use addresses::Addresses;
 pub use api_keys::ApiKeys;
-pub use asked::Asked;
+pub use asked::{Asked, Found};
 pub use basic_auth::BasicAuth;
 pub use changes::{Changes, Filtered};
 pub use compression::Compression;
@@ -79,6 +79,7 @@ pub use pages::Page;
 pub use rate_limits::RateLimits;
 pub use redirects::Redirects;
 pub use rewrite::Rewrites;
+pub use scope::{Fit, fit};
 pub use sources::Sources;
 
 use crate::message::Names;
@@ -189,6 +190,9 @@ pub struct Filters {
     pub request: Box<[RequestFilter]>,
     /// Taken out of every request: what a filter says in these, no client can.
     pub request_strips: Names,
+    /// Fields that are not there before the filters that say who the client is have decided, whatever the client
+    /// writes into them: what matches and counting go by.
+    pub told: Names,
     /// Taken out of every response of an endpoint.
     pub response_strips: Names,
     /// Queries hold secrets, which the access log leaves out.
@@ -298,6 +302,7 @@ pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
         settings: settings.clone(),
         request: request.into(),
         request_strips: headers::stripped(into.as_ref()).chain(identity_fields(settings)).collect(),
+        told: told(settings).collect(),
         response_strips: headers::stripped(out.as_ref())
             .chain(settings.cors.iter().flat_map(|_| cors::OURS))
             .collect(),
@@ -340,17 +345,23 @@ fn compile_identity(settings: &Settings, with: Compiling<'_>, request: &mut Vec<
         });
         request.push(RequestFilter::Jwt(Jwt::compile(jwt, former, app, sources)));
     }
-    let forward = settings.forward_auth.as_ref().map(ForwardAuth::compile);
+    let forward = settings.forward_auth.as_ref().map(|forward| ForwardAuth::compile(forward, settings));
     request.extend(forward.map(RequestFilter::ForwardAuth));
 }
 
-/// Fields in which endpoints are told who the client is, or in which it proves that to us: nothing of them
-/// goes on as it came.
+/// Fields in which endpoints are told who the client is.
+fn told(settings: &Settings) -> impl Iterator<Item = &str> {
+    let keys = settings.api_keys.iter().flat_map(ApiKeys::tells);
+    let basic = settings.basic_auth.iter().flat_map(BasicAuth::tells);
+    let jwt = settings.jwt.iter().flat_map(Jwt::tells);
+    keys.chain(basic).chain(jwt).chain(settings.forward_auth.iter().flat_map(ForwardAuth::tells))
+}
+
+/// Those, and fields in which the client proves it to us: nothing of them goes on as it came.
 fn identity_fields(settings: &Settings) -> impl Iterator<Item = &str> {
-    let keys = settings.api_keys.iter().flat_map(ApiKeys::strips);
-    let basic = settings.basic_auth.iter().flat_map(BasicAuth::strips);
-    let jwt = settings.jwt.iter().flat_map(Jwt::strips);
-    keys.chain(basic).chain(jwt).chain(settings.forward_auth.iter().flat_map(ForwardAuth::strips))
+    let keys = settings.api_keys.iter().filter_map(ApiKeys::proof);
+    let basic = settings.basic_auth.iter().filter_map(BasicAuth::proof);
+    keys.chain(basic).chain(told(settings))
 }
 
 /// What is wrong with the files that `settings` name, for who wants to know before.

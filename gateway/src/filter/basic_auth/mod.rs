@@ -121,8 +121,13 @@ impl BasicAuth {
         Decision::Refuse(reason)
     }
 
-    pub(super) fn strips(settings: &Settings) -> impl Iterator<Item = &str> {
-        ["Authorization", &*settings.consumer_header].into_iter()
+    /// Where the client proves who it is.
+    pub(super) fn proof(_: &Settings) -> Option<&str> {
+        Some("Authorization")
+    }
+
+    pub(super) fn tells(settings: &Settings) -> impl Iterator<Item = &str> {
+        [&*settings.consumer_header].into_iter()
     }
 
     pub(super) fn describe(&self) -> String {

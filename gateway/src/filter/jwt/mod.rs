@@ -135,7 +135,7 @@ impl Jwt {
     }
 
     /// Claims are told by nobody else. The token goes on: it proves more than we say.
-    pub(super) fn strips(settings: &Settings) -> impl Iterator<Item = &str> {
+    pub(super) fn tells(settings: &Settings) -> impl Iterator<Item = &str> {
         settings.claims.iter().map(|claim| &*claim.header)
     }
 
