@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use topology::AppId;
 use topology::filters::{ApiKeyPlace, ApiKeys as Settings};
 
-use super::sources::{Source, Sources};
-use super::{Asked, Changes, Decision, push_line, scope};
+use super::compile::{Compiling, Keeps};
+use super::sources::Source;
+use super::{Asked, Changes, Decision, RequestFilter, push_line, scope};
 use crate::message::query::Encoded;
 use crate::reason::Reason;
 
@@ -34,26 +34,26 @@ impl Keys {
     }
 }
 
-impl ApiKeys {
-    pub(super) fn compile(
-        settings: &Settings,
-        former: Option<&Arc<Self>>,
-        app: &AppId,
-        sources: &Sources,
-    ) -> Arc<Self> {
-        if let Some(former) = former.filter(|former| former.settings == *settings) {
-            return former.clone();
-        }
-        let in_force = former.and_then(|former| former.file.as_ref()?.load_full());
-        let open = |file| sources.open(app, file, read_keys, in_force.clone());
-        let inline = settings.keys.iter().map(|key| (key.sha256, key.name.clone())).collect();
-        Arc::new(Self {
-            settings: settings.clone(),
-            inline: Keys(inline),
-            file: settings.file.as_ref().map(open),
-        })
+impl Keeps for ApiKeys {
+    type Settings = Settings;
+
+    fn among(filter: &RequestFilter) -> Option<&Arc<Self>> {
+        if let RequestFilter::ApiKeys(keys) = filter { Some(keys) } else { None }
     }
 
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn compile(settings: &Settings, former: Option<&Self>, with: Compiling<'_>) -> Self {
+        let in_force = former.and_then(|former| former.file.as_ref()?.load_full());
+        let open = |file| with.sources.open(with.app, file, read_keys, in_force.clone());
+        let inline = settings.keys.iter().map(|key| (key.sha256, key.name.clone())).collect();
+        Self { settings: settings.clone(), inline: Keys(inline), file: settings.file.as_ref().map(open) }
+    }
+}
+
+impl ApiKeys {
     pub(super) fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
         // A key goes no further, wherever it is shown.
         let found = match &self.settings.place {
@@ -86,10 +86,6 @@ impl ApiKeys {
             ApiKeyPlace::Header(name) => Some(name),
             ApiKeyPlace::Query(_) => None,
         }
-    }
-
-    pub(super) fn tells(settings: &Settings) -> impl Iterator<Item = &str> {
-        [&*settings.consumer_header].into_iter()
     }
 
     pub(super) fn describe(&self) -> String {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use topology::AppId;
 use topology::filters::{Filters, ForwardAuth as Settings};
 
-use super::{Asked, Changes, Decision, identity_fields, push_line, scope};
+use super::compile::identity_fields;
+use super::{Asked, Changes, Decision, push_line, scope};
 use crate::message::{FieldKind, Names, RequestHead, ResponseHead};
 use crate::reason::Reason;
 
@@ -103,11 +104,6 @@ impl ForwardAuth {
                 Decision::Refuse(Reason::ForwardAuthDenied)
             }
         }
-    }
-
-    /// What only the other app may say.
-    pub(super) fn tells(settings: &Settings) -> impl Iterator<Item = &str> {
-        settings.copy.iter().map(|name| &**name)
     }
 
     pub(super) fn describe(&self) -> String {

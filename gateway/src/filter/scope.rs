@@ -19,6 +19,9 @@ pub enum Fit {
 /// one ([`crate::message::target::is_ambiguous`]) nothing is sure; one with semicolons is read with what follows
 /// them and without.
 pub fn fit(paths: &[PathMatch], asked: &Asked<'_>) -> Fit {
+    if paths.iter().any(PathMatch::is_all) {
+        return Fit::Yes;
+    }
     if asked.has_ambiguous_path() {
         return Fit::Perhaps;
     }

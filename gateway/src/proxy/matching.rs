@@ -229,6 +229,11 @@ mod tests {
         ] {
             assert_eq!((taken(doubtful, true), taken(doubtful, false)), (true, false), "{doubtful}");
         }
+        let all = Condition::Path(vec![PathMatch::all()]);
+        assert!(
+            meets_in("GET /x/..%2fy HTTP/1.1\r\nHost: a\r\n\r\n", &all, false),
+            "whatever it is, it is below /"
+        );
         for (target, wanted) in
             [("/metrics", true), ("/m%65trics/x", true), ("/metricsx", false), ("/x;y=1", false)]
         {

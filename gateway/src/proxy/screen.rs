@@ -179,7 +179,7 @@ async fn verify_password<W>(
 ) -> Decision {
     let claim = Arc::new(claim);
     client.deadline.set(timeouts::VERIFICATION);
-    let mut verifying = Box::pin(verify(claim.clone(), basic.cache().clone()));
+    let mut verifying = Box::pin(verify(basic.app(), claim.clone(), basic.cache().clone()));
     let verdict = client.deadline.bound(|context| verifying.as_mut().poll(context)).await;
     basic.conclude(&claim, verdict.unwrap_or(Verdict::Busy), changes)
 }
