@@ -170,9 +170,6 @@ fn a_field_that_only_the_gateway_says_counts_nobody_apart() {
     assert_eq!((status(&answer), field(&answer, "x-sluice-reason")), (429, vec!["rate_limited"]));
 }
 
-/// Of `secret`, and takes as long as any hash may.
-const SLOWEST: &str = "bob:$2y$14$abcdefghijklmnopqrstuuT1Iwu6o8Wx7BoOyIMHfgVJq6JO/IJhW";
-
 #[test]
 fn guessers_of_one_app_keep_nobody_from_another_one() {
     let endpoint = Endpoint::start("c1");
@@ -184,7 +181,7 @@ fn guessers_of_one_app_keep_nobody_from_another_one() {
             endpoint.address(),
         )
     };
-    let config = tests::Config::new().app(&app("guessed", SLOWEST)).app(&app("quiet", QUICK));
+    let config = tests::Config::new().app(&app("guessed", SLOW)).app(&app("quiet", QUICK));
     let gateway = Gateway::start(&config);
     // More than an app's line has places for, whatever the number of cores.
     let mut guessers: Vec<_> = (0..200).map(|_| gateway.connect()).collect();

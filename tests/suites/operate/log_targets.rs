@@ -292,12 +292,13 @@ fn a_real_syslog_daemon_takes_every_line_apart_as_it_was_meant() {
     let daemon = Daemon::start();
     let port = daemon.port().expect("it listens");
     let targets = [format!("unix:{}", daemon.socket().display()), format!("tcp:127.0.0.1:{port}")];
+    let asked = |number: u32| format!("/{number}?q=%22[a=\\b]");
     let mut expected = 0;
     for target in targets {
         let (gateway, _endpoint) = gateway(&[&format!("syslog = \"{target}\""), "facility = \"local3\""]);
         for number in 1..=20 {
             // Quotes, brackets and percent signs mean something to syslog, too.
-            gateway.get("a", &format!("/{number}?q=%22[a=\\b]"));
+            gateway.get("a", &asked(number));
         }
         expected += 20;
         let own = || daemon.written().lines().filter(|line| line.contains("\"path\":\"/")).count();
@@ -311,8 +312,7 @@ fn a_real_syslog_daemon_takes_every_line_apart_as_it_was_meant() {
         paths.push(path_of(parts[6].trim_start()));
     }
     paths.sort();
-    let mut wanted: Vec<_> =
-        (1..=20).flat_map(|number| [format!("/{number}"), format!("/{number}")]).collect();
+    let mut wanted: Vec<_> = (1..=20).flat_map(|number| [asked(number), asked(number)]).collect();
     wanted.sort();
     assert_eq!(paths, wanted);
 }
