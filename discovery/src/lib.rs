@@ -1,4 +1,4 @@
-//! Where the topology comes from: a registry (ZooKeeper or embedded) and watched files.
+//! Where the topology comes from: a registry (ZooKeeper, etcd or embedded) and watched files.
 //!
 //! This crate decides what the sources' bytes mean, what happens when they are wrong or out of reach,
 //! and how a change becomes the next [`topology::Snapshot`]. It does not know what a request is.
@@ -6,8 +6,11 @@
 pub mod assemble;
 pub mod document;
 pub mod embedded;
+pub mod etcd;
 pub mod file;
 pub mod layout;
 pub mod registry;
+pub mod remote;
+pub mod secrets;
 pub mod spec;
 pub mod zookeeper;

@@ -86,7 +86,7 @@ pub struct Entry {
 #[derive(Debug, Clone)]
 pub struct State {
     pub link: Link,
-    /// Grows with every change seen: ZooKeeper's zxid, or the embedded registry's own count. 0 before
+    /// Grows with every change seen: ZooKeeper's zxid, etcd's revision, or the embedded registry's own count. 0 before
     /// the first complete read.
     pub revision: u64,
     /// Complete, but as old as the link's loss while the link is down.
@@ -96,8 +96,10 @@ pub struct State {
 /// Whether the registry answers.
 #[derive(Debug, Clone)]
 pub enum Link {
-    /// Not yet, since start.
-    Connecting,
+    /// Not yet, since start; `why` the last attempt failed, once one has.
+    Connecting {
+        why: Option<Arc<str>>,
+    },
     Connected {
         since: Instant,
     },

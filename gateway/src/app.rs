@@ -12,9 +12,11 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use discovery::assemble::Discovery;
 use discovery::embedded::Embedded;
+use discovery::etcd::Etcd;
 use discovery::file::{FileReloader, FileSource};
 use discovery::registry::{Registry, State};
-use discovery::zookeeper::{self, ZooKeeper};
+use discovery::secrets::Keys;
+use discovery::zookeeper::ZooKeeper;
 use healthcheck::Checker;
 use tokio::sync::mpsc::{self, UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
@@ -23,7 +25,7 @@ use topology::{AppId, Snapshot};
 use vip::ServingSwitch;
 
 use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
-use crate::config::{Config, GatewayConfig, RegistryConfig};
+use crate::config::{Config, GatewayConfig, RegistryConfig, inspect_access};
 use crate::control::{Applied, Applier, Judge, on_transition};
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
@@ -37,7 +39,7 @@ use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
 use crate::table::limits::Tenants;
-use crate::worker::{Shared, Suspicion, suspicions};
+use crate::worker::{Penalties, Shared, Suspicion, suspicions};
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
 /// gateway that knows no route yet should rather not accept.
@@ -128,10 +130,11 @@ impl Gateway {
         let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
         let log = open_log(&config.gateway)?;
         inheritance.release_registry(&config.registry).await?;
+        let keys = config.registry_keys.as_deref().map(Keys::open).transpose()?;
         let OpenRegistry { registry, embedded } = OpenRegistry::open(&config.registry)?;
         await_registry(registry.watch(), inheritance.is_takeover()).await?;
         let registry_watch = registry.watch();
-        let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, control.clone());
+        let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, keys, control.clone());
 
         let (suspicions, reports) = suspicions();
         let shared = Arc::new(share(&config, suspicions, all_connections)?);
@@ -285,6 +288,8 @@ fn share(
         unrouted: Arc::new(ServiceMetrics::new(&unrouted, None, config.gateway.workers)),
         buffer_budget: AtomicUsize::new(buffer_budget(config)),
         clients: Arc::default(),
+        penalties: Penalties::default(),
+        began: Instant::now(),
         max_connections_per_client: u32::try_from(max_connections / 2).unwrap_or(u32::MAX).max(1),
         stop_accepting: CancellationToken::new(),
         draining: AtomicBool::new(false),
@@ -308,19 +313,20 @@ struct OpenRegistry {
 
 impl OpenRegistry {
     fn open(config: &RegistryConfig) -> anyhow::Result<Self> {
+        if let Some((key, message)) = config.access().and_then(|access| inspect_access(access).pop()) {
+            anyhow::bail!("registry.{key}: {message}");
+        }
         match config {
             RegistryConfig::Embedded { path } => {
                 let embedded = Embedded::open(path)
                     .with_context(|| format!("cannot open the embedded registry at {}", path.display()))?;
                 Ok(Self { registry: embedded.clone(), embedded: Some(embedded) })
             }
-            RegistryConfig::ZooKeeper { servers, prefix, session_timeout } => {
-                let registry = ZooKeeper::connect(zookeeper::Settings {
-                    servers: servers.clone(),
-                    prefix: prefix.clone(),
-                    session_timeout: *session_timeout,
-                });
-                Ok(Self { registry, embedded: None })
+            RegistryConfig::ZooKeeper(settings) => {
+                Ok(Self { registry: ZooKeeper::connect(settings.clone()), embedded: None })
+            }
+            RegistryConfig::Etcd(settings) => {
+                Ok(Self { registry: Etcd::connect(settings.clone()), embedded: None })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `sluice`: the command line.
 
 mod demo;
+mod secret;
 mod signals;
 
 use std::io::IsTerminal;
@@ -50,6 +51,9 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "conf/sluice.toml")]
         config: PathBuf,
     },
+    /// Keep values of the registry secret from who can read it
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Show it all on this machine: a gateway, a registry, two apps
     Demo,
     #[command(hide = true)]
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Run { config, takeover } => run(&config, takeover),
         Command::Upgrade { config } => upgrade(&config),
+        Command::Secret(command) => finish(secret::run(command)),
         Command::Demo => {
             start_logging(LogStyle::Plain, "warn,sluice::health=info");
             finish(block_on(demo::run()))

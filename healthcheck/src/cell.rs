@@ -1,7 +1,7 @@
 //! The state of one endpoint, shared between the requests that read it and the task that probes it.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::probe::{ProbeError, ProbeResult};
@@ -14,8 +14,10 @@ pub struct HealthCell {
     /// A copy of the record's state for the request path. Relaxed suffices: nothing else is published
     /// through it, and a request that reads it a moment late is a request that came a moment earlier.
     state: AtomicU8,
-    /// Touched by the prober and by whoever asks why, never by a request.
-    record: Mutex<Record>,
+    created: SystemTime,
+    /// From the first prober on: of most endpoints of a large table there is none. Touched by the prober and
+    /// by whoever asks why, never by a request.
+    record: OnceLock<Box<Mutex<Record>>>,
 }
 
 /// What is known of an endpoint's health, for people.
@@ -56,6 +58,34 @@ struct Record {
     writer: Writer,
 }
 
+impl Record {
+    fn new(since: SystemTime) -> Self {
+        Self {
+            verdict: Verdict::default(),
+            since,
+            last: None,
+            last_error: None,
+            passes: 0,
+            failures: 0,
+            writer: Writer(0),
+        }
+    }
+
+    fn report(&self) -> HealthReport {
+        HealthReport {
+            state: self.verdict.state(),
+            since: self.since,
+            last_probe: self.last.map(|(at, _)| at),
+            last_latency: self.last.map(|(_, latency)| latency),
+            last_error: self.last_error.clone(),
+            consecutive_passes: self.verdict.consecutive_passes(),
+            consecutive_failures: self.verdict.consecutive_failures(),
+            passes_total: self.passes,
+            failures_total: self.failures,
+        }
+    }
+}
+
 /// Which prober's results count. A prober that was stopped or replaced holds an older number, so a
 /// result that arrives late changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,20 +102,13 @@ pub(crate) enum Inherit {
 
 impl HealthCell {
     pub fn new() -> Self {
-        let record = Record {
-            verdict: Verdict::default(),
-            since: SystemTime::now(),
-            last: None,
-            last_error: None,
-            passes: 0,
-            failures: 0,
-            writer: Writer(0),
-        };
-        Self { state: AtomicU8::new(State::default() as u8), record: Mutex::new(record) }
+        Self {
+            state: AtomicU8::new(State::default() as u8),
+            created: SystemTime::now(),
+            record: OnceLock::new(),
+        }
     }
 
-    /// Whether requests may go to the endpoint: one relaxed load.
-    #[inline]
     /// As the request path sees it.
     pub fn state(&self) -> State {
         match self.state.load(Relaxed) {
@@ -95,33 +118,25 @@ impl HealthCell {
         }
     }
 
+    /// Whether requests may go to the endpoint: one relaxed load.
+    #[inline]
     pub fn is_up(&self) -> bool {
         self.state.load(Relaxed) != State::Down as u8
     }
 
     /// Whether any probe has ended.
     pub fn is_probed(&self) -> bool {
-        self.lock().last.is_some()
+        self.record.get().is_some_and(|record| lock(record).last.is_some())
     }
 
     pub fn report(&self) -> HealthReport {
-        let record = self.lock();
-        HealthReport {
-            state: record.verdict.state(),
-            since: record.since,
-            last_probe: record.last.map(|(at, _)| at),
-            last_latency: record.last.map(|(_, latency)| latency),
-            last_error: record.last_error.clone(),
-            consecutive_passes: record.verdict.consecutive_passes(),
-            consecutive_failures: record.verdict.consecutive_failures(),
-            passes_total: record.passes,
-            failures_total: record.failures,
-        }
+        let Some(record) = self.record.get() else { return Record::new(self.created).report() };
+        lock(record).report()
     }
 
     /// From here on only the returned writer's results count.
     pub(crate) fn attach(&self, inherit: Inherit) -> Writer {
-        let mut record = self.lock();
+        let mut record = lock(self.record.get_or_init(|| Box::new(Mutex::new(Record::new(self.created)))));
         record.writer = Writer(record.writer.0 + 1);
         match inherit {
             Inherit::State => record.verdict.restart_count(),
@@ -132,7 +147,9 @@ impl HealthCell {
 
     /// Probing ended. The endpoint is unknown again: without probes a state of down would last for ever.
     pub(crate) fn detach(&self) {
-        self.attach(Inherit::Nothing);
+        if self.record.get().is_some() {
+            self.attach(Inherit::Nothing);
+        }
     }
 
     /// Takes one result, unless `writer` was replaced. A probe that says nothing of the endpoint
@@ -144,7 +161,8 @@ impl HealthCell {
         outcome: &Result<(), ProbeError>,
         latency: Duration,
     ) -> Recorded {
-        let mut record = self.lock();
+        let Some(record) = self.record.get() else { return Recorded::Stale };
+        let mut record = lock(record);
         if record.writer != writer {
             return Recorded::Stale;
         }
@@ -176,11 +194,11 @@ impl HealthCell {
         record.verdict = Verdict::default();
         self.state.store(State::default() as u8, Relaxed);
     }
+}
 
-    /// No code that holds the lock can leave the record half written, so a poisoned lock is as good.
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// No code that holds the lock can leave the record half written, so a poisoned lock is as good.
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for HealthCell {
@@ -259,6 +277,15 @@ mod tests {
         cell.record(writer, Thresholds::new(1, 1), &failure(), LATENCY);
         cell.detach();
         assert!(cell.is_up());
+    }
+
+    #[test]
+    fn endpoint_that_nobody_probes_has_no_record_and_is_unknown_since_it_came() {
+        let cell = HealthCell::new();
+        cell.detach();
+        assert!(cell.record.get().is_none() && cell.is_up() && !cell.is_probed());
+        let report = cell.report();
+        assert_eq!((report.state, report.since, report.last_probe), (State::Unknown, cell.created, None));
     }
 
     #[test]

@@ -86,6 +86,18 @@ impl Config {
         self
     }
 
+    /// As [`Self::zookeeper`], with an etcd at `server`.
+    pub fn etcd(self, server: &str) -> Self {
+        self.registry(&format!(
+            "kind = \"etcd\"\nservers = [\"{server}\"]\nprefix = \"/caas\"\nsession_timeout = \"4s\"\n"
+        ))
+    }
+
+    /// The lines of `[registry]`.
+    pub fn registry(self, lines: &str) -> Self {
+        Self { registry: lines.to_owned(), ..self }
+    }
+
     /// The process may have this many files and sockets.
     pub fn open_files(self, most: u64) -> Self {
         Self { open_files: Some(most), ..self }

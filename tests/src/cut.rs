@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 /// What is copied at once.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// Forwards `address()` to its target until it is cut.
+/// Forwards `address()` to its target until it is cut, or told of another one.
 pub struct CuttableProxy {
     address: SocketAddr,
     shared: Arc<Mutex<Shared>>,
@@ -25,6 +25,7 @@ enum Mode {
 
 struct Shared {
     mode: Mode,
+    target: SocketAddr,
     /// Both ends of each connection.
     streams: Vec<TcpStream>,
 }
@@ -35,10 +36,10 @@ impl CuttableProxy {
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::new(Mutex::new(Shared { mode: Mode::Forward, streams: Vec::new() }));
+        let shared = Arc::new(Mutex::new(Shared { mode: Mode::Forward, target, streams: Vec::new() }));
         let acceptor = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || accept(&listener, target, &shared)
+            move || accept(&listener, &shared)
         });
         Self { address, shared, acceptor: Some(acceptor) }
     }
@@ -54,6 +55,12 @@ impl CuttableProxy {
 
     pub fn restore(&self) {
         self.enter(Mode::Forward);
+    }
+
+    /// As [`Self::restore`], from now on to somebody else.
+    pub fn forward_to(&self, target: SocketAddr) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).target = target;
+        self.restore();
     }
 
     fn enter(&self, mode: Mode) {
@@ -79,7 +86,7 @@ impl Drop for CuttableProxy {
     }
 }
 
-fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Mutex<Shared>>) {
+fn accept(listener: &TcpListener, shared: &Arc<Mutex<Shared>>) {
     for downstream in listener.incoming() {
         let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
         match guard.mode {
@@ -89,7 +96,7 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Mutex<Shared>
         }
         let Ok(downstream) = downstream else { continue };
         // A target that is down ends the connection, as it would without us.
-        let Ok(upstream) = TcpStream::connect(target) else { continue };
+        let Ok(upstream) = TcpStream::connect(guard.target) else { continue };
         for (from, to) in [(&downstream, &upstream), (&upstream, &downstream)] {
             let _ = from.set_nodelay(true);
             if let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) {

@@ -90,6 +90,30 @@ impl Kazoo {
         self.ask(&json!({"operation": "forbid", "path": path})).map(|(at, _)| at)
     }
 
+    /// As this `name:password` from now on.
+    ///
+    /// # Errors
+    /// [`KazooError`].
+    pub fn authenticate(&mut self, credentials: &str) -> Result<AnsweredAt, KazooError> {
+        self.ask(&json!({"operation": "authenticate", "value": credentials})).map(|(at, _)| at)
+    }
+
+    /// Who may do what with the node, such as `world READ`, sorted.
+    ///
+    /// # Errors
+    /// [`KazooError`].
+    ///
+    /// # Panics
+    /// When the script sends something else.
+    pub fn acls(&mut self, path: &str) -> Result<Vec<String>, KazooError> {
+        let (_, result) = self.ask(&json!({"operation": "acls", "path": path}))?;
+        let lines = result.as_array().expect("the script sends a list").iter();
+        let mut acls: Vec<_> =
+            lines.map(|line| line.as_str().expect("the script sends text").to_owned()).collect();
+        acls.sort();
+        Ok(acls)
+    }
+
     fn ask(&mut self, request: &Value) -> Result<(AnsweredAt, Value), KazooError> {
         let requests = self.requests.as_mut().expect("it is there until the drop");
         writeln!(requests, "{request}").expect("the script reads");

@@ -33,7 +33,14 @@ def create(client, request):
     )
 
 
+def acls(client, request):
+    lists, _ = client.get_acls(request["path"])
+    return [f"{acl.id.scheme} {'|'.join(acl.acl_list)}" for acl in lists]
+
+
 OPERATIONS = {
+    "authenticate": lambda client, request: client.add_auth("digest", request["value"]),
+    "acls": acls,
     "create": create,
     "set": lambda client, request: client.set(request["path"], request["value"].encode("latin-1")),
     "delete": lambda client, request: client.delete(request["path"]),
@@ -47,7 +54,7 @@ OPERATIONS = {
 def answer(client, request):
     result = OPERATIONS[request["operation"]](client, request)
     at = time.clock_gettime(time.CLOCK_MONOTONIC)
-    return {"at": at, "result": result if request["operation"] == "get" else None}
+    return {"at": at, "result": result if request["operation"] in ("get", "acls") else None}
 
 
 def main():

@@ -1,8 +1,10 @@
-//! A real ZooKeeper server: Debian's, in a process of its own.
+//! Real ZooKeeper servers: Debian's, in processes of their own.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,8 +15,8 @@ use crate::DEADLINE;
 use crate::eventually::yields;
 use crate::port::HeldPort;
 
-/// Its manifest names what it needs.
-const JAR: &str = "/usr/share/java/zookeeper.jar";
+/// Its manifest names what it needs, all but one: the server that speaks TLS needs Netty's codecs too.
+const JARS: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar";
 /// Sessions last from 2 to 20 ticks: 400 ms to 4 s.
 const TICK_MILLIS: u32 = 200;
 
@@ -23,8 +25,14 @@ pub struct ZooKeeperServer {
     folder: TempDir,
     /// Nobody else is given it, also while the server is down.
     port: HeldPort,
+    tls: Option<HeldPort>,
+    /// Its number in an ensemble, from 1.
+    number: Option<usize>,
     child: Option<Child>,
 }
+
+/// Where the members of an ensemble talk to each other.
+type PeerPorts = (HeldPort, HeldPort);
 
 impl ZooKeeperServer {
     /// Returns when the server answers.
@@ -32,12 +40,73 @@ impl ZooKeeperServer {
     /// # Panics
     /// When ZooKeeper is not installed or does not start.
     pub fn start() -> Self {
-        let port = HeldPort::tcp();
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let mut server = Self { folder, port, child: None };
-        server.configure();
+        let mut server = Self::prepare(None);
+        server.configure("");
         server.restart();
         server
+    }
+
+    /// With a port for TLS besides, at which clients need a certificate of `ca`; `pem` is the server's own
+    /// chain and key.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_with_tls(pem: &str, ca: &Path) -> Self {
+        let mut server = Self::prepare(None);
+        let (port, own) = (HeldPort::tcp(), server.folder.path().join("server.pem"));
+        fs::write(&own, pem).expect("the folder is ours");
+        server.configure(&format!(
+            "secureClientPort={}\n\
+             secureClientPortAddress=127.0.0.1\n\
+             serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
+             ssl.keyStore.type=PEM\nssl.keyStore.location={}\n\
+             ssl.trustStore.type=PEM\nssl.trustStore.location={}\n",
+            port.port(),
+            own.display(),
+            ca.display(),
+        ));
+        server.tls = Some(port);
+        server.restart();
+        server
+    }
+
+    /// So many members of one ensemble. Returns when all serve.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn ensemble(size: usize) -> (Vec<Self>, Vec<PeerPorts>) {
+        let ports: Vec<PeerPorts> = (0..size).map(|_| (HeldPort::tcp(), HeldPort::tcp())).collect();
+        // Ticks: 10 s to come together, 5 s to fall behind.
+        let mut text = "initLimit=50\nsyncLimit=25\n".to_owned();
+        for (at, (peers, election)) in ports.iter().enumerate() {
+            writeln!(text, "server.{}=127.0.0.1:{}:{}", at + 1, peers.port(), election.port())
+                .expect("a string grows");
+        }
+        let mut members: Vec<_> = (1..=size).map(|number| Self::prepare(Some(number))).collect();
+        for member in &mut members {
+            member.configure(&text);
+            member.spawn();
+        }
+        members.iter_mut().for_each(Self::wait);
+        (members, ports)
+    }
+
+    fn prepare(number: Option<usize>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        Self { folder, port: HeldPort::tcp(), tls: None, number, child: None }
+    }
+
+    /// Where it speaks TLS.
+    ///
+    /// # Panics
+    /// When it was not started with TLS.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls.as_ref().expect("it speaks TLS").address()
+    }
+
+    /// Whether this member leads its ensemble.
+    pub fn leads(&self) -> bool {
+        ask(self.address(), "srvr").is_ok_and(|answer| answer.contains("Mode: leader"))
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -59,13 +128,22 @@ impl ZooKeeperServer {
     /// When it does not.
     pub fn restart(&mut self) {
         self.kill();
+        self.spawn();
+        self.wait();
+    }
+
+    fn spawn(&mut self) {
+        let main = match self.number {
+            Some(_) => "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+            None => "org.apache.zookeeper.server.ZooKeeperServerMain",
+        };
         let log = File::create(self.folder.path().join("log")).expect("the folder is ours");
         let child = Command::new("java")
             // A quick start and a small heap: tests run several servers at once.
             .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m"])
             // A slow disk must not look like a dead server: what is tested survives no power cut.
-            .args(["-Dzookeeper.forceSync=no", "-cp", JAR])
-            .arg("org.apache.zookeeper.server.ZooKeeperServerMain")
+            .args(["-Dzookeeper.forceSync=no", "-cp", JARS])
+            .arg(main)
             .arg(self.folder.path().join("zoo.cfg"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be cloned"))
@@ -73,13 +151,18 @@ impl ZooKeeperServer {
             .spawn()
             .expect("apt install zookeeper");
         self.child = Some(child);
+    }
+
+    fn wait(&mut self) {
         yields(DEADLINE, "ZooKeeper answers", || {
             let child = self.child.as_mut().expect("it was just started");
             if let Ok(Some(status)) = child.try_wait() {
                 let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 panic!("ZooKeeper ended with {status}: {log}");
             }
-            is_ok(self.address()).then_some(())
+            // Without a majority it is alive, and says so in other words.
+            let serves = ask(self.address(), "srvr").is_ok_and(|answer| answer.contains("Mode: "));
+            serves.then_some(())
         });
     }
 
@@ -102,7 +185,8 @@ impl ZooKeeperServer {
         kill_process(Pid::from_child(child), signal).expect("our own child can be signalled");
     }
 
-    fn configure(&self) {
+    /// `more`: lines of its configuration.
+    fn configure(&self, more: &str) {
         let data = self.folder.path().join("data");
         fs::create_dir(&data).expect("the folder is ours");
         let text = format!(
@@ -111,11 +195,14 @@ impl ZooKeeperServer {
              clientPort={}\n\
              clientPortAddress=127.0.0.1\n\
              admin.enableServer=false\n\
-             4lw.commands.whitelist=ruok\n\
-             maxClientCnxns=0\n",
+             4lw.commands.whitelist=srvr\n\
+             maxClientCnxns=0\n{more}",
             data.display(),
             self.address().port(),
         );
+        if let Some(number) = self.number {
+            fs::write(data.join("myid"), number.to_string()).expect("the folder is ours");
+        }
         fs::write(self.folder.path().join("zoo.cfg"), text).expect("the folder is ours");
     }
 }
@@ -126,14 +213,12 @@ impl Drop for ZooKeeperServer {
     }
 }
 
-fn is_ok(address: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"ruok")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer == "imok")
+/// One of its words of four letters.
+fn ask(address: SocketAddr, word: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(word.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -38,7 +38,7 @@ pub struct AppSpec {
     pub split: Option<Split>,
     pub balance: Balance,
     /// `None`: endpoints that registered themselves are probed with the defaults, others not at all.
-    pub health: Option<HealthSettings>,
+    pub health: Option<Arc<HealthSettings>>,
     /// `[health] enabled = false`: nobody is probed.
     pub probing: bool,
     /// Sent first on every connection to an endpoint. Such a connection carries one client.
@@ -48,7 +48,7 @@ pub struct AppSpec {
     /// Protocols that a client may leave HTTP for, in lower case; `None`: any, `h2c` and TLS excepted.
     pub upgrades: Option<Vec<Arc<str>>>,
     /// `None`: endpoints are spoken to in clear text.
-    pub tls: Option<AppTls>,
+    pub tls: Option<Arc<AppTls>>,
     /// Requests without a verified client certificate are refused.
     pub requires_client_certificate: bool,
     /// Requests in clear text are sent to https.

@@ -1,16 +1,18 @@
 //! One step from a snapshot to the next. No I/O, no time.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
-use topology::{App, AppId, InstanceKey, Rejection, Revision, Snapshot};
+use topology::{App, AppId, AppSpec, InstanceKey, Rejection, Revision, Snapshot};
 
 use super::registered::RegisteredApp;
 use crate::file::{FileApp, FileState};
 use crate::layout::{Misplaced, Place, app_key, parse_address_value};
 use crate::registry::{Entry, Key, State};
+use crate::secrets::{Keys, unseal};
 use crate::spec::{Interner, parse_app_value};
 
 /// Whether the apps or rejections of a snapshot differ from its predecessor's.
@@ -23,6 +25,7 @@ pub(super) enum Outcome {
 /// The sources as last seen, and the snapshot that follows from them.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
+    keys: Option<Keys>,
     entries: OrdMap<Key, Entry>,
     files: FileState,
     registered: HashMap<AppId, RegisteredApp>,
@@ -34,6 +37,10 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
+    pub(super) fn new(keys: Option<Keys>) -> Self {
+        Self { keys, ..Self::default() }
+    }
+
     pub(super) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
@@ -113,7 +120,7 @@ impl Assembler {
     }
 
     fn put_spec(&mut self, key: &Key, app: AppId, entry: &Entry) {
-        let read = parse_app_value(key.as_str(), &entry.value, &app);
+        let read = self.read_spec(key, &app, &entry.value);
         self.touched.insert(app.clone());
         let registered = self.registered.entry(app).or_default();
         match read {
@@ -122,8 +129,20 @@ impl Assembler {
                 registered.spec = Some((Arc::new(spec), entry.created));
                 registered.spec_fault = None;
             }
-            Err(mistakes) => registered.spec_fault = Some(mistakes.to_string().into()),
+            Err(mistakes) => registered.spec_fault = Some(mistakes.into()),
         }
+    }
+
+    /// The reason that it cannot be used says nothing of what was sealed but the names of its keys.
+    fn read_spec(&self, key: &Key, app: &AppId, value: &[u8]) -> Result<AppSpec, String> {
+        let plain = unseal(self.keys.as_ref(), key, value).map_err(|error| format!("{key}: {error}"))?;
+        parse_app_value(key.as_str(), &plain, app).map_err(|mistakes| match plain {
+            Cow::Borrowed(_) => mistakes.to_string(),
+            Cow::Owned(_) => {
+                let names: Vec<_> = mistakes.iter().map(|mistake| &*mistake.key).collect();
+                format!("{key}: is sealed, and what was sealed is wrong at: {}", names.join(", "))
+            }
+        })
     }
 
     /// Drops the last good value of `key`.

@@ -23,6 +23,7 @@ use topology::Snapshot;
 
 use crate::file::{FileSource, FileState};
 use crate::registry::{Registry, State};
+use crate::secrets::Keys;
 use assembler::{Assembler, Outcome};
 
 /// Starts the path from sources to snapshots.
@@ -32,16 +33,17 @@ pub struct Discovery;
 impl Discovery {
     /// Assembles snapshots until `cancel` is cancelled; then it stops `files` and ends. The receiver
     /// holds what the files and the registry's state said at the call; it is not marked as unseen.
-    /// While the registry is out of reach its last entries stand.
+    /// While the registry is out of reach its last entries stand. `keys` open the specs that are sealed.
     ///
     /// Must be called within a tokio runtime.
     pub fn start(
         registry: Arc<dyn Registry>,
         files: FileSource,
+        keys: Option<Keys>,
         cancel: CancellationToken,
     ) -> (watch::Receiver<Snapshot>, JoinHandle<()>) {
         let mut inputs = Inputs { states: registry.watch(), files: files.watch() };
-        let mut assembler = Assembler::default();
+        let mut assembler = Assembler::new(keys);
         assembler.apply(&inputs.take_state(), &inputs.take_files());
         let (publish, snapshots) = watch::channel(assembler.snapshot().clone());
         let task = tokio::spawn(async move {

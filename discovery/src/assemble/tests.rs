@@ -12,7 +12,7 @@ struct Scripted(watch::Sender<State>);
 
 impl Scripted {
     fn new() -> Self {
-        let state = State { link: Link::Connecting, revision: 0, entries: imbl::OrdMap::new() };
+        let state = State { link: Link::Connecting { why: None }, revision: 0, entries: imbl::OrdMap::new() };
         Self(watch::channel(state).0)
     }
 
@@ -68,7 +68,7 @@ async fn start() -> Running {
     let pattern = FilePattern::parse(folder.path(), "*.toml").unwrap();
     let files = FileSource::start(vec![pattern]).await.unwrap();
     let cancel = CancellationToken::new();
-    let (snapshots, task) = Discovery::start(registry.clone(), files, cancel.clone());
+    let (snapshots, task) = Discovery::start(registry.clone(), files, None, cancel.clone());
     Running { registry, folder, snapshots, cancel, task }
 }
 

@@ -35,7 +35,7 @@ impl Interner {
             share(&mut self.texts, text);
         }
         let listeners = spec.listeners.iter_mut().flatten();
-        let probe = spec.health.iter_mut().map(|health| &mut health.path);
+        let probe = spec.health.iter_mut().map(|health| &mut Arc::make_mut(health).path);
         listeners.chain(probe).for_each(|text| share(&mut self.texts, text));
     }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use topology::{
@@ -61,7 +63,7 @@ fn a_file_reads_as_the_design_settles_it() {
         fall: 5,
         on_failure: OnFailure::Eject,
     };
-    assert_eq!(app.spec.health, Some(health));
+    assert_eq!(app.spec.health, Some(Arc::new(health)));
     assert!(app.spec.probing);
     let [first, second] = app.endpoints.as_slice() else { panic!("{:?}", app.endpoints) };
     assert_eq!((first.key.version.as_str(), first.weight, first.protocol), ("v1", 1, Protocol::Http1));
@@ -81,7 +83,7 @@ fn health_can_be_off_and_a_short_interval_shortens_the_default_timeout() {
     let spec =
         |health: &str| parse_app_file("a.toml", &format!("id = \"a\"\n[health]\n{health}")).unwrap().spec;
     assert!(!spec("enabled = false").probing);
-    assert_eq!(spec("").health, Some(HealthSettings::default()));
+    assert_eq!(spec("").health, Some(Arc::new(HealthSettings::default())));
     assert_eq!(spec("interval = \"200ms\"").health.as_ref().unwrap().timeout, Duration::from_millis(200));
 }
 
@@ -267,7 +269,10 @@ fn tls_and_its_companions_read_alike_from_files_and_the_registry() {
     let from_registry = parse_app_value("/caas/app/shop", value, &id).unwrap();
     assert_eq!(*from_file, from_registry);
     let server_name = Some("shop.internal".into());
-    assert_eq!(from_registry.tls, Some(topology::AppTls { profile: "internal".into(), server_name }));
+    assert_eq!(
+        from_registry.tls,
+        Some(Arc::new(topology::AppTls { profile: "internal".into(), server_name }))
+    );
     assert!(from_registry.requires_client_certificate && from_registry.https_only);
     let without = parse_app_value("/caas/app/shop", b"{}", &id).unwrap();
     assert_eq!((without.tls, without.requires_client_certificate, without.https_only), (None, false, false));

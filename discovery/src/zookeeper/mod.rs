@@ -2,7 +2,8 @@
 //!
 //! One task owns the session (`session.rs`) and keeps the published state as the servers have it
 //! (`watched.rs`, `tree.rs`); the trait's reads and writes use the session it holds (`write.rs`). What
-//! this process registered outlives an expiry (`registration.rs`).
+//! this process registered outlives an expiry (`registration.rs`). Who may do what with the nodes that we
+//! create is in `acl.rs`.
 //!
 //! **What is an entry.** Nodes are entries and directories at once, so: a node with a value is an entry,
 //! and so is an ephemeral node without one (it is never a directory; the layout above reports it as bad).
@@ -12,7 +13,7 @@
 //! **Versions.** [`Entry::version`] is the node's `mzxid`, `created` its `czxid`: numbers that no other
 //! state of that path has or will have, also not after it was deleted and made again.
 
-mod backoff;
+mod acl;
 mod node;
 mod registration;
 mod session;
@@ -32,18 +33,13 @@ use tokio_util::sync::CancellationToken;
 use zookeeper_client::Client;
 
 use crate::registry::{Entry, Expect, Key, Lifetime, Link, Registry, RegistryError, State, check_value};
-use node::Root;
-use registration::Registrations;
+use crate::remote::registrations::Registrations;
+use crate::remote::root::Root;
+use crate::remote::{Access, DEFAULT_PREFIX, DEFAULT_SESSION_TIMEOUT};
 use session::Supervisor;
 use write::{Failure, Target};
 
-/// Where the platform that we serve keeps its keys.
-pub const DEFAULT_PREFIX: &str = "/caas";
-
-/// How long the servers keep an unheard session and its ephemeral nodes. Three ticks of a server with
-/// ZooKeeper's default `tickTime` of 2 s: shorter is rounded up to two ticks, longer leaves the
-/// addresses of a dead host registered for longer.
-pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+pub use acl::Acl;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -53,12 +49,22 @@ pub struct Settings {
     pub prefix: String,
     /// What we ask for; the servers bound it by their ticks.
     pub session_timeout: Duration,
+    /// With TLS, a `ca` is needed and the servers prove to be the hosts that `servers` names.
+    pub access: Access,
+    /// Of nodes that we create. Others keep what they have.
+    pub acl: Acl,
 }
 
 impl Settings {
     /// These servers, the rest as by default.
     pub fn new(servers: Vec<String>) -> Self {
-        Self { servers, prefix: DEFAULT_PREFIX.to_owned(), session_timeout: DEFAULT_SESSION_TIMEOUT }
+        Self {
+            servers,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            session_timeout: DEFAULT_SESSION_TIMEOUT,
+            access: Access::default(),
+            acl: Acl::Open,
+        }
     }
 }
 
@@ -94,8 +100,11 @@ impl ZooKeeper {
     /// Returns at once and connects in the background, for as long as it takes. Must be called on a
     /// runtime.
     pub fn connect(settings: Settings) -> Arc<Self> {
-        let (state, _) =
-            watch::channel(State { link: Link::Connecting, revision: 0, entries: OrdMap::new() });
+        let (state, _) = watch::channel(State {
+            link: Link::Connecting { why: None },
+            revision: 0,
+            entries: OrdMap::new(),
+        });
         let shared = Arc::new(Shared {
             root: Root::new(&settings.prefix),
             settings,
@@ -152,7 +161,7 @@ impl Registry for ZooKeeper {
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Entry>, RegistryError> {
-        let target = Target::new(key, self.shared.root.path(key));
+        let target = Target::new(key, self.shared.root.path(key), self.shared.settings.acl);
         let read = async {
             let client = self.session()?;
             let node = target.read(&client).await?;
@@ -169,14 +178,16 @@ impl Registry for ZooKeeper {
         lifetime: Lifetime,
     ) -> Result<u64, RegistryError> {
         check_value(key, &value)?;
-        let target = Target::new(key, self.shared.root.path(key));
+        let target = Target::new(key, self.shared.root.path(key), self.shared.settings.acl);
         let write = async {
             let _ours = self.shared.registrations.pause_restoring().await;
             let client = self.session()?;
+            let claim = (lifetime == Lifetime::Session)
+                .then(|| self.shared.registrations.claim(key, value.clone(), client.session_id().0));
             let version = target.put(&client, &value, expect, lifetime).await?;
-            match lifetime {
-                Lifetime::Session => self.shared.registrations.keep(key, value, client.session_id().0),
-                Lifetime::Persistent => _ = self.shared.registrations.release(key),
+            match claim {
+                Some(claim) => claim.confirm(),
+                None => _ = self.shared.registrations.release(key),
             }
             Ok(version)
         };
@@ -184,7 +195,7 @@ impl Registry for ZooKeeper {
     }
 
     async fn delete(&self, key: &Key, expect: Expect) -> Result<(), RegistryError> {
-        let target = Target::new(key, self.shared.root.path(key));
+        let target = Target::new(key, self.shared.root.path(key), self.shared.settings.acl);
         let delete = async {
             let _ours = self.shared.registrations.pause_restoring().await;
             let client = self.session()?;

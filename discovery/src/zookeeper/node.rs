@@ -4,35 +4,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use zookeeper_client::{Client, Error, Stat};
 
-use crate::registry::{Entry, Key, MAX_VALUE_BYTES};
-
-/// The node below which all keys are.
-#[derive(Debug)]
-pub(super) struct Root {
-    /// With a leading slash and without a trailing one; empty for the ensemble's own root.
-    prefix: String,
-}
-
-impl Root {
-    pub(super) fn new(prefix: &str) -> Self {
-        let inner = prefix.trim_matches('/');
-        Self { prefix: if inner.is_empty() { String::new() } else { format!("/{inner}") } }
-    }
-
-    pub(super) fn top(&self) -> &str {
-        if self.prefix.is_empty() { "/" } else { &self.prefix }
-    }
-
-    pub(super) fn path(&self, key: &Key) -> String {
-        format!("{}/{key}", self.prefix)
-    }
-
-    /// `None` for the top itself, for what is not below it, and for a path that is no key of ours (too
-    /// long, or with characters that we do not take).
-    pub(super) fn key(&self, path: &str) -> Option<Key> {
-        Key::parse(path.strip_prefix(&self.prefix)?.strip_prefix('/')?).ok()
-    }
-}
+use crate::registry::{Entry, MAX_VALUE_BYTES};
 
 pub(super) fn child_path(parent: &str, name: &str) -> String {
     format!("{}/{name}", parent.strip_suffix('/').unwrap_or(parent))
@@ -128,18 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_paths_are_each_others_inverse() {
-        for (prefix, top, path) in
-            [("/caas", "/caas", "/caas/app/shop"), ("a/b/", "/a/b", "/a/b/app/shop"), ("/", "/", "/app/shop")]
-        {
-            let root = Root::new(prefix);
-            let key = Key::parse("app/shop").unwrap();
-            assert_eq!(root.top(), top);
-            assert_eq!(root.path(&key), path);
-            assert_eq!(root.key(path), Some(key));
-            assert_eq!(root.key(top), None);
-        }
-        assert_eq!(Root::new("/caas").key("/caasx/app"), None);
+    fn a_path_is_its_parents_child() {
         assert_eq!(child_path("/", "a"), "/a");
         assert_eq!(child_path("/a", "b"), "/a/b");
         assert_eq!((parent_path("/a/b"), parent_path("/a")), ("/a", "/"));

@@ -12,14 +12,16 @@ use std::time::Instant;
 
 use imbl::OrdMap;
 use tokio_util::sync::CancellationToken;
-use zookeeper_client::{AddWatchMode, Client, Error, PersistentWatcher, SessionState};
+use zookeeper_client::{AddWatchMode, Client, Error, PersistentWatcher, SessionState, TlsOptions};
 
 use super::Shared;
-use super::backoff::Backoff;
+use super::registration;
 use super::tree::{self, Found, ReadError};
 use super::watched::{Watched, Work};
 use super::write::{self, Failure};
 use crate::registry::{Entry, Key, Link};
+use crate::remote::backoff::Backoff;
+use crate::remote::{AccessError, Credentials, lose};
 
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
@@ -44,6 +46,14 @@ enum SyncError {
     Restore(#[from] Failure),
     #[error("cannot read the nodes: {0}")]
     Read(#[from] ReadError),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error(transparent)]
+    Client(#[from] Error),
 }
 
 impl Supervisor {
@@ -73,15 +83,15 @@ impl Supervisor {
         }
     }
 
-    async fn begin(&mut self) -> Result<(Client, Watched), Error> {
+    async fn begin(&mut self) -> Result<(Client, Watched), ConnectError> {
         let settings = &self.shared.settings;
-        let client = Client::connector()
+        let credentials = settings.access.read().await?;
+        let connector = Client::connector()
             .with_session_timeout(settings.session_timeout)
             // Each server once: how often to try is our own decision.
-            .with_fail_eagerly()
-            .connect(&settings.servers.join(","))
-            .await?;
-        write::create_directory(&client, self.shared.root.top()).await?;
+            .with_fail_eagerly();
+        let client = connect(connector, &settings.servers.join(","), credentials).await?;
+        write::create_directory(&client, self.shared.root.top(), settings.acl).await?;
         let watcher = self.watch(&client).await?;
         self.shared.registrations.begin_session(client.session_id().0);
         self.shared.set_client(Some(client.clone()));
@@ -133,7 +143,7 @@ impl Supervisor {
         match work {
             Work::Watch => Ok(Done::Watching(self.watch(client).await?)),
             Work::Everything => {
-                self.shared.registrations.restore(client, root).await?;
+                registration::restore(&self.shared, client).await?;
                 let started = Instant::now();
                 // A new session may be with a server that is behind the one that we read before.
                 client.sync(root.top()).await.map_err(ReadError::from)?;
@@ -176,18 +186,7 @@ impl Supervisor {
 
     /// The old state stands; only the link changes.
     fn lose(&self, why: &str) {
-        let lost = self.shared.state.send_if_modified(|state| {
-            let lost = state.link.is_connected();
-            if lost {
-                state.link = Link::Lost { since: Instant::now(), why: why.into() };
-            }
-            lost
-        });
-        if lost || self.backoff.is_fresh() {
-            tracing::warn!(why, entries = self.entries.len(), "registry out of reach, its last state stands");
-        } else {
-            tracing::debug!(why, "registry still out of reach");
-        }
+        lose(&self.shared.state, why, self.backoff.is_fresh());
     }
 
     /// In place, so that what did not change stays shared with the published state.
@@ -227,4 +226,21 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// With TLS where there is a CA: the client verifies servers by nothing else.
+async fn connect(
+    mut connector: zookeeper_client::Connector,
+    servers: &str,
+    credentials: Credentials,
+) -> Result<Client, Error> {
+    if let Some(user) = credentials.user {
+        connector = connector.with_auth("digest", format!("{}:{}", user.name, user.password).as_bytes());
+    }
+    let Some(ca) = credentials.ca else { return connector.connect(servers).await };
+    let mut tls = TlsOptions::new().with_pem_ca(&ca)?;
+    if let Some(pem) = credentials.certificate {
+        tls = tls.with_pem_identity(&pem, &pem)?;
+    }
+    connector.with_tls(tls).secure_connect(servers).await
 }

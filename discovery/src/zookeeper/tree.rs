@@ -5,21 +5,16 @@ use std::collections::{HashMap, HashSet};
 use futures::stream::{FuturesUnordered, StreamExt};
 use zookeeper_client::{Client, Error};
 
-use super::node::{Node, Root, child_path, newest_change, parent_path};
+use super::node::{Node, child_path, newest_change, parent_path};
 use crate::registry::{Entry, Key};
-
-/// Requests without an answer yet. Deep enough to hide a millisecond of distance at tens of thousands of
-/// nodes a second; the answers waiting in our socket stay below 64 MiB were every node at the servers' limit.
-pub(super) const IN_FLIGHT: usize = 64;
-
-/// Far above 10,000 apps with tens of instances; below what a broken writer could fill our memory with.
-const MAX_NODES: usize = 1_000_000;
+use crate::remote::root::Root;
+use crate::remote::{IN_FLIGHT, MAX_KEYS};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error(transparent)]
     Client(#[from] Error),
-    #[error("there are more than {MAX_NODES} nodes below the prefix")]
+    #[error("there are more than {MAX_KEYS} nodes below the prefix")]
     TooManyNodes,
 }
 
@@ -65,7 +60,7 @@ pub(super) async fn read_all(client: &Client, root: &Root) -> Result<Found, Read
         let Some(result) = reading.next().await else { return Ok(found) };
         let (path, node, children) = result?;
         visited += 1;
-        if visited + waiting.len() + children.len() > MAX_NODES {
+        if visited + waiting.len() + children.len() > MAX_KEYS {
             return Err(ReadError::TooManyNodes);
         }
         waiting.extend(children.iter().map(|name| child_path(&path, name)));

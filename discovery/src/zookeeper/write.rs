@@ -9,18 +9,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use zookeeper_client::{
-    Acls, Client, CreateMode, CreateOptions, Error, MultiWriteError, MultiWriteResult, Stat,
-};
+use zookeeper_client::{Client, Error, MultiWriteError, MultiWriteResult, Stat};
 
+use super::Acl;
 use super::node::{Node, is_entry, parent_path, unsigned};
 use crate::registry::{Expect, Key, Lifetime, RegistryError};
-
-const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
-const EPHEMERAL: CreateOptions<'static> = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
-
-/// Times that others may be quicker than we, one after the other, before we give up.
-pub(super) const MAX_ATTEMPTS: usize = 16;
+use crate::remote::MAX_ATTEMPTS;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -43,13 +37,14 @@ pub(super) enum Failure {
 pub(super) struct Target {
     key: Key,
     path: String,
+    acl: Acl,
     /// A request that changes the node is on its way, and no answer has said that it did nothing.
     sent: AtomicBool,
 }
 
 impl Target {
-    pub(super) fn new(key: &Key, path: String) -> Self {
-        Self { key: key.clone(), path, sent: AtomicBool::new(false) }
+    pub(super) fn new(key: &Key, path: String, acl: Acl) -> Self {
+        Self { key: key.clone(), path, acl, sent: AtomicBool::new(false) }
     }
 
     /// In the words of the trait.
@@ -138,16 +133,16 @@ impl Target {
         value: &[u8],
         lifetime: Lifetime,
     ) -> Result<Stat, Failure> {
-        let options = options(lifetime);
+        let options = self.acl.options(lifetime);
         self.sent.store(true, Ordering::Relaxed);
-        match client.create(&self.path, value, options).await {
+        match client.create(&self.path, value, &options).await {
             Err(Error::NoNode) => {}
             result => return Ok(result?.0),
         }
         self.sent.store(false, Ordering::Relaxed);
-        client.mkdir(parent_path(&self.path), &PERSISTENT).await?;
+        client.mkdir(parent_path(&self.path), &self.acl.options(Lifetime::Persistent)).await?;
         self.sent.store(true, Ordering::Relaxed);
-        Ok(client.create(&self.path, value, options).await?.0)
+        Ok(client.create(&self.path, value, &options).await?.0)
     }
 
     async fn set(&self, client: &Client, value: &[u8], found: &Stat) -> Result<Stat, Failure> {
@@ -167,7 +162,7 @@ impl Target {
     ) -> Result<Stat, Failure> {
         let mut writer = client.new_multi_writer();
         writer.add_delete(&self.path, Some(found.version))?;
-        writer.add_create(&self.path, value, options(lifetime))?;
+        writer.add_create(&self.path, value, &self.acl.options(lifetime))?;
         self.sent.store(true, Ordering::Relaxed);
         let results = writer.commit().await.map_err(Error::from)?;
         match results.into_iter().nth(1) {
@@ -197,16 +192,13 @@ impl Target {
     }
 }
 
-/// Creates the node at `path` and those above it, without values, where they do not exist.
-pub(super) async fn create_directory(client: &Client, path: &str) -> Result<(), Error> {
-    if path == "/" { Ok(()) } else { client.mkdir(path, &PERSISTENT).await }
-}
-
-fn options(lifetime: Lifetime) -> &'static CreateOptions<'static> {
-    match lifetime {
-        Lifetime::Persistent => &PERSISTENT,
-        Lifetime::Session => &EPHEMERAL,
+/// Creates the node at `path` and those above it, without values, where they do not exist. Asks first: who
+/// may not create it is refused before the servers look whether it is there.
+pub(super) async fn create_directory(client: &Client, path: &str, acl: Acl) -> Result<(), Error> {
+    if client.check_stat(path).await?.is_some() {
+        return Ok(());
     }
+    client.mkdir(path, &acl.options(Lifetime::Persistent)).await
 }
 
 fn check(expect: Expect, found: Option<&Stat>) -> Result<(), Failure> {

@@ -120,7 +120,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
         let rejections = table.snapshot.rejections.iter();
         AppView {
             id: app.id.to_string(),
-            hosts: app.hosts.iter().map(ToString::to_string).collect(),
+            hosts: app.hosts().iter().map(ToString::to_string).collect(),
             paths: app.spec.paths.iter().map(ToString::to_string).collect(),
             listeners: app
                 .spec
@@ -163,7 +163,7 @@ pub fn endpoints(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Pag
 
 pub fn table(gateway: &str, table: &RoutingTable, registry: &State, most: usize) -> TableView {
     let (state, error) = match &registry.link {
-        Link::Connecting => ("connecting", None),
+        Link::Connecting { why } => ("connecting", why.as_ref().map(ToString::to_string)),
         Link::Connected { .. } => ("connected", None),
         Link::Lost { why, .. } => ("lost", Some(why.to_string())),
     };
@@ -208,7 +208,7 @@ pub(super) fn page<T>(table: &RoutingTable, total: usize, items: Vec<T>) -> Page
 }
 
 fn conflicts(table: &RoutingTable, app: &CompiledApp) -> Vec<ConflictView> {
-    let routes = app.hosts.iter().flat_map(|host| app.spec.paths.iter().map(move |path| (host, path)));
+    let routes = app.hosts().iter().flat_map(|host| app.spec.paths.iter().map(move |path| (host, path)));
     let lost = routes.filter_map(|(host, path)| {
         let owner = table.routes_of(host)?.owner(app, path)?;
         (owner.id != app.id).then(|| ConflictView {

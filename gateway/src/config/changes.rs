@@ -6,7 +6,7 @@ impl Config {
     /// The keys whose values differ in `wanted` and that only a start takes up.
     pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
         // Every field is named, so that one to come cannot be forgotten here.
-        let Self { registry, gateway, admin, apps } = self;
+        let Self { registry, registry_keys, gateway, admin, apps } = self;
         let GatewayConfig {
             id,
             workers,
@@ -28,6 +28,7 @@ impl Config {
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
+            ("registry.key_file", *registry_keys != wanted.registry_keys),
             ("gateway.id", *id != wanted.gateway.id),
             ("gateway.workers", *workers != wanted.gateway.workers),
             ("gateway.base_domain", *base_domain != wanted.gateway.base_domain),

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use discovery::document::{Document, Mistake, Mistakes};
 use discovery::file::{FilePattern, read_text};
+use discovery::remote::Access;
+use discovery::secrets::Keys;
 use discovery::spec::parse_app_file;
 
-use super::{Config, file, folder_of, read};
+use super::{Config, UpstreamTlsConfig, file, folder_of, read};
 use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
@@ -29,6 +31,7 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
         Err(mistakes) => (None, mistakes),
     };
     let settings = config.as_ref().and_then(|config| {
+        check_registry(&name, config, &mut mistakes);
         check_certificates(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
         Some(Settings {
@@ -82,6 +85,33 @@ fn check_apps(patterns: &[FilePattern], settings: Option<&Settings>, mistakes: &
             }
         }
     }
+}
+
+fn check_registry(name: &str, config: &Config, mistakes: &mut Mistakes) {
+    if let Some(Err(error)) = config.registry_keys.as_deref().map(Keys::open) {
+        mistakes.push(of_key(name, "registry.key_file", error.to_string()));
+    }
+    for (key, message) in config.registry.access().map(inspect_access).unwrap_or_default() {
+        mistakes.push(of_key(name, &format!("registry.{key}"), message));
+    }
+}
+
+/// What is wrong with the files that prove who we are to a registry, each with the key that names it.
+pub fn inspect_access(access: &Access) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    if let Err(error) = access.check_password() {
+        found.push(("password_file", error.to_string()));
+    }
+    let profile = access.tls.as_ref().map(|tls| UpstreamTlsConfig {
+        name: Arc::from("registry"),
+        ca: tls.ca.clone(),
+        server_name: None,
+        certificate: tls.certificate.clone(),
+    });
+    if let Err(error) = UpstreamProfiles::load(profile.as_slice()) {
+        found.push(("tls", error.to_string()));
+    }
+    found
 }
 
 fn check_certificates(name: &str, config: &Config, mistakes: &mut Mistakes) {

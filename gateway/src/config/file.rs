@@ -44,7 +44,8 @@ pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
         }
     }
     root.finish();
-    Some(Config { registry: registry?, gateway: gateway?, admin, apps })
+    let (registry, registry_keys) = registry?;
+    Some(Config { registry, registry_keys, gateway: gateway?, admin, apps })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {

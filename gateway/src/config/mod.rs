@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use discovery::document::{Document, Mistakes};
 use discovery::file::{FilePattern, read_text};
+use discovery::remote::Access;
+use discovery::{etcd, zookeeper};
 use rustls::pki_types::ServerName;
 use topology::Sample;
 use topology::filters::RateLimit;
@@ -36,7 +38,7 @@ use crate::listener::{Limits, Transport};
 use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
-pub use check::check;
+pub use check::{check, inspect_access};
 pub use stream::{TcpConfig, UdpConfig};
 
 /// Everything that a process is started with.
@@ -44,6 +46,8 @@ pub use stream::{TcpConfig, UdpConfig};
 pub struct Config {
     /// Default: [`RegistryConfig::Embedded`] at `data/registry`.
     pub registry: RegistryConfig,
+    /// The keys that open its sealed values. `None`: such values are bad ones.
+    pub registry_keys: Option<PathBuf>,
     pub gateway: GatewayConfig,
     /// `None`: no admin listener.
     pub admin: Option<AdminConfig>,
@@ -54,16 +58,23 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryConfig {
     /// A directory of this machine's own.
-    Embedded { path: PathBuf },
-    /// A ZooKeeper ensemble.
-    ZooKeeper {
-        /// `host:port`, at least one.
-        servers: Vec<String>,
-        /// Above all keys: starts with a slash, does not end with one. Default: `/caas`.
-        prefix: String,
-        /// What we ask for; the ensemble may grant another. Default: 6 s.
-        session_timeout: Duration,
+    Embedded {
+        path: PathBuf,
     },
+    /// A ZooKeeper ensemble. Its prefix has the chroot in front, and no slash at its end.
+    ZooKeeper(zookeeper::Settings),
+    Etcd(etcd::Settings),
+}
+
+impl RegistryConfig {
+    /// Who we are to it, where it is at the far end of a network.
+    pub fn access(&self) -> Option<&Access> {
+        match self {
+            Self::Embedded { .. } => None,
+            Self::ZooKeeper(settings) => Some(&settings.access),
+            Self::Etcd(settings) => Some(&settings.access),
+        }
+    }
 }
 
 /// How requests are served.

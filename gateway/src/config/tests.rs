@@ -1,3 +1,5 @@
+use discovery::remote::{Tls, User};
+use discovery::zookeeper::Acl;
 use topology::AppId;
 
 use super::*;
@@ -68,7 +70,11 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
     .unwrap();
     let servers = ["127.0.0.1:2181", "zk.example.com:2181", "[::1]:2181"].map(str::to_owned).to_vec();
     let session_timeout = Duration::from_secs(10);
-    let registry = RegistryConfig::ZooKeeper { servers, prefix: "/caas/eu".to_owned(), session_timeout };
+    let registry = RegistryConfig::ZooKeeper(zookeeper::Settings {
+        prefix: "/caas/eu".to_owned(),
+        session_timeout,
+        ..zookeeper::Settings::new(servers)
+    });
     assert_eq!(config.registry, registry);
     let gateway = config.gateway;
     assert_eq!((gateway.id.as_str(), gateway.workers), ("gw-1", 2));
@@ -100,6 +106,68 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
     );
     assert_eq!(config.admin, Some(AdminConfig { address: "127.0.0.1:9901".parse().unwrap() }));
     assert_eq!(config.apps.files, [pattern("apps/*.toml"), pattern("/srv/apps/*.toml")]);
+}
+
+#[test]
+fn registries_of_a_fleet_have_users_certificates_and_roots() {
+    let zookeeper = r#"[registry]
+kind = "zookeeper"
+servers = ["zk-1:2281", "zk-2:2281/eu/edge"]
+user = "sluice"
+password_file = "zk.password"
+acl = "readable"
+tls = { ca = "ca.pem", certificate = "gw.pem" }
+"#;
+    let config = parse_at_etc(&format!("{zookeeper}{LISTENER}")).unwrap();
+    let user = |file: &str| Some(User { name: "sluice".into(), password_file: file.into() });
+    let tls = Tls {
+        ca: Some("/etc/sluice/ca.pem".into()),
+        certificate: Some("/etc/sluice/gw.pem".into()),
+        server_name: None,
+    };
+    let wanted = zookeeper::Settings {
+        prefix: "/eu/edge/caas".to_owned(),
+        access: Access { user: user("/etc/sluice/zk.password"), tls: Some(tls) },
+        acl: Acl::Readable,
+        ..zookeeper::Settings::new(vec!["zk-1:2281".to_owned(), "zk-2:2281".to_owned()])
+    };
+    assert_eq!(config.registry, RegistryConfig::ZooKeeper(wanted));
+
+    let etcd = r#"[registry]
+kind = "etcd"
+servers = ["[::1]:2379"]
+prefix = "/sluice"
+key_file = "registry.keys"
+session_timeout = "10s"
+user = "sluice"
+password_file = "/run/etcd.password"
+tls = { server_name = "etcd.internal" }
+"#;
+    let config = parse_at_etc(&format!("{etcd}{LISTENER}")).unwrap();
+    let tls = Tls { server_name: Some("etcd.internal".to_owned()), ..Tls::default() };
+    let wanted = etcd::Settings {
+        servers: vec!["[::1]:2379".to_owned()],
+        prefix: "/sluice".to_owned(),
+        session_timeout: Duration::from_secs(10),
+        access: Access { user: user("/run/etcd.password"), tls: Some(tls) },
+    };
+    assert_eq!(config.registry, RegistryConfig::Etcd(wanted));
+    assert_eq!(config.registry_keys, Some("/etc/sluice/registry.keys".into()));
+}
+
+#[test]
+fn a_zookeeper_user_keeps_its_nodes_to_itself_by_default() {
+    let text = r#"[registry]
+kind = "zookeeper"
+servers = ["zk-1:2181"]
+user = "sluice"
+password_file = "zk.password"
+"#;
+    let RegistryConfig::ZooKeeper(settings) = parse_at_etc(&format!("{text}{LISTENER}")).unwrap().registry
+    else {
+        panic!("it is a ZooKeeper");
+    };
+    assert_eq!(settings.acl, Acl::Private);
 }
 
 #[test]
@@ -320,24 +388,44 @@ fn mistakes_name_line_key_and_what_to_write() {
         ),
         // The registry.
         (
-            before("[registry]\nkind = \"etcd\"\nservers = [\"a:1\"]"),
-            "sluice.toml:2: registry.kind: this version has no etcd registry; write \"embedded\" or \"zookeeper\"",
-        ),
-        (
             before("[registry]\nkind = \"zokeeper\""),
-            "sluice.toml:2: registry.kind: is none of embedded, zookeeper; did you mean \"zookeeper\"?",
+            "sluice.toml:2: registry.kind: is none of embedded, zookeeper, etcd; did you mean \"zookeeper\"?",
         ),
         (
             before("[registry]\nservers = [\"a:1\"]"),
-            "sluice.toml:2: registry.servers: is for kind = \"zookeeper\" only; remove it",
+            "sluice.toml:2: registry.servers: is for kind = \"zookeeper\" and \"etcd\" only; remove it",
         ),
         (
             before("[registry]\nkind = \"zookeeper\""),
             "sluice.toml:1: registry.servers: is missing; write servers = [\"127.0.0.1:2181\"]",
         ),
         (
+            before("[registry]\nkind = \"etcd\"\nservers = []\npath = \"data\""),
+            "sluice.toml:3: registry.servers: is empty; write servers = [\"127.0.0.1:2379\"]\nsluice.toml:4: registry.path: is for kind = \"embedded\" only; remove it",
+        ),
+        (
             before("[registry]\nkind = \"zookeeper\"\nservers = [\"zk\"]\nprefix = \"caas\""),
             "sluice.toml:3: registry.servers[0]: \"zk\" is no server; write host:port, such as \"zk-1.example.com:2181\"\nsluice.toml:4: registry.prefix: is no prefix; write a path such as \"/caas\", without a slash at its end",
+        ),
+        (
+            before("[registry]\nkind = \"zookeeper\"\nservers = [\"a:1/x\", \"b:1/eu/\"]"),
+            "sluice.toml:3: registry.servers[1]: \"b:1/eu/\": what follows the port is no prefix; write a path such as \"/caas\", without a slash at its end",
+        ),
+        (
+            before("[registry]\nkind = \"zookeeper\"\nservers = [\"a:1/x\", \"b:1\"]"),
+            "sluice.toml:3: registry.servers: has a path behind a server that is not the last; write it behind the last one",
+        ),
+        (
+            before(
+                "[registry]\nkind = \"zookeeper\"\nservers = [\"a:1\"]\nacl = \"private\"\ntls = { server_name = \"zk\" }",
+            ),
+            "sluice.toml:4: registry.acl: needs somebody to reserve nodes for; add user and password_file\nsluice.toml:5: registry.tls: needs the issuers of the servers' certificates; add ca = \"ca.pem\"\nsluice.toml:5: registry.tls: server_name is for kind = \"etcd\" only: a ZooKeeper proves to be the host that servers names; remove it",
+        ),
+        (
+            before(
+                "[registry]\nkind = \"etcd\"\nservers = [\"a:1/x\"]\nuser = \"a:b\"\nacl = \"open\"\ntls = { server_name = \"a b\" }",
+            ),
+            "sluice.toml:3: registry.servers[0]: \"a:1/x\" is no server; write host:port, such as \"etcd-1.example.com:2379\"\nsluice.toml:4: registry.user: is no user; write 1 to 256 bytes without white space and colons\nsluice.toml:4: registry.user: is of no use without password_file; add password_file = \"registry.password\"\nsluice.toml:5: registry.acl: is for kind = \"zookeeper\" only: etcd's roles are the cluster's; remove it\nsluice.toml:6: registry.tls.server_name: is no name that a certificate can prove; write etcd.internal, or an IP address",
         ),
         // Limits.
         (

@@ -108,7 +108,7 @@ impl Applier {
         // Not the written one where that is rejected.
         let spec = &compiled.spec;
         let tls = compiled.upstream.tls().map(|tls| tls.clone() as Arc<dyn ProbeTls>);
-        let written = spec.health.clone().map(Arc::new);
+        let written = spec.health.clone();
         let settings_for = |origin| match (&written, origin) {
             (Some(settings), _) => Some(settings.clone()),
             (None, Origin::Registry) => Some(self.default_health.clone()),

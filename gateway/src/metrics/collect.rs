@@ -111,7 +111,7 @@ impl Exporter {
     fn control(&self, table: &RoutingTable, families: &mut Vec<MetricFamily>) {
         let state = self.0.registry.borrow().clone();
         let age = match &state.link {
-            Link::Connecting => 0.0,
+            Link::Connecting { .. } => 0.0,
             Link::Connected { since } | Link::Lost { since, .. } => since.elapsed().as_secs_f64(),
         };
         let connected = f64::from(u8::from(state.link.is_connected()));

@@ -159,7 +159,7 @@ async fn await_answer<W>(
             buffer.start += length;
         }
         if !response.is_interim() {
-            return Ok((response, bytes));
+            return Ok((*response, bytes));
         }
     }
     Err(Reason::UpstreamBadResponse)

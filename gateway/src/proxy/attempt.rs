@@ -61,7 +61,7 @@ impl Failure {
 pub struct Answered {
     upstream: Upstream,
     /// Its head, and how long that is; `None`: the endpoint was only connected to.
-    head: Option<(ResponseHead, usize)>,
+    head: Option<(Box<ResponseHead>, usize)>,
     /// Whether the endpoint has left HTTP as it was asked to.
     has_switched: bool,
 }
@@ -174,12 +174,33 @@ impl<'a, W: Wire> Attempt<'a, W> {
         Ok(Answered { upstream, head: Some((response, length)), has_switched })
     }
 
+    /// After a failure that is left to somebody else to mend: until the client has gone, if that can be noticed.
+    /// There is no body that it could be sending.
+    pub async fn abandoned(&mut self) -> Failure {
+        // Nobody is waited for here but the client, who has nothing to do.
+        self.client.deadline.clear();
+        poll_fn(|context| {
+            if self.watches_client {
+                match self.client.wire.poll_gone(context) {
+                    Poll::Ready(true) => return Poll::Ready(Failure::ours(Reason::ClientAbort)),
+                    Poll::Ready(false) => self.watches_client = false,
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Passes on what was answered.
     pub async fn answer(&mut self, answered: Answered) -> After {
         let Answered { upstream, head, has_switched } = answered;
         match &head {
             Some((head, length)) if !has_switched => self.respond(upstream, head, *length).await,
-            head => self.tunnel(upstream, head.as_ref().map(|(head, length)| (head, *length))).await,
+            head => {
+                let head = head.as_ref().map(|(head, length)| (&**head, *length));
+                Box::pin(self.tunnel(upstream, head)).await
+            }
         }
     }
 
@@ -312,7 +333,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
 
     /// Sends the request, and its body as it comes, until a final response's head has arrived; interim
     /// ones are passed on.
-    async fn await_response(&mut self, upstream: &mut Upstream) -> Result<(ResponseHead, usize), Lost> {
+    async fn await_response(&mut self, upstream: &mut Upstream) -> Result<(Box<ResponseHead>, usize), Lost> {
         loop {
             self.client.deadline.set(self.patience());
             let mut scan = HeadScan::default();
@@ -346,7 +367,7 @@ impl<'a, W: Wire> Attempt<'a, W> {
         context: &mut Context<'_>,
         upstream: &mut Upstream,
         scan: &mut HeadScan,
-    ) -> Poll<Result<(ResponseHead, usize), Lost>> {
+    ) -> Poll<Result<(Box<ResponseHead>, usize), Lost>> {
         if self.poll_upload(context, upstream) {
             self.client.deadline.set(self.patience());
         }

@@ -1,14 +1,12 @@
 //! A request and its response: who is asked, and who is asked instead.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::admission::admit;
 use super::answer::Answer;
 use super::attempt::Attempt;
 use super::client::Client;
-use super::facts::{After, Facts, Heads, Outcome, Refusal, Request};
+use super::facts::{After, Facts, Outcome, Refusal, Request};
 use super::hedge::Hedging;
 use super::mirror::Copy;
 use super::record;
@@ -17,49 +15,46 @@ use super::retry::{Route, pause};
 use super::wire::Wire;
 use super::{screen, spans};
 use crate::reason::Reason;
-use crate::table::PooledEndpoint;
 
-pub async fn run<W: Wire>(client: &mut Client<W>, request: Request) -> After {
-    let request = match request.undecided {
-        None => request,
-        Some(_) => match Box::pin(screen::wait(client, request)).await {
+pub async fn run<W: Wire>(client: &mut Client<W>, mut request: Box<Request>) -> After {
+    if request.undecided.is_some() {
+        request = match Box::pin(screen::wait(client, request)).await {
             Ok(request) => request,
-            Err(refusal) => return refuse(client, *refusal).await,
-        },
-    };
-    let Request { table: _table, app, taken, heads, facts, mut copy, .. } = request;
-    let worker = client.worker.clone();
-    hold_up(client, &facts).await;
-    if let Some(copy) = copy.take_if(|copy| !copy.needs_body()) {
-        copy.send(&worker, &client.origin, Some(Bytes::new()));
+            Err(refusal) => return Box::pin(refuse(client, *refusal)).await,
+        };
     }
-    let mut route = Route::new(&worker, &app, app.way(taken));
-    if let Some(whole) = facts.patience.request {
+    hold_up(client, &request.facts).await;
+    if let Some(whole) = request.facts.patience.request {
         client.deadline.limit(whole);
     }
-    let first = match admit(client, route.wanted()).await {
-        Ok(admitted) => route.begin(admitted),
-        Err(reason) => {
-            client.deadline.unlimit();
-            let app = Some(app.clone());
-            return refuse(client, Refusal { facts, reason, detail: None, app, location: None }).await;
-        }
-    };
-    let hedging = app.spec.hedge.as_deref().and_then(|hedge| Hedging::of(hedge, &facts, &heads));
-    let after = serve(client, &facts, (heads, copy), hedging, route, first).await;
+    let served = serve(client, &mut request).await;
     client.deadline.unlimit();
-    after
+    match served {
+        Ok(after) => after,
+        Err(reason) => {
+            let Request { facts, app, .. } = *request;
+            let refusal = Refusal { facts, reason, detail: None, app: Some(app), location: None };
+            Box::pin(refuse(client, refusal)).await
+        }
+    }
 }
 
 /// Asks endpoint after endpoint, until one answers or no other may be asked.
-async fn serve<W: Wire>(
-    client: &mut Client<W>,
-    facts: &Facts,
-    (mut heads, copy): (Heads, Option<Box<Copy>>),
-    mut hedging: Option<Hedging>,
-    mut route: Route<'_>,
-    mut endpoint: Arc<PooledEndpoint>,
-) -> After {
+///
+/// # Errors
+/// Why none was asked.
+async fn serve<W: Wire>(client: &mut Client<W>, request: &mut Request) -> Result<After, Reason> {
+    let worker = client.worker.clone();
+    let mut copy = request.copy.take();
+    if let Some(copy) = copy.take_if(|copy| !copy.needs_body()) {
+        copy.send(&worker, &client.origin, Some(Bytes::new()));
+    }
+    let mut heads = std::mem::take(&mut request.heads);
+    let Request { app, taken, facts, .. } = &*request;
+    let mut route = Route::new(&worker, app, app.way(*taken));
+    let admitted = admit(client, route.wanted()).await?;
+    let mut endpoint = route.begin(admitted);
+    let mut hedging = app.spec.hedge.as_deref().and_then(|hedge| Hedging::of(hedge, facts, &heads));
     loop {
         let tee = copy.as_ref().and_then(|copy| copy.tee());
         let mut attempt = Attempt::new(client, facts, endpoint, route.retries(), heads, tee);
@@ -78,7 +73,7 @@ async fn serve<W: Wire>(
                 route.observe(&outcome);
                 record::exchange(client, facts, &outcome);
                 send(copy, client, body);
-                return after;
+                return Ok(after);
             }
             Ok(answered) => {
                 attempt.discard(answered);
@@ -95,16 +90,16 @@ async fn serve<W: Wire>(
             send(copy, client, body);
             if failure.is_some_and(|failure| failure.is_untouched) && client.wire.decline() {
                 record::exchange(client, facts, &outcome);
-                return After::KeepAlive;
+                return Ok(After::KeepAlive);
             }
-            return fail(client, facts, outcome).await;
+            return Ok(Box::pin(fail(client, facts, outcome)).await);
         };
         if let Some(time) = route.backoff()
             && let Err(reason) = Box::pin(pause(client, time)).await
         {
             send(copy, client, body);
             (outcome.failure, outcome.status) = (Some(reason), 0);
-            return fail(client, facts, outcome).await;
+            return Ok(Box::pin(fail(client, facts, outcome)).await);
         }
         spans::again(&client.worker, facts, &outcome, &mut heads);
         endpoint = next;

@@ -24,7 +24,7 @@ use crate::table::{CompiledApp, CompiledMatch, Match, Upstream, Way};
 use crate::worker::{Step as LoadStep, TableHandle};
 
 /// `head` is a complete head of HTTP/1.1.
-pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Request, Box<Refusal>> {
+pub fn prepare<W>(client: &Client<W>, head: &[u8], started: Instant) -> Result<Box<Request>, Box<Refusal>> {
     match RequestHead::parse_within(head, client.origin.listener.limits.head) {
         Ok(parsed) => route(client, &parsed, head, head.len(), started),
         Err(malformed) => Err(unread(client, malformed, head.len(), started)),
@@ -37,7 +37,7 @@ pub fn prepare_http2<W>(
     head: &::http::request::Parts,
     has_body: bool,
     started: Instant,
-) -> Result<Request, Box<Refusal>> {
+) -> Result<Box<Request>, Box<Refusal>> {
     match http2::read_request_within(head, has_body, client.origin.listener.limits.head) {
         Ok((bytes, parsed)) => route(client, &parsed, &bytes, bytes.len(), started),
         Err(malformed) => Err(unread(client, malformed, 0, started)),
@@ -55,7 +55,7 @@ fn route<W>(
     head: &[u8],
     head_bytes: usize,
     started: Instant,
-) -> Result<Request, Box<Refusal>> {
+) -> Result<Box<Request>, Box<Refusal>> {
     let worker = &client.worker;
     let path = target::route_path(parsed.path_and_query.within(head));
     let path = path.map_err(|malformed| unread(client, malformed, head_bytes, started))?;
@@ -119,7 +119,7 @@ fn pass<W>(
     (host, path): (&str, &[u8]),
     (mut facts, hops): (Facts, Option<u64>),
     mut changes: Option<Box<Changes>>,
-) -> Result<Request, Box<Refusal>> {
+) -> Result<Box<Request>, Box<Refusal>> {
     let refuse = |facts, (reason, location), app| {
         Err(Box::new(Refusal { facts, reason, detail: None, app: Some(app), location }))
     };
@@ -131,8 +131,8 @@ fn pass<W>(
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return refuse(facts, denied, app);
     }
-    let mut request =
-        Request { table, app, taken, heads: Heads::default(), facts, undecided: None, copy: None };
+    let heads = Heads::default();
+    let mut request = Box::new(Request { table, app, taken, heads, facts, undecided: None, copy: None });
     if let Some(filters) = request.app.filters.clone() {
         let chain = (&*request.app, &*filters, taken);
         let (head, place) = ((parsed, head), (host, path));
@@ -152,13 +152,13 @@ fn pass<W>(
 #[inline]
 pub(super) fn set_out<W>(
     client: &Client<W>,
-    mut request: Request,
+    mut request: Box<Request>,
     parsed: &RequestHead,
     head: &[u8],
     hops: Option<u64>,
     changes: Option<Box<Changes>>,
-) -> Result<Request, Box<Refusal>> {
-    let Request { app, facts, taken, .. } = &mut request;
+) -> Result<Box<Request>, Box<Refusal>> {
+    let Request { app, facts, taken, .. } = &mut *request;
     facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
     if let Some(reason) = lacks(app, *taken, parsed, head, facts) {
         return Err(screen::refused(request, changes, reason));
@@ -167,7 +167,7 @@ pub(super) fn set_out<W>(
         said if facts.is_grpc => Patience::of_grpc(said, grpc_deadline(parsed, head)),
         said => Patience::of(said),
     };
-    let Request { app, facts, table, .. } = &request;
+    let Request { app, facts, table, .. } = &*request;
     let filters = app.filters.as_deref();
     let heads = heads(client, app, filters, (parsed, head), facts, hops, changes.as_deref());
     let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);

@@ -116,7 +116,10 @@ pub fn dress(app: &CompiledApp, (request, head): Head<'_>, changes: &mut Option<
 ///
 /// # Errors
 /// The refusal, by that filter or by a later one, or for what the app lacks.
-pub async fn wait<W: Wire>(client: &mut Client<W>, mut request: Request) -> Result<Request, Box<Refusal>> {
+pub async fn wait<W: Wire>(
+    client: &mut Client<W>,
+    mut request: Box<Request>,
+) -> Result<Box<Request>, Box<Refusal>> {
     let Some(undecided) = request.undecided.take() else { return Ok(request) };
     let Some(filters) = request.app.filters.clone() else { return Ok(request) };
     let Undecided { parsed, head, host, path, hops, mut changes, mut at } = *undecided;
@@ -215,8 +218,8 @@ fn with_asked<W, T>(
 }
 
 /// A request that its app's chain, or what the app lacks, stops.
-pub fn refused(request: Request, changes: Option<Box<Changes>>, reason: Reason) -> Box<Refusal> {
-    let Request { app, mut facts, .. } = request;
+pub fn refused(request: Box<Request>, changes: Option<Box<Changes>>, reason: Reason) -> Box<Refusal> {
+    let Request { app, mut facts, .. } = *request;
     facts.filtered = filtered(changes, app.filters.as_ref());
     // What follows may be meant for the tunnel.
     facts.keep_alive &= facts.method != Method::Connect;

@@ -80,7 +80,6 @@ async fn run(seed: WorkerSeed) {
     let mut abort = pin!(worker.shared.abort.cancelled());
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let began = Instant::now();
     let mut meter = Meter::new(max_connections);
     let mut told = false;
     loop {
@@ -92,7 +91,7 @@ async fn run(seed: WorkerSeed) {
             }
             due = interval.tick() => meter.tick(&worker, due.elapsed()),
         }
-        maintain(&worker, (began.elapsed().as_millis() / TICK.as_millis()) as u32);
+        maintain(&worker, (worker.shared.began.elapsed().as_millis() / TICK.as_millis()) as u32);
         doors.sweep();
         if worker.is_draining() {
             if !std::mem::replace(&mut told, true) {
@@ -119,7 +118,6 @@ fn maintain(worker: &Worker, now: u32) {
     drop(worker.table());
     worker.detention.sweep(now);
     if is_sweep {
-        worker.penalties.sweep(now);
         if worker.sheds(Step::Stalled) || worker.sheds(Step::Idle) {
             // Whoever has waited for too long sees it when it is woken.
             worker.deadlines.wake_all();

@@ -18,8 +18,8 @@ use crate::metrics::ServiceMetrics;
 pub struct CompiledApp {
     pub id: AppId,
     pub spec: Arc<AppSpec>,
-    /// The hosts that it claims; of an app without any, its name below the base domain.
-    pub hosts: Vec<HostPattern>,
+    /// Of an app that claims no hosts: its name below the base domain.
+    pub(super) own_host: Option<HostPattern>,
     pub claimed: u64,
     pub live: Arc<AppLive>,
     /// `None`: nothing limits it.
@@ -90,6 +90,11 @@ impl CompiledApp {
     /// Whether it answers at its own name below the base domain, which nobody else can take part of.
     pub fn has_own_name(&self) -> bool {
         self.spec.hosts.is_empty()
+    }
+
+    /// The hosts that it claims; of an app without any, its name below the base domain.
+    pub fn hosts(&self) -> &[HostPattern] {
+        if self.has_own_name() { self.own_host.as_slice() } else { &self.spec.hosts }
     }
 
     /// Whether there can be a listener that both serve.

@@ -57,7 +57,7 @@ pub fn compile(
         };
         let old = apps.get(id).cloned();
         let new = app.map(|app| Arc::new(compile_app(settings, old.as_deref(), app)));
-        let claims = [&old, &new].into_iter().flatten().flat_map(|app| app.hosts.iter().cloned());
+        let claims = [&old, &new].into_iter().flatten().flat_map(|app| app.hosts().iter().cloned());
         for host in claims.collect::<BTreeSet<_>>() {
             let routes = reclaim(hosts.of(&host), &host, id, new.as_ref());
             hosts.set(&host, routes);
@@ -80,7 +80,7 @@ fn reclaim(
 ) -> Option<Arc<HostRoutes>> {
     let mut claims = former.map(|routes| routes.apps()).unwrap_or_default();
     claims.retain(|app| app.id != *id);
-    claims.extend(new.filter(|app| app.hosts.contains(host)).cloned());
+    claims.extend(new.filter(|app| app.hosts().contains(host)).cloned());
     if claims.is_empty() { None } else { Some(Arc::new(HostRoutes::new(&claims))) }
 }
 
@@ -118,7 +118,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
     CompiledApp {
         id: app.id.clone(),
         spec: app.spec.clone(),
-        hosts: hosts_of(settings, app),
+        own_host: own_host(settings, app),
         claimed: app.claimed,
         speaks_http1: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http1),
         speaks_http2: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http2),
@@ -194,8 +194,9 @@ pub fn endpoint_tls(settings: &Settings, app: &App) -> Result<Option<EndpointTls
         ));
     };
     let first_host = || {
-        hosts_of(settings, app).into_iter().find_map(|host| match host {
-            HostPattern::Exact(name) => Some(name),
+        let own = own_host(settings, app);
+        app.spec.hosts.iter().chain(&own).find_map(|host| match host {
+            HostPattern::Exact(name) => Some(name.clone()),
             HostPattern::Wildcard(_) | HostPattern::Any => None,
         })
     };
@@ -234,12 +235,10 @@ fn services(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Vec<Ar
     versions.into_iter().map(service).collect()
 }
 
-fn hosts_of(settings: &Settings, app: &App) -> Vec<HostPattern> {
-    if !app.spec.hosts.is_empty() {
-        return app.spec.hosts.clone();
-    }
-    let name = settings.base_domain.as_ref().map(|domain| format!("{}.{domain}", app.id));
-    name.and_then(|name| HostPattern::parse(&name).ok()).into_iter().collect()
+/// Of an app that claims no hosts.
+fn own_host(settings: &Settings, app: &App) -> Option<HostPattern> {
+    let domain = settings.base_domain.as_ref().filter(|_| app.spec.hosts.is_empty())?;
+    HostPattern::parse(&format!("{}.{domain}", app.id)).ok()
 }
 
 fn compile_endpoint(

@@ -223,7 +223,7 @@ fn with_profile() -> (Settings, tempfile::TempDir) {
 fn secured(profile: &str, server_name: Option<&str>, hosts: &[&str]) -> App {
     let mut app = app("shop", hosts, &["/"], 0);
     let tls = topology::AppTls { profile: profile.into(), server_name: server_name.map(Arc::from) };
-    app.spec = Arc::new(AppSpec { tls: Some(tls), ..(*app.spec).clone() });
+    app.spec = Arc::new(AppSpec { tls: Some(Arc::new(tls)), ..(*app.spec).clone() });
     app
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -17,6 +17,13 @@ use super::deadlines::{Deadlines, Ticks};
 const MAX_CONNECTIONS_PER_ENDPOINT: usize = 64;
 /// Streams of one connection, whatever the endpoint allows: past this they only wait for each other.
 const MAX_STREAMS: usize = 256;
+/// For which a worker may use a connection that another one waits for, if it is never idle: each change costs a
+/// handshake and, where there is only one connection for all, a pause of a tick.
+const TURN_TICKS: u32 = 3;
+/// For which it opens none in the place of one that it gave up: whoever waits looks every tick.
+const ABSTAIN_TICKS: u32 = 2;
+/// For the requests of one that is given up to end. Where they do not, it helps nobody to let it go: it is used again.
+const LEAVE_TICKS: u32 = 10;
 
 /// What a connection and its leases share.
 #[derive(Debug)]
@@ -25,6 +32,8 @@ struct Link {
     streams: Cell<usize>,
     /// It takes no new requests: it ends, or its endpoint has said so.
     is_closing: Rc<Cell<bool>>,
+    /// When its worker's turn with it began.
+    turn_began: Cell<u32>,
     /// Since when it carries nothing.
     idle_since: Cell<u32>,
     /// For how long it may, as the last request wanted.
@@ -37,6 +46,12 @@ impl Link {
     fn has_room(&self) -> bool {
         let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
         !self.is_closing.get() && self.streams.get() < most
+    }
+
+    /// Whether it is another worker's turn.
+    fn is_due(&self, now: u32) -> bool {
+        let has_had_its_turn = self.streams.get() == 0 || now - self.turn_began.get() >= TURN_TICKS;
+        has_had_its_turn && self.slot.as_ref().is_some_and(|slot| slot.is_wanted())
     }
 }
 
@@ -92,6 +107,36 @@ struct Links {
     open: Vec<Rc<Link>>,
     /// Somebody is connecting; others wait for that.
     opening: Option<Rc<Notify>>,
+    /// Given up for another worker, and the tick at which it was.
+    leaving: Option<(Weak<Link>, u32)>,
+    /// None is opened before this tick, so that the other worker can.
+    abstains_until: u32,
+}
+
+impl Links {
+    fn yield_wanted(&mut self, now: u32) {
+        if let Some((link, since)) = &self.leaving {
+            let left = link.upgrade();
+            if left.is_some() && now - since < LEAVE_TICKS {
+                self.abstains_until = now + ABSTAIN_TICKS;
+                return;
+            }
+            if let Some(link) = left {
+                link.turn_began.set(now);
+                self.open.push(link);
+                self.abstains_until = now;
+            }
+            self.leaving = None;
+        }
+        if now < self.abstains_until {
+            return;
+        }
+        let due = self.open.iter().enumerate().filter(|(_, link)| link.is_due(now));
+        if let Some((at, _)) = due.min_by_key(|(_, link)| link.streams.get()) {
+            self.leaving = Some((Rc::downgrade(&self.open.swap_remove(at)), now));
+            self.abstains_until = now + ABSTAIN_TICKS;
+        }
+    }
 }
 
 /// What a request finds.
@@ -102,7 +147,7 @@ pub enum Found {
     Wait(Rc<Notify>),
     /// Open a connection, and say what came of it through this.
     Connect(Opening),
-    /// All are full, and there may be no more of them.
+    /// All are full, and there may be no more of them for now.
     Full,
 }
 
@@ -130,7 +175,8 @@ impl Http2Upstreams {
         if let Some(opening) = &links.opening {
             return Found::Wait(opening.clone());
         }
-        if most.is_some_and(|most| links.open.len() >= most) {
+        let abstains = self.deadlines.now() < links.abstains_until;
+        if abstains || most.is_some_and(|most| links.open.len() >= most) {
             return Found::Full;
         }
         let notify = Rc::new(Notify::new());
@@ -163,6 +209,7 @@ impl Http2Upstreams {
             sender,
             streams: Cell::new(0),
             is_closing: Rc::default(),
+            turn_began: Cell::new(self.deadlines.now()),
             idle_since: Cell::new(self.deadlines.now()),
             kept: Cell::new(Ticks(0)),
             slot: slot.clone(),
@@ -183,16 +230,18 @@ impl Http2Upstreams {
                 let is_idle = link.streams.get() == 0 && now - link.idle_since.get() >= link.kept.get().0;
                 !link.is_closing.get() && !is_idle
             });
-            !links.open.is_empty() || links.opening.is_some()
+            !links.open.is_empty()
+                || links.opening.is_some()
+                || links.leaving.is_some()
+                || now < links.abstains_until
         });
     }
 
-    /// Lets go of idle connections that somebody waits for. Once per tick.
+    /// Gives up one connection of each endpoint of which somebody waits for one: an idle one, or else one that has had
+    /// its turn, which then ends with its last request. Once per tick.
     pub fn yield_wanted(&self) {
-        for links in self.links.borrow_mut().values_mut() {
-            let is_wanted = |link: &Link| link.slot.as_ref().is_some_and(|slot| slot.is_wanted());
-            links.open.retain(|link| link.streams.get() > 0 || !is_wanted(link));
-        }
+        let now = self.deadlines.now();
+        self.links.borrow_mut().values_mut().for_each(|links| links.yield_wanted(now));
     }
 
     /// Gives every idle connection up.

@@ -22,6 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 pub use admission::{
     Admitted, EndpointStream, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot,
@@ -36,7 +37,7 @@ use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
 pub use overload::{IDLE_TICKS, Load, Overload, STALLED_TICKS, Shedding, Step};
-use penalties::Penalties;
+pub use penalties::Penalties;
 pub use pipes::{Pipe, Pipes};
 use request_ids::RequestIds;
 pub use retries::RetryBudget;
@@ -73,6 +74,10 @@ pub struct Shared {
     pub unrouted: Arc<ServiceMetrics>,
     /// Connections by client address.
     pub clients: Arc<Clients>,
+    /// Addresses that flooded.
+    pub penalties: Penalties,
+    /// From when on all workers count ticks.
+    pub began: Instant,
     /// What one address may have where nothing else is said.
     pub max_connections_per_client: u32,
     /// Bytes of buffers that each worker may lend before it gives things up.
@@ -151,7 +156,6 @@ pub struct Worker {
     pub queues: Queues,
     pub slots: SlotQueue,
     pub request_ids: RequestIds,
-    pub penalties: Penalties,
     pub detention: Detention,
     pub tunnels: Tunnels,
     pub metrics: Arc<WorkerMetrics>,
@@ -194,7 +198,6 @@ impl Worker {
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             request_ids: RequestIds::default(),
-            penalties: Penalties::default(),
             detention: Detention::default(),
             tunnels: Tunnels::new(index),
             metrics,

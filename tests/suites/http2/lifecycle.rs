@@ -10,8 +10,11 @@ use tokio::sync::Semaphore;
 
 use crate::client::{Client, collect, get};
 use crate::endpoint::Endpoint;
-use crate::raw::{GOAWAY, HEADERS, PREFACE, Raw, SETTINGS, frame};
+use crate::raw::{DATA, END_STREAM, GOAWAY, HEADERS, PREFACE, Raw, SETTINGS, WINDOW_UPDATE, frame, setting};
 use crate::{before_http1, before_http2, http2_app, run, until};
+
+/// RFC 9113 section 6.5.2.
+const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// An endpoint that answers once per permit.
 async fn patient() -> (Endpoint, Arc<Semaphore>) {
@@ -220,5 +223,25 @@ fn a_goaway_from_the_client_lets_its_streams_end() {
     client.send_frame(GOAWAY, 0, 0, &[0; 8]).expect("the gateway listens");
     let answer = client.await_frame("answer", |frame| frame.stream == 1);
     assert_eq!(answer.status(), Some(200));
+    assert_eq!(client.cut_off_code(), 0);
+}
+
+/// An answer that waits in the connection for its stream's window is under way, although nothing is left to do for it:
+/// a GOAWAY takes none of its time away.
+#[test]
+fn the_rest_of_an_answer_is_waited_for_when_its_connection_goes_away() {
+    /// Well above the two seconds that a client has to close, once it has all that it asked for.
+    const PAUSE: Duration = Duration::from_secs(5);
+    let endpoint = Http1Endpoint::start("c1");
+    let app = tests::App::new("one").host("elsewhere").endpoint("v1", "c1", endpoint.address());
+    let gateway = Gateway::start(&Config::new().app(&app).gateway("limits = { max_requests = 1 }"));
+    let mut client = Raw::connect(gateway.web(), &setting(INITIAL_WINDOW_SIZE, 0));
+    client.send_get(1).expect("the gateway listens");
+    let answer = client.await_frame("answer", |frame| frame.stream == 1);
+    assert_eq!((answer.kind, answer.status()), (HEADERS, Some(404)));
+    std::thread::sleep(PAUSE);
+    client.send_frame(WINDOW_UPDATE, 0, 1, &1_000_u32.to_be_bytes()).expect("it is still open");
+    let body = client.await_frame("body", |frame| frame.kind == DATA && frame.flags & END_STREAM != 0);
+    assert!(!body.payload.is_empty());
     assert_eq!(client.cut_off_code(), 0);
 }

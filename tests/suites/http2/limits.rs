@@ -1,11 +1,14 @@
 //! Limits on clients that HTTP/2 has in a way of its own.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::Reason;
-use tests::{Config, Endpoint as Http1Endpoint, Gateway};
+use tests::{App, Config, Endpoint as Http1Endpoint, Gateway, Load};
 
 use crate::client::{Client, collect, get, request, with};
-use crate::{run, until};
+use crate::endpoint::Endpoint;
+use crate::{http2_app, run, until};
 
 fn limited(endpoint: &Http1Endpoint, limits: &str) -> Gateway {
     Gateway::start(&Config::in_front_of(endpoint.address()).gateway(&format!("limits = {{ {limits} }}")))
@@ -62,5 +65,63 @@ fn heads_are_limited_as_the_listener_says() {
         let many = client.send(with(get("a.test", "/"), &many), b"").await.expect("an answer comes");
         assert_eq!((many.status(), many.reason()), (431, Some("head_too_large")));
         assert_eq!(client.get("a.test", "/").await.status(), 200);
+    });
+}
+
+/// An app whose endpoint takes one connection, of whichever of `workers` workers has its turn.
+fn shared_connection(app: App, workers: usize) -> Gateway {
+    Gateway::start(&Config::with_workers(workers).app(&app.line("limits = { connections_per_endpoint = 1 }")))
+}
+
+#[test]
+fn workers_share_an_endpoint_that_permits_fewer_connections_than_there_are_workers() {
+    const WORKERS: usize = 3;
+    // So many that every worker has some, and that no connection is ever idle.
+    const CLIENTS: usize = 24;
+    run(async {
+        let endpoint = Endpoint::start(|mut exchange| async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            exchange.answer(200, &[], b"c1");
+        })
+        .await;
+        let gateway = shared_connection(http2_app(endpoint.address()), WORKERS);
+        let load = Load::start(gateway.web(), "a", CLIENTS);
+        let mut most = 0;
+        until("the connection has changed hands a few times", || {
+            most = most.max(endpoint.open());
+            endpoint.accepted() >= 3 * WORKERS && load.ok() >= 100 * CLIENTS as u64
+        })
+        .await;
+        let report = tokio::task::spawn_blocking(move || load.stop()).await.expect("it ends");
+        report.assert_undisturbed();
+        // One may be closing while the next one opens.
+        assert!(most <= 2, "{most} at once");
+    });
+}
+
+#[test]
+fn a_worker_whose_requests_last_keeps_the_only_connection_and_serves_on_it() {
+    run(async {
+        let endpoint = Endpoint::start(|mut exchange| async move {
+            if exchange.head.uri.path() == "/lasting" {
+                std::future::pending::<()>().await;
+            }
+            exchange.answer(200, &[], b"c1");
+        })
+        .await;
+        let gateway = shared_connection(http2_app(endpoint.address()), 2);
+        let client = Client::connect(gateway.web()).await;
+        let (_lasting, _) = client.begin(get("a.test", "/lasting"), true).await.expect("the stream opens");
+        until("it is under way", || endpoint.requests() == 1).await;
+        // Whoever comes to the other worker waits in vain, and says meanwhile that it wants the connection.
+        let others: Vec<_> = (0..8).map(|_| Load::start(gateway.web(), "a", 1)).collect();
+        for _ in 0..10 {
+            assert_eq!(client.get("a.test", "/").await.status(), 200);
+        }
+        until("some of the others are served too", || others.iter().any(|other| other.ok() > 10)).await;
+        tokio::task::spawn_blocking(move || others.into_iter().for_each(|other| drop(other.stop())))
+            .await
+            .expect("they end");
+        assert_eq!(endpoint.accepted(), 1);
     });
 }

@@ -1,7 +1,7 @@
 //! Frames written and read byte by byte, for peers that break rules (RFC 9113 section 4).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tests::{DEADLINE, Wire};
 
@@ -127,6 +127,15 @@ impl Raw {
         let mut raw = Self::connect_silent(address);
         raw.send(PREFACE).expect("the gateway takes a preface");
         raw.send(&frame(SETTINGS, 0, 0, settings)).expect("the gateway takes settings");
+        raw
+    }
+
+    /// As [`Raw::connect`], from this address.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let wire = Wire::connect_from(source, address, DEADLINE).expect("the gateway listens");
+        let mut raw = Self { wire };
+        // Whoever is kept out may be told at any time.
+        raw.send(PREFACE).and_then(|()| raw.send_frame(SETTINGS, 0, 0, &[])).ok();
         raw
     }
 

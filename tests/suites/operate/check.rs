@@ -1,8 +1,9 @@
 //! `sluice check`, and starts that it would have refused.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tests::{Config, DEADLINE, Endpoint, Finished, Gateway, finish, sluice};
+use tests::{Config, DEADLINE, Endpoint, Finished, Gateway, certificate, finish, sluice};
 
 use crate::folder;
 
@@ -153,4 +154,48 @@ fn a_key_set_that_cannot_be_fetched_from_there_is_found_before_the_start() {
     let config = GOOD.replace("[gateway]\n", "[gateway]\njwks_networks = [\"127.0.0.0/8\"]\n");
     let folder = self::folder(&[("sluice.toml", &config), ("apps/shop.toml", &app)]);
     assert_eq!(run("check", folder.path()).code, Some(0));
+}
+
+#[test]
+fn the_registries_of_the_page_are_accepted_and_files_that_cannot_be_used_are_named() {
+    const PAGE: &str = include_str!("../../../docs/registries.md");
+    let rest = GOOD.split_once("\n\n").expect("the registry is a paragraph").1;
+    let key = certificate(folder(&[]).path(), "gateway.test");
+    let keys = finish(sluice().args(["secret", "new-key", "2026-11"]), "", DEADLINE).stdout;
+    let mut pages = 0;
+    for example in PAGE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        pages += 1;
+        let config = format!("{example}\n{rest}");
+        let files = [
+            ("sluice.toml", &*config),
+            ("registry.password", "open sesame\n"),
+            ("registry-ca.pem", &key),
+            ("gateway.pem", &key),
+            ("registry.keys", &keys),
+        ];
+        let good = folder(&files);
+        let only_ours = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(good.path().join("registry.keys"), only_ours).expect("the folder is ours");
+        let report = run("check", good.path());
+        assert_eq!(report.code, Some(0), "{example}{}", report.text());
+
+        let files =
+            [("sluice.toml", &*config), ("registry.password", "\n"), ("registry-ca.pem", "nothing\n")];
+        let broken = folder(&files);
+        for verb in ["check", "run"] {
+            let report = run(verb, broken.path());
+            assert_eq!(report.code, Some(1), "{}", report.text());
+            for (key, file) in [
+                ("password_file", "registry.password"),
+                ("tls", "registry-ca.pem"),
+                ("key_file", "registry.keys"),
+            ] {
+                let told = verb == "check" && example.lines().any(|line| line.starts_with(key));
+                if told {
+                    assert_reported(&report, "sluice.toml", &[&format!("registry.{key}"), file]);
+                }
+            }
+        }
+    }
+    assert!(pages >= 3, "the page has examples");
 }

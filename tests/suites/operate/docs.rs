@@ -37,7 +37,7 @@ fn has_line(text: &str, start: &str) -> bool {
 /// `sluice.toml` and an app's file: `example` is in one of them.
 fn place(example: &str) -> (String, String) {
     let is_gateways =
-        ["[gateway", "[[gateway.", "[admin", "[registry"].iter().any(|start| has_line(example, start));
+        ["[gateway", "[[gateway.", "[admin", "[deploy"].iter().any(|start| has_line(example, start));
     let app = match (is_gateways, has_line(example, "id = ")) {
         (true, _) => String::new(),
         (false, true) => example.to_owned(),
@@ -52,7 +52,8 @@ fn place(example: &str) -> (String, String) {
 fn every_example_of_every_page_is_accepted() {
     let mut count = 0;
     for (page, examples) in pages() {
-        for example in examples {
+        // Those of registries name files of their own; the suite's `check` has them.
+        for example in examples.into_iter().filter(|example| !has_line(example, "[registry]")) {
             count += 1;
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             std::fs::create_dir(folder.path().join("apps")).expect("the folder is ours");

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use discovery::embedded::Embedded;
-use discovery::registry::{Entry, Expect, Key, Lifetime, Registry, RegistryError, State};
-use discovery::zookeeper::{Settings, ZooKeeper};
+use discovery::etcd::{self, Etcd};
+use discovery::registry::{Entry, Expect, Key, Lifetime, Link, Registry, RegistryError, State};
+use discovery::zookeeper::{self, ZooKeeper};
 use tempfile::TempDir;
-use tests::{DEADLINE, ZooKeeperServer, eventually};
+use tests::{CuttableProxy, DEADLINE, EtcdServer, ZooKeeperServer, eventually};
 use tokio::runtime::Runtime;
 
 /// Long against the pauses of a loaded machine, and within what the test server allows.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Expires while a test waits for it, and not because a loaded machine paused a process.
+pub const SHORT_SESSION: Duration = Duration::from_millis(1_500);
 
 /// Where the handles live: their tasks run on while a test blocks its own thread.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime can be built"));
@@ -82,15 +86,105 @@ impl Fixture for ZooKeeperFixture {
     }
 }
 
+pub struct EtcdFixture {
+    registry: Arc<dyn Registry>,
+    // Dropped after the handle.
+    server: EtcdServer,
+}
+
+impl EtcdFixture {
+    pub fn new() -> Self {
+        let server = EtcdServer::start();
+        let registry = connected_to_etcd(&server.address().to_string(), SESSION_TIMEOUT);
+        Self { registry, server }
+    }
+}
+
+impl Fixture for EtcdFixture {
+    fn registry(&self) -> &Arc<dyn Registry> {
+        &self.registry
+    }
+
+    fn another(&self) -> Arc<dyn Registry> {
+        connected_to_etcd(&self.server.address().to_string(), SESSION_TIMEOUT)
+    }
+
+    fn renew_session(&mut self) {
+        self.registry = self.another();
+    }
+}
+
 pub fn connect(server: &str, session_timeout: Duration) -> Arc<ZooKeeper> {
+    connect_as(zookeeper::Settings { session_timeout, ..zookeeper::Settings::new(vec![server.to_owned()]) })
+}
+
+pub fn connect_as(settings: zookeeper::Settings) -> Arc<ZooKeeper> {
     let _entered = RUNTIME.enter();
-    ZooKeeper::connect(Settings { session_timeout, ..Settings::new(vec![server.to_owned()]) })
+    ZooKeeper::connect(settings)
 }
 
 pub fn connected(server: &str, session_timeout: Duration) -> Arc<ZooKeeper> {
     let registry = connect(server, session_timeout);
-    await_state(&*registry, "the link is up", |state| state.link.is_connected());
+    await_link(&*registry);
     registry
+}
+
+pub fn connect_to_etcd(servers: &[&str], session_timeout: Duration) -> Arc<Etcd> {
+    let servers = servers.iter().map(|&server| server.to_owned()).collect();
+    connect_to_etcd_as(etcd::Settings { session_timeout, ..etcd::Settings::new(servers) })
+}
+
+pub fn connect_to_etcd_as(settings: etcd::Settings) -> Arc<Etcd> {
+    let _entered = RUNTIME.enter();
+    Etcd::connect(settings)
+}
+
+pub fn connected_to_etcd(server: &str, session_timeout: Duration) -> Arc<Etcd> {
+    let registry = connect_to_etcd(&[server], session_timeout);
+    await_link(&*registry);
+    registry
+}
+
+#[track_caller]
+pub fn await_link(registry: &dyn Registry) {
+    await_state(registry, "the link is up", |state| state.link.is_connected());
+}
+
+#[track_caller]
+pub fn await_loss(registry: &dyn Registry) {
+    await_state(registry, "the link is lost", |state| matches!(state.link, Link::Lost { .. }));
+}
+
+pub fn may_have_happened(result: Result<u64, RegistryError>) -> bool {
+    match result {
+        Err(RegistryError::Failed { may_have_happened, .. }) => may_have_happened,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Cuts the connection of `unlucky` while it writes. Whether that hits the write or what comes before it is
+/// chance; what it is told must fit, by what `registry` sees.
+#[track_caller]
+pub fn cut_amid_writes(registry: &dyn Registry, unlucky: &dyn Registry, proxy: &CuttableProxy) {
+    let writes: Vec<_> = (0..200).map(|n| key(&format!("app/a{n}"))).collect();
+    let results = run(async {
+        let cut = async {
+            tokio::task::yield_now().await;
+            proxy.cut();
+        };
+        let writes = writes
+            .iter()
+            .map(|key| unlucky.write(key, Bytes::from_static(b"1"), Expect::Absent, Lifetime::Persistent));
+        futures::join!(futures::future::join_all(writes), cut).0
+    });
+    for (key, result) in writes.iter().zip(results) {
+        let present = run(registry.read(key)).unwrap().is_some();
+        match result {
+            Ok(_) => assert!(present, "{key} was acknowledged"),
+            Err(RegistryError::Failed { may_have_happened: true, .. }) => {}
+            Err(error) => assert!(!present, "{key} is there after {error:?}"),
+        }
+    }
 }
 
 pub fn run<T>(work: impl Future<Output = T>) -> T {

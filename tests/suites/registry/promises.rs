@@ -6,8 +6,8 @@ use bytes::Bytes;
 use discovery::registry::{Expect, Key, Lifetime, MAX_VALUE_BYTES, RegistryError};
 
 use crate::fixture::{
-    EmbeddedFixture, Fixture, ZooKeeperFixture, await_state, await_value, contents, is_conflict, key, read,
-    run, state, write, write_for_session,
+    EmbeddedFixture, EtcdFixture, Fixture, ZooKeeperFixture, await_state, await_value, contents, is_conflict,
+    key, read, run, state, write, write_for_session,
 };
 
 macro_rules! promises {
@@ -17,6 +17,9 @@ macro_rules! promises {
         }
         mod zookeeper {
             $(#[test] fn $name() { super::$name(&mut super::ZooKeeperFixture::new()); })*
+        }
+        mod etcd {
+            $(#[test] fn $name() { super::$name(&mut super::EtcdFixture::new()); })*
         }
     };
 }

@@ -1,33 +1,19 @@
 //! ZooKeeper beyond the trait: other clients, cut connections, dead servers, expired sessions.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use discovery::registry::{Expect, Lifetime, Link, MAX_VALUE_BYTES, Registry, RegistryError};
+use discovery::registry::{Expect, Lifetime, Link, MAX_VALUE_BYTES, Registry};
 use tests::{CuttableProxy, DEADLINE, Kazoo, ZooKeeperServer, eventually};
 
 use crate::fixture::{
-    SESSION_TIMEOUT, await_state, await_value, connect, connected, contents, key, run, state, write,
-    write_for_session,
+    SESSION_TIMEOUT, SHORT_SESSION, await_link, await_loss, await_state, await_value, connect, connected,
+    contents, cut_amid_writes, key, may_have_happened, run, state, write, write_for_session,
 };
-
-/// Expires while a test waits for it, and not because a loaded machine paused a process.
-const SHORT_SESSION: Duration = Duration::from_millis(1_500);
 
 const ADDRESS: &str = "service/address/shop/v1/c1";
 const NODE: &str = "/caas/service/address/shop/v1/c1";
-
-fn is_lost(link: &Link) -> bool {
-    matches!(link, Link::Lost { .. })
-}
-
-fn may_have_happened(result: Result<u64, RegistryError>) -> bool {
-    match result {
-        Err(RegistryError::Failed { may_have_happened, .. }) => may_have_happened,
-        other => panic!("{other:?}"),
-    }
-}
 
 #[test]
 fn nodes_of_another_client_arrive_and_structure_is_no_entry() {
@@ -80,10 +66,10 @@ fn a_registry_that_is_not_there_yet_is_waited_for() {
     let mut server = ZooKeeperServer::start();
     server.kill();
     let registry = connect(&server.address().to_string(), SESSION_TIMEOUT);
-    assert!(matches!(state(&*registry).link, Link::Connecting));
+    assert!(matches!(state(&*registry).link, Link::Connecting { .. }));
     assert!(!may_have_happened(write(&*registry, "app/shop", "1", Expect::Any)));
     server.restart();
-    await_state(&*registry, "the link is up", |state| state.link.is_connected());
+    await_link(&*registry);
     write(&*registry, "app/shop", "1", Expect::Any).unwrap();
 }
 
@@ -95,12 +81,12 @@ fn a_dead_server_takes_the_link_and_no_entry() {
     await_value(&*registry, "app/shop", Some("1"));
     let before = state(&*registry);
     server.kill();
-    await_state(&*registry, "the link is lost", |state| is_lost(&state.link));
+    await_loss(&*registry);
     assert_eq!(state(&*registry).entries, before.entries);
     assert!(!may_have_happened(write(&*registry, "app/shop", "2", Expect::Any)));
 
     server.restart();
-    await_state(&*registry, "the link is back", |state| state.link.is_connected());
+    await_link(&*registry);
     assert_eq!(state(&*registry).entries, before.entries);
     write(&*registry, "app/shop", "2", Expect::Any).unwrap();
     await_value(&*registry, "app/shop", Some("2"));
@@ -114,32 +100,13 @@ fn a_silent_server_is_noticed_and_an_unanswered_write_may_have_happened() {
     let proxy = CuttableProxy::to(server.address());
     let unlucky = connected(&proxy.address().to_string(), SHORT_SESSION);
     server.pause();
-    await_state(&*registry, "the link is lost", |state| is_lost(&state.link));
+    await_loss(&*registry);
     server.resume();
-    await_state(&*registry, "the link is back", |state| state.link.is_connected());
+    await_link(&*registry);
     await_value(&*registry, "app/shop", Some("1"));
 
-    // Whether a cut hits the look-up before the write or the write itself is chance; the answer must fit.
-    await_state(&*unlucky, "the link is back", |state| state.link.is_connected());
-    let writes: Vec<_> = (0..200).map(|n| key(&format!("app/a{n}"))).collect();
-    let results = run(async {
-        let cut = async {
-            tokio::task::yield_now().await;
-            proxy.cut();
-        };
-        let writes = writes
-            .iter()
-            .map(|key| unlucky.write(key, Bytes::from_static(b"1"), Expect::Absent, Lifetime::Persistent));
-        futures::join!(futures::future::join_all(writes), cut).0
-    });
-    for (key, result) in writes.iter().zip(results) {
-        let present = run(registry.read(key)).unwrap().is_some();
-        match result {
-            Ok(_) => assert!(present, "{key} was acknowledged"),
-            Err(RegistryError::Failed { may_have_happened: true, .. }) => {}
-            Err(error) => assert!(!present, "{key} is there after {error:?}"),
-        }
-    }
+    await_link(&*unlucky);
+    cut_amid_writes(&*registry, &*unlucky, &proxy);
 }
 
 #[test]
@@ -153,7 +120,7 @@ fn what_changed_while_the_connection_was_cut_is_read_again() {
         await_value(&*registry, &format!("app/{name}"), Some("before"));
     }
     proxy.cut();
-    await_state(&*registry, "the link is lost", |state| is_lost(&state.link));
+    await_loss(&*registry);
     kazoo.set("/caas/app/changed", b"after").unwrap();
     kazoo.delete("/caas/app/deleted").unwrap();
     kazoo.create("/caas/app/created", b"after", false).unwrap();
@@ -191,7 +158,7 @@ fn an_expired_session_is_replaced_and_registers_again_what_it_held() {
     kazoo.create("/caas/service/address/shop/v1/taken", b"10.0.0.9:80", true).unwrap();
     proxy.restore();
 
-    await_state(&*registry, "the link is back", |state| state.link.is_connected());
+    await_link(&*registry);
     let wanted = [(ADDRESS, "10.0.0.1:80"), ("service/address/shop/v1/taken", "10.0.0.9:80")];
     let wanted: Vec<_> = wanted.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     assert_eq!(contents(&state(&*registry)), wanted);
@@ -214,7 +181,7 @@ fn a_registration_outlives_a_session_that_the_servers_still_count() {
         |state| matches!(&state.link, Link::Lost { since, .. } if since.elapsed() > SHORT_SESSION * 7 / 5),
     );
     server.restart();
-    await_state(&*registry, "the link is back", |state| state.link.is_connected());
+    await_link(&*registry);
     await_value(&*registry, ADDRESS, Some("10.0.0.1:80"));
     let watched = Instant::now();
     eventually(DEADLINE, "the old session's time is over", || {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -64,8 +65,13 @@ pub async fn serve(
     deadline.set(limits.header_timeout);
     let mut opening = Box::pin(builder(&limits).handshake(metered));
     let opened = deadline.bound(|context| opening.as_mut().poll(context)).await;
-    let Ok(Ok(connection)) = opened else { return };
+    let connection = match opened {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return judge(&error, &worker, &origin),
+        Err(_) => return,
+    };
     drop(opening);
+    deadline.clear();
     let streams = Rc::new(Cell::new(0));
     let mut session = Session {
         connection,
@@ -75,9 +81,11 @@ pub async fn serve(
         origin,
         deadline,
         requests_left: limits.max_requests,
+        seen_penalties: None,
         idle_since: 0,
         is_going_away: false,
-        was_busy: true,
+        carried: Carried::Requests,
+        written_before: 0,
     };
     poll_fn(|context| session.poll(context)).await;
 }
@@ -98,6 +106,16 @@ fn builder(limits: &Limits) -> Builder {
     builder
 }
 
+/// What a connection is open for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carried {
+    /// Some are under way.
+    Requests,
+    /// All are answered, and the client has not taken all of it.
+    Rest,
+    Nothing,
+}
+
 struct Session {
     connection: Connection,
     account: Rc<Account>,
@@ -107,15 +125,21 @@ struct Session {
     origin: Rc<Origin>,
     deadline: Deadline,
     requests_left: u64,
-    /// In ticks; of one without streams.
+    /// How many there had been when it was last asked whether one is this client's.
+    seen_penalties: Option<u32>,
+    /// In ticks; of one that carries nothing.
     idle_since: u32,
     is_going_away: bool,
-    was_busy: bool,
+    /// When that was last looked at.
+    carried: Carried,
+    /// Bytes that the client had taken when its time for the rest began.
+    written_before: u64,
 }
 
 impl Session {
     /// Ready when the connection has ended.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.look_at_penalties();
         loop {
             if !self.account.is_covered(self.worker.deadlines.now()) {
                 return self.cut_off(context);
@@ -129,31 +153,54 @@ impl Session {
                     self.count_request();
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    // h2 has limits of its own, and cuts off by itself.
-                    if error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && !error.is_remote() {
-                        self.strike();
-                    }
+                    judge(&error, &self.worker, &self.origin);
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
         }
-        self.watch_idleness();
+        self.watch();
         if self.is_idle_under_load() && self.worker.gives_up(Step::Idle) {
             self.go_away();
             context.waker().wake_by_ref();
         }
-        if self.origin.is_aborting() || self.deadline.has_passed() {
-            if self.is_going_away || self.origin.is_aborting() {
-                return Poll::Ready(());
-            }
-            self.origin.listener.cells.idled_out.increment();
-            self.go_away();
-            // So that the frame is written.
-            context.waker().wake_by_ref();
+        if self.origin.is_aborting() {
+            return Poll::Ready(());
         }
+        if self.deadline.has_passed() { self.end_wait(context) } else { Poll::Pending }
+    }
+
+    /// What was waited for did not come in time.
+    fn end_wait(&mut self, context: &Context<'_>) -> Poll<()> {
+        match self.carried {
+            Carried::Rest if self.takes_the_rest() => {
+                self.await_the_rest();
+                return Poll::Pending;
+            }
+            Carried::Rest => return Poll::Ready(()),
+            _ if self.is_going_away => return Poll::Ready(()),
+            _ => {}
+        }
+        self.origin.listener.cells.idled_out.increment();
+        self.go_away();
+        // So that the frame is written.
+        context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// While an address is out, what it has open already has less to spend. It goes on as long as it behaves: others
+    /// may have the same address.
+    fn look_at_penalties(&mut self) {
+        let penalties = &self.worker.shared.penalties;
+        let count = penalties.count();
+        if self.origin.is_trusted || self.seen_penalties.replace(count) == Some(count) {
+            return;
+        }
+        let now = self.worker.deadlines.now();
+        if let Some(until) = penalties.out_until(self.origin.peer.ip().into(), now) {
+            self.account.restrict(until);
+        }
     }
 
     /// What comes after the last one that a connection may have is on its way already and still served.
@@ -169,53 +216,60 @@ impl Session {
     fn go_away(&mut self) {
         self.is_going_away = true;
         self.connection.graceful_shutdown();
-        self.deadline.set(timeouts::LINGER);
+        if self.carried == Carried::Nothing {
+            self.deadline.set(timeouts::LINGER);
+        }
     }
 
     /// A client that only makes us work is told so, and is gone.
     fn cut_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.strike();
+        strike(&self.worker, &self.origin);
         self.connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
         // One try to write it; whoever floods us need not get it.
         let _ = self.connection.poll_closed(context);
         Poll::Ready(())
     }
 
-    /// Counts a flood, and keeps its address out for a while.
-    fn strike(&self) {
-        self.worker.metrics.http2_floods.increment();
-        let Origin { peer, listener, is_trusted, .. } = &*self.origin;
-        if !is_trusted {
-            // A proxy that we trust has other clients too.
-            self.worker.penalties.strike(peer.ip().into(), self.worker.deadlines.now());
+    /// A connection without requests may wait as long as one of HTTP/1.1; one whose client has yet to take the end of
+    /// an answer, as long as for any other piece of it.
+    fn watch(&mut self) {
+        let carried = match () {
+            () if self.streams.get() > 0 => Carried::Requests,
+            // What h2 holds of an answer that is given: until that is written its stream is not over.
+            () if self.connection.has_streams() => Carried::Rest,
+            () => Carried::Nothing,
+        };
+        if carried == self.carried {
+            return;
         }
-        tracing::debug!(%peer, listener = %listener.name, "HTTP/2 flood: cut off");
+        self.carried = carried;
+        self.idle_since = self.worker.deadlines.now();
+        match carried {
+            Carried::Requests => self.deadline.clear(),
+            Carried::Rest => self.await_the_rest(),
+            Carried::Nothing if self.is_going_away => self.deadline.set(timeouts::LINGER),
+            Carried::Nothing => self.deadline.set(self.origin.listener.limits.keepalive_timeout),
+        }
     }
 
-    /// A connection without streams may wait as long as one of HTTP/1.1.
-    fn watch_idleness(&mut self) {
-        let is_busy = self.streams.get() > 0;
-        if is_busy || self.was_busy {
-            self.idle_since = self.worker.deadlines.now();
-        }
-        if self.is_going_away {
-            if is_busy {
-                self.deadline.clear();
-            } else if self.was_busy {
-                self.deadline.set(timeouts::LINGER);
-            }
-        } else if is_busy {
-            self.deadline.clear();
-        } else if self.was_busy {
-            self.deadline.set(self.origin.listener.limits.keepalive_timeout);
-        }
-        self.was_busy = is_busy;
+    fn await_the_rest(&mut self) {
+        self.written_before = self.account.written();
+        self.deadline.set(timeouts::BODY);
+    }
+
+    /// Whether the client was fast enough since it was last waited for: as it has to be while its answer comes.
+    fn takes_the_rest(&self) -> bool {
+        let quota = u64::from(self.origin.listener.limits.min_body_rate) * timeouts::BODY.as_secs();
+        self.account.written() - self.written_before >= quota.max(1)
     }
 
     /// Whether its socket is worth more to others.
     fn is_idle_under_load(&self) -> bool {
         let waited = self.worker.deadlines.now() - self.idle_since;
-        !self.is_going_away && !self.was_busy && waited >= IDLE_TICKS && self.worker.sheds(Step::Idle)
+        !self.is_going_away
+            && self.carried == Carried::Nothing
+            && waited >= IDLE_TICKS
+            && self.worker.sheds(Step::Idle)
     }
 
     fn start(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -223,28 +277,56 @@ impl Session {
         self.streams.set(self.streams.get() + 1);
         let under_way = UnderWay { streams: self.streams.clone(), account: self.account.clone() };
         let (worker, origin) = (self.worker.clone(), self.origin.clone());
+        let (head, body) = request.into_parts();
+        let wire = Http2 { body, respond, send: None, account: self.account.clone() };
         spawn_local(async move {
             let deadline = origin.listener.ending.deadline().await;
-            let (head, body) = request.into_parts();
-            let wire = Http2 { body, respond, send: None, account: under_way.account.clone() };
             let mut client = Client { worker, origin, deadline, wire };
-            if serve_stream(&mut client, head, started).await {
-                under_way.account.answered();
-                hear_out(&mut client).await;
+            let has_body = !client.wire.body.is_end_stream();
+            let prepared = prepare_http2(&client, &head, has_body, started);
+            drop(head);
+            let after = match prepared {
+                Ok(request) => exchange::run(&mut client, request).await,
+                // RFC 9113 section 8.1.1: a malformed request is a stream error; answering it first is allowed.
+                Err(refusal) => Box::pin(refuse::refuse(&mut client, *refusal)).await,
+            };
+            if after == After::Abort {
+                return;
+            }
+            under_way.account.answered();
+            if !client.wire.body.is_end_stream() {
+                Box::pin(hear_out(&mut client)).await;
             }
         });
     }
 }
 
-/// Whether the client took an answer.
-async fn serve_stream(client: &mut Client<Http2>, head: http::request::Parts, started: Instant) -> bool {
-    let has_body = !client.wire.body.is_end_stream();
-    let after = match prepare_http2(client, &head, has_body, started) {
-        Ok(request) => exchange::run(client, request).await,
-        // RFC 9113 section 8.1.1: a malformed request is a stream error; answering it first is allowed.
-        Err(refusal) => refuse::refuse(client, *refusal).await,
-    };
-    after != After::Abort
+/// Counts a flood, and keeps its address out for a while.
+fn strike(worker: &Worker, origin: &Origin) {
+    let Origin { peer, listener, is_trusted, .. } = origin;
+    worker.metrics.http2_floods.increment();
+    if !is_trusted {
+        // A proxy that we trust has other clients too.
+        worker.shared.penalties.strike(peer.ip().into(), worker.deadlines.now());
+    }
+    tracing::debug!(%peer, listener = %listener.name, "HTTP/2 flood: cut off");
+}
+
+/// What follows for the client when h2 has ended its connection.
+fn judge(error: &h2::Error, worker: &Worker, origin: &Origin) {
+    let is_no_http2 = error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+    let is_ours = error.is_go_away() && error.is_library();
+    if is_ours && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+        // h2 has limits of its own, and cuts off by itself.
+        return strike(worker, origin);
+    }
+    let Origin { peer, listener, is_trusted, .. } = origin;
+    let now = worker.deadlines.now();
+    if (is_ours || is_no_http2) && !is_trusted && worker.shared.penalties.count_broken(peer.ip().into(), now)
+    {
+        worker.metrics.http2_floods.increment();
+        tracing::debug!(%peer, listener = %listener.name, "too many broken HTTP/2 connections: kept out");
+    }
 }
 
 /// Reads and forgets what is left of a short body whose request was answered before it had come. A stream that is let
@@ -252,9 +334,6 @@ async fn serve_stream(client: &mut Client<Http2>, head: http::request::Parts, st
 /// (RFC 9113 section 8.1).
 async fn hear_out(client: &mut Client<Http2>) {
     let Client { wire, deadline, .. } = client;
-    if wire.body.is_end_stream() {
-        return;
-    }
     deadline.set(timeouts::LINGER);
     let mut heard = 0;
     let hearing = deadline.bound(|context| {

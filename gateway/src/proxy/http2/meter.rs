@@ -15,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What an account holds at the most: a browser that leaves a page resets a hundred streams at once.
 pub const ACCOUNT: i64 = 1_000;
+/// What is left of that while the client's address is out for a flood: as much as a page makes. A connection that has
+/// spent more by then is part of the flood.
+const RESTRICTED: i64 = 250;
 /// What a tick of 100 ms pays in: gRPC clients ping a few times a second.
 pub const PER_TICK: i64 = 10;
 /// A reset stream has cost us a request.
@@ -24,7 +27,7 @@ const REQUEST_CREDIT: i64 = 4;
 /// A message of a stream is answered with updates of two windows and, by gRPC's clients, with a ping.
 const PIECE_CREDIT: i64 = 3;
 /// So does every stretch of this many bytes that we send: clients open windows as they read.
-const BYTES_PER_CREDIT: usize = 512;
+const BYTES_PER_CREDIT: u64 = 512;
 /// The length of a frame's header, and of the preface that comes before the first one (RFC 9113
 /// sections 3.4 and 4.1).
 const HEADER_BYTES: usize = 9;
@@ -40,25 +43,49 @@ const END_STREAM: u8 = 1;
 #[derive(Debug)]
 pub struct Account {
     left: Cell<i64>,
-    /// Bytes sent that make no whole credit yet.
-    uncredited: Cell<usize>,
+    /// Below which nothing may be left.
+    least: Cell<i64>,
+    /// The tick up to which more than 0 has to be left.
+    restricted_until: Cell<u32>,
+    /// All that the client has taken, in bytes.
+    written: Cell<u64>,
     seen: Cell<u32>,
 }
 
 impl Account {
     pub fn opened(now: u32) -> Self {
-        Self { left: Cell::new(ACCOUNT), uncredited: Cell::new(0), seen: Cell::new(now) }
+        Self {
+            left: Cell::new(ACCOUNT),
+            least: Cell::new(0),
+            restricted_until: Cell::new(0),
+            written: Cell::new(0),
+            seen: Cell::new(now),
+        }
+    }
+
+    /// Up to this tick it is as if it held [`RESTRICTED`] at the most.
+    pub fn restrict(&self, until: u32) {
+        self.restricted_until.set(until);
+        self.least.set(ACCOUNT - RESTRICTED);
+    }
+
+    /// Bytes that the client has taken.
+    pub fn written(&self) -> u64 {
+        self.written.get()
     }
 
     /// Pays in what the ticks since the last call are worth; whether anything is left.
     pub fn is_covered(&self, now: u32) -> bool {
         let ticks = i64::from(now.saturating_sub(self.seen.replace(now)));
         self.credit(ticks * PER_TICK);
-        self.left.get() >= 0
+        if now >= self.restricted_until.get() {
+            self.least.set(0);
+        }
+        !self.is_overdrawn()
     }
 
     fn is_overdrawn(&self) -> bool {
-        self.left.get() < 0
+        self.left.get() < self.least.get()
     }
 
     pub fn answered(&self) {
@@ -71,9 +98,10 @@ impl Account {
     }
 
     fn sent(&self, bytes: usize) {
-        let sent = self.uncredited.get() + bytes;
-        self.uncredited.set(sent % BYTES_PER_CREDIT);
-        self.credit((sent / BYTES_PER_CREDIT) as i64);
+        let before = self.written.get();
+        let written = before + bytes as u64;
+        self.written.set(written);
+        self.credit((written / BYTES_PER_CREDIT - before / BYTES_PER_CREDIT) as i64);
     }
 
     fn credit(&self, amount: i64) {
@@ -267,5 +295,31 @@ mod tests {
         account.answered();
         assert!(account.is_covered(1));
         assert!(account.is_covered(1_000_000) && account.left.get() == ACCOUNT);
+    }
+
+    #[test]
+    fn while_an_address_is_out_its_connections_have_less_to_spend() {
+        let (flooding, honest) = (Account::opened(0), Account::opened(0));
+        flooding.pay(RESTRICTED + 1);
+        honest.pay(RESTRICTED);
+        for account in [&flooding, &honest] {
+            assert!(account.is_covered(0));
+            account.restrict(10);
+        }
+        assert!(!flooding.is_covered(0) && honest.is_covered(0));
+        honest.pay(1);
+        assert!(!honest.is_covered(0) && honest.is_covered(1));
+        honest.pay(ACCOUNT - RESTRICTED);
+        assert!(honest.is_covered(10), "afterwards it has what others have");
+    }
+
+    #[test]
+    fn bytes_that_the_client_takes_pay_in() {
+        let account = Account::opened(0);
+        account.pay(ACCOUNT);
+        for _ in 0..3 {
+            account.sent(BYTES_PER_CREDIT as usize / 2);
+        }
+        assert_eq!((account.left.get(), account.written()), (1, 3 * BYTES_PER_CREDIT / 2));
     }
 }

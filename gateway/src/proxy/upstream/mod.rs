@@ -91,11 +91,8 @@ impl Upstream {
         {
             return Ok((Self::Http1(idle), true));
         }
-        let alpn = if facts.method == Method::Connect { Alpn::None } else { Alpn::Http1 };
-        let slot = slot::wait(worker, endpoint, deadline).await?;
-        let within = facts.patience.connect;
-        let stream = dial(endpoint, origin.addresses(), deadline, alpn, within).await?;
-        Ok((Self::Http1(EndpointStream::new(stream, slot)), false))
+        // Boxed, as all that is rare on a request's way: its future is written anew for each request.
+        Ok((Box::pin(open_http1(worker, endpoint, origin, deadline, facts)).await?, false))
     }
 
     /// Where the request's body goes.
@@ -142,20 +139,24 @@ impl Upstream {
         method: Method,
         most: usize,
         buffers: &Buffers,
-    ) -> Poll<Result<(ResponseHead, usize), Lost>> {
+    ) -> Poll<Result<(Box<ResponseHead>, usize), Lost>> {
         match self {
             Self::Http1(stream) => {
                 let length = ready!(poll_head_bytes(context, stream, scan, received, most, buffers))?;
                 let head = received.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..length]);
                 let parsed = ResponseHead::parse(head, method);
-                Poll::Ready(parsed.map(|head| (head, length)).map_err(|_| Reason::UpstreamBadResponse.into()))
+                Poll::Ready(
+                    parsed
+                        .map(|head| (Box::new(head), length))
+                        .map_err(|_| Reason::UpstreamBadResponse.into()),
+                )
             }
             Self::Http2(exchange) => {
                 let (bytes, head) = ready!(exchange.poll_head(context, method))?;
                 let mut buffer = buffers.take_fitting(PREFIX_ROOM, bytes.len());
                 buffer.append(&bytes);
                 *received = Some(buffer);
-                Poll::Ready(Ok((head, bytes.len())))
+                Poll::Ready(Ok((Box::new(head), bytes.len())))
             }
         }
     }
@@ -176,6 +177,19 @@ impl Upstream {
             Self::Http2(exchange) => exchange.send.send_reset(h2::Reason::CANCEL),
         }
     }
+}
+
+async fn open_http1(
+    worker: &Worker,
+    endpoint: &PooledEndpoint,
+    origin: &Origin,
+    deadline: &Deadline,
+    facts: &Facts,
+) -> Result<Upstream, OpenError> {
+    let alpn = if facts.method == Method::Connect { Alpn::None } else { Alpn::Http1 };
+    let slot = slot::wait(worker, endpoint, deadline).await?;
+    let stream = dial(endpoint, origin.addresses(), deadline, alpn, facts.patience.connect).await?;
+    Ok(Upstream::Http1(EndpointStream::new(stream, slot)))
 }
 
 async fn open_http2(

@@ -11,21 +11,21 @@ const MAX: Duration = Duration::from_secs(2);
 /// Doubling delays up to a limit, each cut by up to a random half, so that a fleet that lost its registry
 /// at one moment does not come back at one moment.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     attempts: u32,
 }
 
 impl Backoff {
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.attempts = 0;
     }
 
     /// Nothing has failed since the last success.
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.attempts == 0
     }
 
-    pub(super) async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         // A new RandomState is as random as a hash table needs, which is enough here.
         let delay = self.next(RandomState::new().hash_one(self.attempts));
         tokio::time::sleep(delay).await;
