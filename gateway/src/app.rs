@@ -147,7 +147,7 @@ impl Gateway {
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
         let tenants = Arc::new(Tenants::new(config.gateway.tenants.iter().cloned()));
-        let filter_sources = Arc::new(filter::Sources::default());
+        let filter_sources = Arc::new(filter::Sources::reaching(&config.gateway.jwks_networks));
         let settings = Settings {
             base_domain,
             shards: workers,

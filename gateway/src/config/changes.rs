@@ -24,6 +24,7 @@ impl Config {
             handover,
             handover_drain_timeout: _,
             rate_limits,
+            jwks_networks,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -40,6 +41,7 @@ impl Config {
             ("gateway.tenant", *tenants != wanted.gateway.tenants),
             ("gateway.handover", *handover != wanted.gateway.handover),
             ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
+            ("gateway.jwks_networks", *jwks_networks != wanted.gateway.jwks_networks),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];

@@ -17,6 +17,7 @@ mod stream;
 mod tenants;
 mod tls;
 mod values;
+mod warnings;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -113,6 +114,9 @@ pub struct GatewayConfig {
     pub base_domain: Option<String>,
     /// Peers whose word on the client's address is believed. Default: nobody.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Of this machine and its surroundings (loopback, link-local and the like): where apps may have key sets
+    /// fetched from nevertheless. Default: nowhere.
+    pub jwks_networks: Vec<ipnet::IpNet>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
