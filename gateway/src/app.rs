@@ -27,6 +27,7 @@ use vip::ServingSwitch;
 
 use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
 use crate::config::{Config, GatewayConfig, RegistryConfig, inspect_access};
+use crate::control::report::Reporter;
 use crate::control::{Applied, Applier, Judge, ProbedEndpoints, on_transition};
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
@@ -89,6 +90,8 @@ pub struct Gateway {
     pub(crate) observing: CancellationToken,
     /// Another process is taking over.
     pub(crate) is_handing_over: bool,
+    /// What was published last, for reports of it.
+    pub(crate) snapshots: watch::Receiver<Snapshot>,
     /// Asked for while that goes on.
     pub(crate) reload_waits: bool,
 }
@@ -142,6 +145,7 @@ impl Gateway {
         let discovery = Discovery::start(registry.clone(), files, belief, witness, control.clone());
         let (doubts, acceptance) = (discovery.doubts.clone(), discovery.acceptance());
         let mut snapshots = discovery.snapshots.clone();
+        let published = snapshots.clone();
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
@@ -215,6 +219,7 @@ impl Gateway {
             lineage,
             handover: None,
             is_handing_over: false,
+            snapshots: published,
             reload_waits: false,
         };
         match gateway.take_charge(Opened { inheritance, handover, embedded, sources }).await {
@@ -230,6 +235,18 @@ impl Gateway {
     /// The registry that this gateway watches.
     pub fn registry(&self) -> Arc<dyn Registry> {
         self.registry.clone()
+    }
+
+    /// Tells the registry what this gateway runs.
+    pub(crate) fn report(&self) -> tokio::task::JoinHandle<()> {
+        let reporter = Reporter {
+            registry: self.registry.clone(),
+            shared: self.shared.clone(),
+            snapshots: self.snapshots.clone(),
+            id: self.config.gateway.id.clone(),
+            address: self.admin_address,
+        };
+        tokio::spawn(reporter.run(self.observing.clone()))
     }
 
     pub(crate) fn watch_sources(&self) -> tokio::task::JoinHandle<()> {

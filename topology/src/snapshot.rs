@@ -26,6 +26,9 @@ pub struct Snapshot {
     /// The registry's own revision up to which its changes are in here: what one compares between
     /// gateways, since [`Snapshot::revision`] counts from each one's start.
     pub registry_revision: u64,
+    /// The registry's revision when it last said anything new of an app, be it in force or rejected: what others
+    /// write there does not move it.
+    pub routed_revision: u64,
     pub apps: OrdMap<AppId, Arc<App>>,
     /// By where they stand: a registry key or a file's path.
     pub rejections: OrdMap<Arc<str>, Rejection>,

@@ -50,8 +50,12 @@ impl Assembler {
         self.changed = false;
         self.snapshot.registry_revision = state.revision;
         let entries = std::mem::replace(&mut self.entries, state.entries.clone());
+        let mut says_more = false;
         for change in entries.diff(&state.entries) {
-            self.follow_key(&change);
+            says_more |= self.follow_key(&change);
+        }
+        if says_more {
+            self.snapshot.routed_revision = state.revision;
         }
         let before = std::mem::replace(&mut self.files, files.clone());
         for change in before.apps.diff(&files.apps) {
@@ -75,7 +79,10 @@ impl Assembler {
         Outcome::Changed
     }
 
-    fn follow_key(&mut self, change: &DiffItem<'_, '_, Key, Entry>) {
+    /// Whether the key is of an app.
+    fn follow_key(&mut self, change: &DiffItem<'_, '_, Key, Entry>) -> bool {
+        let (DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _)) =
+            *change;
         match *change {
             DiffItem::Add(key, entry) => self.put_key(key, entry),
             DiffItem::Update { old: (_, old), new: (key, new) } => {
@@ -90,6 +97,7 @@ impl Assembler {
                 self.put_rejection(key.as_str(), None);
             }
         }
+        !matches!(Place::of(key), Ok(Place::Other))
     }
 
     fn put_key(&mut self, key: &Key, entry: &Entry) {

@@ -7,6 +7,7 @@ mod certificates;
 mod filters;
 mod guard;
 mod process;
+mod revisions;
 mod traffic;
 mod tunnels;
 mod views;
@@ -73,6 +74,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/filters", get(filters))
         .route("/v1/table", get(table))
+        .route("/v1/revisions", get(revisions::show))
         .route("/v1/registry/accept", post(accept_registry))
         .route("/v1/certificates", get(certificates))
         .route("/v1/tunnels", get(tunnels::list).delete(tunnels::close))

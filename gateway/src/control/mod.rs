@@ -6,6 +6,7 @@ mod apply;
 mod comparisons;
 mod concurrency;
 mod outliers;
+pub mod report;
 mod witness;
 
 use std::sync::Mutex;

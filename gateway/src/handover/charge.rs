@@ -51,6 +51,7 @@ impl Gateway {
         self.tasks.extend(watch_workers(self.manager.clone(), workers, self.observing.clone()));
         self.tasks.push(self.watch_certificates());
         self.tasks.push(self.watch_sources());
+        self.tasks.push(self.report());
         self.serving.serve();
         self.manager.ready(&self.status());
         Ok(())

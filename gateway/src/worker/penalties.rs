@@ -80,7 +80,8 @@ impl Penalty {
         let passed = now.checked_sub(known.until)?;
         let broken = known.broken.saturating_sub(passed / MEND_TICKS) + 1;
         if broken > MOST_BROKEN {
-            return Self::after(before, now);
+            // What broke before was no flood: the first one costs what a first one does.
+            return Self::after(before.filter(|known| known.doublings > 0), now);
         }
         let doublings = known.doublings.saturating_sub(passed / FORGIVE_TICKS);
         Some(Self { broken, doublings, until: now })

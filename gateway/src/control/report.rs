@@ -1,0 +1,145 @@
+//! What this gateway runs, told to all: `gateway/{id}` in the registry, for as long as its session lives.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use discovery::registry::{Expect, Key, Lifetime, Registry};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use topology::Snapshot;
+
+use crate::table::RoutingTable;
+use crate::worker::Shared;
+
+/// Between two looks, and so between two writes: what a deploy waits for at the most beside the change itself. Fifty
+/// gateways write 200 times a second where changes never end.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// Apps that are named with what is wrong with them; the count is of all.
+const MAX_REJECTED: usize = 100;
+/// Of what is wrong with one: the whole text is in `/v1/apps`.
+const MAX_REASON_BYTES: usize = 500;
+
+/// Where gateways report.
+pub const FAMILY: &str = "gateway/";
+
+/// One gateway's report, as it stands in the registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Of its admin listener.
+    pub address: Option<SocketAddr>,
+    /// The registry's revision up to which every change of an app is in force or rejected.
+    pub applied: u64,
+    /// Apps and files that are not in force as they are written, and why.
+    pub rejected: BTreeMap<String, String>,
+    pub rejected_total: usize,
+    pub version: String,
+}
+
+impl Report {
+    fn of(table: &RoutingTable, applied: u64, address: Option<SocketAddr>) -> Self {
+        let rejections = &table.snapshot.rejections;
+        let by_place =
+            rejections.iter().map(|(place, rejection)| (place.to_string(), cut(&rejection.reason)));
+        let refused = table.apps.values().filter_map(|app| {
+            let reason = app.rejection.as_ref()?;
+            Some((format!("app/{}", app.id), cut(reason)))
+        });
+        let rejected_total =
+            rejections.len() + table.apps.values().filter(|app| app.rejection.is_some()).count();
+        Self {
+            address,
+            applied,
+            rejected: by_place.chain(refused).take(MAX_REJECTED).collect(),
+            rejected_total,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+fn cut(reason: &str) -> String {
+    let end = reason.floor_char_boundary(MAX_REASON_BYTES);
+    reason[..end].to_owned()
+}
+
+/// Writes this gateway's report whenever it differs.
+pub struct Reporter {
+    pub registry: Arc<dyn Registry>,
+    pub shared: Arc<Shared>,
+    pub snapshots: watch::Receiver<Snapshot>,
+    pub id: String,
+    pub address: Option<SocketAddr>,
+}
+
+impl Reporter {
+    /// Until `cancel`. A gateway whose id is no part of a key reports nothing and says so.
+    pub async fn run(self, cancel: CancellationToken) {
+        let key = match Key::parse(&format!("{FAMILY}{}", self.id)) {
+            Ok(key) => key,
+            Err(error) => return tracing::warn!(%error, "gateway.id: no report is written to the registry"),
+        };
+        let mut told = None;
+        let mut pause = INTERVAL;
+        let mut has_failed = false;
+        while cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            pause = INTERVAL;
+            let report = self.report();
+            if told.as_ref() == Some(&report) {
+                continue;
+            }
+            match self.write(&key, &report).await {
+                Ok(()) => {
+                    told = Some(report);
+                    has_failed = false;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut has_failed, true) {
+                        tracing::warn!(%error, "the report of what this gateway runs is not written; it is tried again");
+                    }
+                    pause = RETRY;
+                }
+            }
+        }
+    }
+
+    fn report(&self) -> Report {
+        let (newest, newest_routed) = {
+            let snapshot = self.snapshots.borrow();
+            (snapshot.revision, snapshot.routed_revision)
+        };
+        let table = self.shared.table.load_full();
+        // A change that changed nothing reaches no table.
+        let is_newest = table.snapshot.revision >= newest;
+        let applied = if is_newest { newest_routed } else { table.snapshot.routed_revision };
+        Report::of(&table, applied.max(table.snapshot.routed_revision), self.address)
+    }
+
+    async fn write(&self, key: &Key, report: &Report) -> anyhow::Result<()> {
+        let value = Bytes::from(serde_json::to_vec(report)?);
+        self.registry.write(key, value, Expect::Any, Lifetime::Session).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_short_whatever_is_wrong() {
+        let mut table = RoutingTable::default();
+        for number in 0..1_000 {
+            let reason = "\u{e4}".repeat(10_000).into();
+            let rejection = topology::Rejection { app: None, reason };
+            table.snapshot.rejections.insert(format!("app/{number}").into(), rejection);
+        }
+        let report = Report::of(&table, 7, None);
+        assert_eq!((report.rejected.len(), report.rejected_total, report.applied), (MAX_REJECTED, 1_000, 7));
+        assert!(serde_json::to_vec(&report).unwrap().len() < 64 << 10);
+    }
+}
