@@ -4,13 +4,15 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+use topology::Balance;
+
 use super::client::Client;
 use super::facts::{Facts, Refusal, Request};
 use super::wire::Wire;
-use super::{ask, matching, prepare, timeouts};
+use super::{ask, hashing, matching, prepare, timeouts};
 use crate::filter::basic_auth::{BasicAuth, Verdict, verify};
 use crate::filter::{Asked, Changes, Decision, Filtered, Filters, Page, RateLimits, RequestFilter, Step};
-use crate::message::{Method, RequestHead};
+use crate::message::{Method, RequestHead, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, CompiledMatch, Matches};
 
@@ -104,6 +106,17 @@ pub fn taken_by<W>(
         log.set_taken_by(entry.name());
     }
     Some(taken)
+}
+
+/// What the request's endpoint is chosen by; `None` where the app does not hash, and where the request has no key.
+#[inline]
+pub fn key<W>(client: &Client<W>, app: &CompiledApp, head: Head<'_>, facts: &Facts) -> Option<u64> {
+    let Balance::Hash(hashing) = &app.spec.balance else { return None };
+    // That it has one was seen when it was routed.
+    let path = target::route_path(head.0.path_and_query.within(head.1)).unwrap_or_default();
+    with_asked(client, (app.id.as_str(), None), head, ("", &path), facts, |asked| {
+        hashing::key(asked, &hashing.key)
+    })
 }
 
 /// An answer that is given before the chain is asked looks as the app's others do.
