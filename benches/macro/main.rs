@@ -7,6 +7,7 @@ mod compare;
 mod fleet;
 mod micro;
 mod registry_outage;
+mod soak;
 mod stretches;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Scenario {
     RegistryOutage(registry_outage::Settings),
     /// What an app notices of another one's bad endpoints.
     BadEndpoints(bad_endpoints::Settings),
+    /// Whether anything fails or grows in the long run, whatever happens meanwhile.
+    Soak(soak::Settings),
     /// What a request costs beside nginx, HAProxy and pingora-proxy.
     Compare(compare::Settings),
     /// Runs the micro benches and keeps their figures.
@@ -44,12 +47,13 @@ fn main() -> anyhow::Result<()> {
         Some(Scenario::ChangeUnderLoad(settings)) => change_under_load::run(&settings),
         Some(Scenario::RegistryOutage(settings)) => registry_outage::run(&settings),
         Some(Scenario::BadEndpoints(settings)) => bad_endpoints::run(&settings),
+        Some(Scenario::Soak(settings)) => soak::run(&settings),
         Some(Scenario::Compare(settings)) => compare::run(&settings),
         Some(Scenario::Micro(settings)) => micro::run(&settings),
         // `cargo bench` without a name runs every bench: minutes of load must be asked for.
         None => {
             println!(
-                "name a scenario: change_latency, change_under_load, registry_outage, bad_endpoints, compare, micro"
+                "name a scenario: change_latency, change_under_load, registry_outage, bad_endpoints, soak, compare, micro"
             );
             Ok(())
         }

@@ -1,6 +1,5 @@
 //! What each filter adds to a request: its decision and the lines that it writes.
 
-use std::cell::OnceCell;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -9,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use gateway::filter::{self, Asked, Changes, Compiling, Filters, Sources};
-use gateway::message::RequestHead;
+use gateway::message::{NO_NAMES, RequestHead};
 use topology::filters::{
-    Addresses, ApiKey, ApiKeyPlace, ApiKeys, Cors, Filters as Settings, HeaderEdits, HeaderValue, Jwks, Jwt,
-    Piece, RateKey, RateLimit, Redirect, RedirectStatus, Rewrite, Scope, TokenPlace, Variable,
+    Addresses, ApiKey, ApiKeyPlace, ApiKeys, Cors, ErrorPages, Fault, Filters as Settings, HeaderEdits,
+    HeaderValue, Jwks, Jwt, Maintenance, Mirror, MirrorTarget, Piece, RateKey, RateLimit, Redirect,
+    RedirectStatus, Rewrite, Scope, TokenPlace, Variable,
 };
-use topology::{AppId, PathMatch};
+use topology::{AppId, PathMatch, VersionId};
 
 use crate::heads;
 
@@ -51,13 +51,14 @@ fn asked<'a>(request: &'a RequestHead, now: Instant) -> Asked<'a> {
         host: "shop.example.com",
         app: "shop",
         taken_by: None,
-        id: b"0123456789abcdef0123456789abcdef",
+        id: b"0123456789abcdef89abcdef01234567",
         now,
         worker: 0,
         is_tls: true,
         peer: CLIENT,
         trusts: None,
-        client: OnceCell::new(),
+        told: &NO_NAMES,
+        found: Default::default(),
     }
 }
 
@@ -78,6 +79,15 @@ fn cases() -> Vec<(&'static str, Settings)> {
         ("jwt_missing", with(|settings| settings.jwt = Some(jwt()))),
         ("rewrite", with(|settings| settings.rewrite = Some(rewrite()))),
         ("headers_3", with(|settings| settings.request_headers = Some(edits()))),
+        ("response_headers_3", with(|settings| settings.response_headers = Some(edits()))),
+        ("error_pages", with(|settings| settings.error_pages = Some(pages()))),
+        ("maintenance_off", with(|settings| settings.maintenance = Some(maintenance(false)))),
+        ("maintenance_refused", with(|settings| settings.maintenance = Some(maintenance(true)))),
+        ("faults_1_missed", with(|settings| settings.faults = vec![fault(1, None)])),
+        ("faults_delayed", with(|settings| settings.faults = vec![fault(100, None)])),
+        ("faults_aborted", with(|settings| settings.faults = vec![fault(100, Some(503))])),
+        ("mirror_1_missed", with(|settings| settings.mirror = Some(mirror(1)))),
+        ("mirror_all", with(|settings| settings.mirror = Some(mirror(100)))),
     ]
 }
 
@@ -147,6 +157,30 @@ fn jwt() -> Jwt {
 
 fn rewrite() -> Rewrite {
     Rewrite { strip_prefix: Some("/products".into()), add_prefix: Some("/v2".into()), host: None }
+}
+
+fn pages() -> Arc<ErrorPages> {
+    Arc::new(ErrorPages { text: Some("Something is wrong.".into()), ..ErrorPages::default() })
+}
+
+fn maintenance(enabled: bool) -> Maintenance {
+    let allow = vec!["10.0.0.0/8".parse().expect("a network")];
+    Maintenance { enabled, allow, retry_after: Duration::from_secs(60), text: None }
+}
+
+/// `percent`: at 1 the request's id is in no such share.
+fn fault(percent: u8, abort: Option<u16>) -> Fault {
+    Fault { matches: Vec::new(), percent, delay: Some(Duration::from_millis(1)), abort }
+}
+
+fn mirror(percent: u8) -> Mirror {
+    Mirror {
+        to: MirrorTarget::Version(VersionId::parse("v2").expect("a version")),
+        matches: Vec::new(),
+        percent,
+        max_body_bytes: Mirror::DEFAULT_MAX_BODY_BYTES,
+        max_in_flight: Mirror::DEFAULT_MAX_IN_FLIGHT,
+    }
 }
 
 fn edits() -> HeaderEdits {

@@ -13,7 +13,7 @@ const HEADS: [(&str, &[u8]); 2] =
     [("short", heads::SHORT_RESPONSE), ("application", heads::APPLICATION_RESPONSE)];
 
 const DOWNSTREAM: Downstream<'static> =
-    Downstream { version: Version::Http11, keep_alive: true, hsts: None, edits: None };
+    Downstream { version: Version::Http11, keep_alive: true, hsts: None, date: |_| {}, edits: None };
 
 pub fn measure(criterion: &mut Criterion) {
     scan_and_parse(criterion);

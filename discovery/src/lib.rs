@@ -5,12 +5,14 @@
 
 pub mod assemble;
 pub mod document;
+pub mod doubt;
 pub mod embedded;
 pub mod etcd;
 pub mod file;
 pub mod layout;
 pub mod registry;
 pub mod remote;
+pub mod saved;
 pub mod secrets;
 pub mod spec;
 pub mod zookeeper;

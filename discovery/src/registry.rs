@@ -86,8 +86,8 @@ pub struct Entry {
 #[derive(Debug, Clone)]
 pub struct State {
     pub link: Link,
-    /// Grows with every change seen: ZooKeeper's zxid, etcd's revision, or the embedded registry's own count. 0 before
-    /// the first complete read.
+    /// Grows with every change seen: ZooKeeper's zxid, etcd's revision, or the embedded registry's own count. 0 before the
+    /// first complete read; falls only when etcd went back in time.
     pub revision: u64,
     /// Complete, but as old as the link's loss while the link is down.
     pub entries: OrdMap<Key, Entry>,

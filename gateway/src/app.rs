@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use discovery::assemble::Discovery;
+use discovery::assemble::{Belief, Discovery};
 use discovery::embedded::Embedded;
 use discovery::etcd::Etcd;
 use discovery::file::{FileReloader, FileSource};
 use discovery::registry::{Registry, State};
+use discovery::saved::SavedFile;
 use discovery::secrets::Keys;
 use discovery::zookeeper::ZooKeeper;
 use healthcheck::Checker;
@@ -26,7 +27,7 @@ use vip::ServingSwitch;
 
 use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
 use crate::config::{Config, GatewayConfig, RegistryConfig, inspect_access};
-use crate::control::{Applied, Applier, Judge, on_transition};
+use crate::control::{Applied, Applier, Judge, ProbedEndpoints, on_transition};
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
@@ -134,16 +135,19 @@ impl Gateway {
         let OpenRegistry { registry, embedded } = OpenRegistry::open(&config.registry)?;
         await_registry(registry.watch(), inheritance.is_takeover()).await?;
         let registry_watch = registry.watch();
-        let (mut snapshots, discovery) = Discovery::start(registry.clone(), files, keys, control.clone());
-
         let (suspicions, reports) = suspicions();
         let shared = Arc::new(share(&config, suspicions, all_connections)?);
+        let witness = Arc::new(ProbedEndpoints(shared.clone()));
+        let belief = belief(&config, keys);
+        let discovery = Discovery::start(registry.clone(), files, belief, witness, control.clone());
+        let (doubts, acceptance) = (discovery.doubts.clone(), discovery.acceptance());
+        let mut snapshots = discovery.snapshots.clone();
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
         let tenants = Arc::new(Tenants::new(config.gateway.tenants.iter().cloned()));
-        let filter_sources = Arc::new(filter::Sources::default());
+        let filter_sources = Arc::new(filter::Sources::reaching(&config.gateway.jwks_networks));
         let settings = Settings {
             base_domain,
             shards: workers,
@@ -160,7 +164,7 @@ impl Gateway {
         }
         let judge = Judge::new(shared.clone(), reports);
         let mut tasks = vec![
-            discovery,
+            discovery.into_task(),
             tokio::spawn(applier.run(snapshots, control.clone())),
             tokio::spawn(judge.run(control.clone())),
         ];
@@ -177,6 +181,8 @@ impl Gateway {
             listeners: listener_metrics,
             reloads: reloads.clone(),
             registry: registry_watch,
+            doubts,
+            acceptance,
             applied,
             probes,
             serving: serving.watch(),
@@ -305,6 +311,12 @@ pub(crate) fn buffer_budget(config: &Config) -> usize {
     usize::try_from(all).unwrap_or(usize::MAX) / config.gateway.workers
 }
 
+fn belief(config: &Config, keys: Option<Keys>) -> Belief {
+    let saved = config.belief.saved.clone().zip(config.registry.label());
+    let saved = saved.map(|(path, registry)| SavedFile { path, registry });
+    Belief { keys, grace: config.belief.grace, saved }
+}
+
 struct OpenRegistry {
     registry: Arc<dyn Registry>,
     /// The same one, if it is one that is handed over.
@@ -341,7 +353,9 @@ async fn await_registry(mut state: watch::Receiver<State>, is_takeover: bool) ->
             !is_takeover,
             "the registry does not answer, and the running process knows what it said last"
         );
-        tracing::warn!("the registry does not answer: serving what the files say until it does");
+        tracing::warn!(
+            "the registry does not answer: serving what it said last, if that was saved, and what files say, until it does"
+        );
     }
     Ok(())
 }

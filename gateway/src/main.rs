@@ -96,6 +96,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 fn check(path: &std::path::Path) -> ExitCode {
     match config::check(path) {
         Ok(config) => {
+            config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("{}: valid; listeners: {}", path.display(), config.gateway.listeners.len());
             ExitCode::SUCCESS
         }
@@ -144,6 +145,7 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 async fn serve(path: PathBuf, config: config::Config, takeover: bool) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let inheritance = inherit(&config, takeover).await?;
     let mut gateway = Gateway::start_with(config, inheritance).await?;
     if let Some(address) = gateway.admin_address {

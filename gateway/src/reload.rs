@@ -61,6 +61,7 @@ impl Gateway {
         self.shared.buffer_budget.store(buffer_budget(&self.config), Ordering::Relaxed);
         self.shared.trusted_proxies.store(Arc::new(self.config.gateway.trusted_proxies.clone()));
         self.reloads.record_applied(pending.len());
+        self.config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         if pending.is_empty() {
             tracing::info!("configuration in force");
         } else {

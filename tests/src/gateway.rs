@@ -112,6 +112,23 @@ impl Gateway {
         self.follow(successor)
     }
 
+    /// As [`Gateway::hand_over`], by `sluice upgrade`, which starts the next process and ends. This process has to be
+    /// a child subreaper: it becomes the next one's parent.
+    ///
+    /// # Panics
+    /// When the upgrade fails.
+    #[track_caller]
+    pub fn upgrade(&mut self) -> Process {
+        let mut upgrade = Process::start(&mut command(self.folder.path(), &["upgrade"]));
+        let status = upgrade.wait(DEADLINE * 4);
+        assert!(status.success(), "the upgrade failed with {status}:\n{}", self.output());
+        let pid = yields(DEADLINE, "the next process answers", || {
+            self.read_addresses();
+            self.try_pid().filter(|pid| *pid != self.process.pid())
+        });
+        std::mem::replace(&mut self.process, Process::adopt(pid))
+    }
+
     /// Waits until `successor` serves. Returns the former process.
     ///
     /// # Panics
@@ -351,7 +368,6 @@ fn write(path: &Path, contents: &str) {
     fs::write(path, contents).expect("the temporary folder is ours");
 }
 
-/// The binary with the configuration in `folder`, and what it prints there.
 /// The binary, with as many files as the configuration says.
 fn program(config: &Config) -> Command {
     let Some(most) = config.open_files else { return sluice() };
@@ -360,6 +376,7 @@ fn program(config: &Config) -> Command {
     limited
 }
 
+/// The binary with the configuration in `folder`, and what it prints there.
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     command_of(sluice(), folder, arguments)
 }

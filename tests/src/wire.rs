@@ -17,6 +17,8 @@ pub(crate) type Tap = Arc<Mutex<Vec<u8>>>;
 pub struct Wire {
     stream: TcpStream,
     unread: Vec<u8>,
+    /// What a read fills, kept from one to the next.
+    scratch: Vec<u8>,
     tap: Option<Tap>,
 }
 
@@ -25,7 +27,7 @@ impl Wire {
     /// When the socket cannot be set up.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, unread: Vec::new(), tap: None })
+        Ok(Self { stream, unread: Vec::new(), scratch: vec![0; READ_BYTES], tap: None })
     }
 
     /// # Errors
@@ -169,11 +171,11 @@ impl Wire {
     }
 
     fn fill(&mut self) -> io::Result<usize> {
-        let mut buffer = [0; READ_BYTES];
-        let count = self.stream.read(&mut buffer)?;
-        self.unread.extend_from_slice(&buffer[..count]);
+        let count = self.stream.read(&mut self.scratch)?;
+        let bytes = &self.scratch[..count];
+        self.unread.extend_from_slice(bytes);
         if let Some(tap) = &self.tap {
-            tap.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+            tap.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         }
         Ok(count)
     }

@@ -216,6 +216,11 @@ fn what_the_registry_holds_is_within_bounds_or_refused() {
 }
 
 #[test]
+fn saved_entries_are_read_as_they_were_written_or_refused() {
+    holds_for_seeds_and_their_mutations("saved", SPEC_WORDS, oracle::saved);
+}
+
+#[test]
 fn a_proxy_header_is_taken_to_its_last_byte() {
     holds_for_seeds_and_their_mutations("proxy_header", BINARY_WORDS, oracle::proxy_header);
 }

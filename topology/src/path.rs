@@ -60,6 +60,11 @@ impl PathMatch {
     pub fn all() -> Self {
         Self::Prefix(Arc::from(""))
     }
+
+    /// Whether it is [`Self::all`].
+    pub fn is_all(&self) -> bool {
+        matches!(self, Self::Prefix(prefix) if prefix.is_empty())
+    }
 }
 
 impl fmt::Display for PathMatch {

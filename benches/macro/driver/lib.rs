@@ -12,5 +12,6 @@ pub mod load;
 pub mod machine;
 pub mod record;
 pub mod rounds;
+pub mod soak;
 pub mod usage;
 pub mod witness;

@@ -67,6 +67,23 @@ pub fn tree(pid: u32) -> Vec<u32> {
     found
 }
 
+/// How long the threads of `pid` whose names begin with `name` have been at work or waited for a core, since they
+/// began.
+pub fn runnable(pid: u32, name: &str) -> Duration {
+    let of_thread = |thread: u32| {
+        let task = format!("/proc/{pid}/task/{thread}");
+        if !read(&format!("{task}/comm")).starts_with(name) {
+            return Duration::ZERO;
+        }
+        // Nanoseconds that it ran, and that it could have (Documentation/scheduler/sched-stats.rst).
+        let schedstat = read(&format!("{task}/schedstat"));
+        let numbers =
+            schedstat.split_ascii_whitespace().take(2).filter_map(|number| number.parse::<u64>().ok());
+        Duration::from_nanos(numbers.sum())
+    };
+    threads(pid).into_iter().map(of_thread).sum()
+}
+
 /// Memory of the tree in KiB; a page that several of its processes share counts once.
 pub fn pss_kib(pid: u32) -> u64 {
     let of_process = |pid: u32| {
@@ -110,14 +127,28 @@ mod tests {
 
     use super::*;
 
+    /// Of another process: what threads of ours did that have ended is in the ticks and not in the total.
     #[test]
-    fn our_own_work_is_counted() {
-        let before = Cpu::of_tree(std::process::id());
-        let used = || Cpu::of_tree(std::process::id()) - before;
+    fn work_is_counted() {
+        let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let used = || Cpu::of_tree(busy.id());
         while used().user + used().system < TICK * 5 {
             std::hint::black_box(read("/proc/self/stat"));
         }
         assert!(used().total >= TICK * 4, "{:?}", used());
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+    }
+
+    #[test]
+    fn a_thread_at_work_is_runnable() {
+        let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        while runnable(busy.id(), "sh") < TICK * 5 {
+            assert!(busy.try_wait().unwrap().is_none());
+        }
+        assert_eq!(runnable(busy.id(), "nobody"), Duration::ZERO);
+        busy.kill().unwrap();
+        busy.wait().unwrap();
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::registry::{Entry, Expect, Key, Lifetime, Link, RegistryError};
 struct Scripted(watch::Sender<State>);
 
 impl Scripted {
-    fn new() -> Self {
-        let state = State { link: Link::Connecting { why: None }, revision: 0, entries: imbl::OrdMap::new() };
+    fn new(link: Link) -> Self {
+        let state = State { link, revision: 0, entries: imbl::OrdMap::new() };
         Self(watch::channel(state).0)
     }
 
@@ -54,22 +54,39 @@ impl Registry for Scripted {
     }
 }
 
+struct AllServe;
+
+impl Witness for AllServe {
+    fn serves(&self, _: &topology::AppId, _: &topology::InstanceKey) -> bool {
+        true
+    }
+}
+
+const GRACE: Duration = Duration::from_secs(600);
+
 struct Running {
     registry: Arc<Scripted>,
     folder: tempfile::TempDir,
     snapshots: watch::Receiver<Snapshot>,
+    accepted: Arc<Notify>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
 
 async fn start() -> Running {
-    let registry = Arc::new(Scripted::new());
+    start_with(Link::Connected { since: Instant::now() }, None).await
+}
+
+async fn start_with(link: Link, saved: Option<SavedFile>) -> Running {
+    let registry = Arc::new(Scripted::new(link));
     let folder = tempfile::tempdir().unwrap();
     let pattern = FilePattern::parse(folder.path(), "*.toml").unwrap();
     let files = FileSource::start(vec![pattern]).await.unwrap();
     let cancel = CancellationToken::new();
-    let (snapshots, task) = Discovery::start(registry.clone(), files, None, cancel.clone());
-    Running { registry, folder, snapshots, cancel, task }
+    let belief = Belief { keys: None, grace: GRACE, saved };
+    let discovery = Discovery::start(registry.clone(), files, belief, Arc::new(AllServe), cancel.clone());
+    let (snapshots, accepted) = (discovery.snapshots.clone(), discovery.acceptance());
+    Running { registry, folder, snapshots, accepted, cancel, task: discovery.into_task() }
 }
 
 impl Running {
@@ -198,4 +215,44 @@ async fn cancelling_ends_everything() {
     running.cancel.cancel();
     tokio::time::timeout(Duration::from_secs(10), running.task).await.unwrap().unwrap();
     assert_eq!(running.snapshots.has_changed().ok(), None, "nobody publishes any more");
+}
+
+#[tokio::test]
+async fn a_start_without_the_registry_serves_what_the_last_run_has_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = SavedFile { path: folder.path().join("saved"), registry: "zookeeper a:1".to_owned() };
+    let first = start_with(Link::Connected { since: Instant::now() }, Some(saved.clone())).await;
+    first.registry.put(C1, "10.0.0.1:80");
+    first.registry.put("app/shop", r#"{"hosts": ["shop.de"]}"#);
+    let mut snapshots = first.snapshots.clone();
+    snapshots.wait_for(|snapshot| snapshot.registry_revision == 2).await.unwrap();
+    first.cancel.cancel();
+    first.task.await.unwrap();
+
+    let mut second = start_with(Link::Connecting { why: None }, Some(saved.clone())).await;
+    let snapshot = second.until(|snapshot| !snapshot.apps.is_empty()).await;
+    assert_eq!(addresses(&snapshot, "shop"), ["10.0.0.1:80"]);
+    assert_eq!((snapshot.registry_revision, snapshot.apps["shop"].spec.hosts.len()), (2, 1));
+    // The registry answers at last, and the app is gone.
+    second.registry.0.send_modify(|state| {
+        (state.link, state.revision) = (Link::Connected { since: Instant::now() }, 3);
+    });
+    second.until(|snapshot| snapshot.apps.is_empty()).await;
+    second.cancel.cancel();
+    second.task.await.unwrap();
+    assert!(saved.load().unwrap().unwrap().entries.is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_that_went_back_is_served_as_it_was_until_an_operator_accepts_it() {
+    let mut running = start().await;
+    running.registry.put(C1, "10.0.0.1:80");
+    (0..5).for_each(|number| running.registry.put(&format!("vip/{number}"), "x"));
+    running.until(|snapshot| snapshot.registry_revision == 6).await;
+    running.registry.0.send_modify(|state| (state.revision, state.entries) = (1, imbl::OrdMap::new()));
+    running.registry.put("service/address/blog/v1/c1", "10.0.0.2:80");
+    let snapshot = running.until(|snapshot| snapshot.apps.contains_key("blog")).await;
+    assert_eq!(addresses(&snapshot, "shop"), ["10.0.0.1:80"]);
+    running.accepted.notify_one();
+    running.until(|snapshot| snapshot.apps.len() == 1).await;
 }

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Embedded;
-use crate::registry::{Expect, Key, Lifetime, Registry};
+use crate::registry::{Expect, Key, Lifetime, Registry, RegistryError};
 
 const DIRECTORY: &str = "SLUICE_CRASH_TEST_DIRECTORY";
 const ROUNDS: u64 = 20;
@@ -18,6 +18,9 @@ const WRITERS: u64 = 8;
 const KEYS: u64 = 50;
 /// The longest life of a child: starting, opening and some hundreds of commits.
 const MAX_LIFE: Duration = Duration::from_millis(150);
+
+/// How long a fork may take to become another program.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the child was told is durable: the version and the value of each key, in the order of versions.
 type Acknowledged = BTreeMap<String, (u64, String)>;
@@ -68,8 +71,19 @@ fn run_and_kill(dir: &Path, life: Duration, acknowledged: &mut Acknowledged) {
     }
 }
 
+/// Other tests of this process start children too, and between its fork and its exec each has our lock.
+fn open(dir: &Path) -> Arc<Embedded> {
+    let began = Instant::now();
+    loop {
+        match Embedded::open(dir) {
+            Err(RegistryError::InUse { .. }) if began.elapsed() < PATIENCE => std::thread::yield_now(),
+            opened => return opened.expect("a killed process leaves an openable registry"),
+        }
+    }
+}
+
 fn verify(dir: &Path, acknowledged: &Acknowledged) {
-    let registry = Embedded::open(dir).expect("a killed process leaves an openable registry");
+    let registry = open(dir);
     let state = registry.watch().borrow().clone();
     for (key, (version, value)) in acknowledged {
         let entry = state.entries.get(key.as_str()).unwrap_or_else(|| panic!("{key} is lost"));

@@ -129,7 +129,7 @@ impl Supervisor {
         let from = revision.saturating_add(1);
         let mut watch = Watch::begin(&mut connection.watches, &self.shared.root, from, limit).await?;
         self.backoff.reset();
-        self.publish(since, revision);
+        self.publish(since, |_| unsigned(revision));
         loop {
             let mut told = watch.next(&self.shared.root).await?;
             let mut newest = revision;
@@ -157,7 +157,7 @@ impl Supervisor {
             if self.entries.len() > MAX_KEYS {
                 return Err(Broken::TooManyKeys);
             }
-            self.publish(since, newest);
+            self.publish(since, |before| before.max(unsigned(newest)));
         }
     }
 
@@ -174,15 +174,17 @@ impl Supervisor {
         Ok(())
     }
 
-    fn publish(&self, since: Instant, revision: i64) {
+    /// A read of everything may find that the cluster went back; a watch only goes on.
+    fn publish(&self, since: Instant, revision: impl FnOnce(u64) -> u64) {
         let was_connected = self.shared.state.borrow().link.is_connected();
         let entries = self.entries.clone();
         self.shared.state.send_modify(|state| {
             state.link = Link::Connected { since };
-            state.revision = state.revision.max(unsigned(revision));
+            state.revision = revision(state.revision);
             state.entries = entries;
         });
         if !was_connected {
+            let revision = self.shared.state.borrow().revision;
             tracing::info!(entries = self.entries.len(), revision, "registry connected and read");
         }
     }

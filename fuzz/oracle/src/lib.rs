@@ -15,6 +15,7 @@ mod registry;
 mod requests;
 mod responses;
 mod roundtrip;
+mod saved;
 mod theirs;
 mod trace_context;
 mod translation;
@@ -26,6 +27,7 @@ pub use proxy_header::proxy_header;
 pub use registry::registry_values;
 pub use requests::requests;
 pub use responses::responses;
+pub use saved::saved;
 pub use trace_context::trace_context;
 pub use translation::http2_translation;
 

@@ -159,11 +159,11 @@ pub fn response(response: &Response, method: Method) {
         let delimiting = encode::response(
             &response.parsed,
             &response.head,
-            Downstream { version, keep_alive, hsts: None, edits: None },
+            Downstream { version, keep_alive, hsts: None, date: |_| {}, edits: None },
             &mut bytes,
         );
         push_body(&response.body, delimiting == Delimiting::Chunked, &mut bytes);
-        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None, edits: None });
+        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None, date: |_| {}, edits: None });
     }
 }
 

@@ -1,7 +1,7 @@
 //! The admin listener: metrics, probes of the gateway itself, and what it knows, as JSON.
 //!
 //! Loopback only (the configuration refuses anything else), and never on a worker's thread. Nothing can be
-//! changed but that tunnels can be closed.
+//! changed but that tunnels can be closed and a doubted registry accepted.
 
 mod certificates;
 mod filters;
@@ -19,7 +19,7 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
@@ -73,6 +73,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/filters", get(filters))
         .route("/v1/table", get(table))
+        .route("/v1/registry/accept", post(accept_registry))
         .route("/v1/certificates", get(certificates))
         .route("/v1/tunnels", get(tunnels::list).delete(tunnels::close))
         .route("/v1/process", get(process))
@@ -154,7 +155,16 @@ async fn filters(State(state): State<Arc<AdminState>>, Query(filter): Query<Filt
 async fn table(State(state): State<Arc<AdminState>>) -> Response {
     let table = state.sources.shared.table.load_full();
     let registry = state.sources.registry.borrow().clone();
-    build(move || views::table(&state.gateway_id, &table, &registry, MAX_ROWS)).await
+    let doubts = state.sources.doubts.borrow().clone();
+    build(move || views::table(&state.gateway_id, &table, (&registry, &doubts), MAX_ROWS)).await
+}
+
+/// What was held back is let go: the registry is right as it is.
+async fn accept_registry(State(state): State<Arc<AdminState>>) -> Response {
+    let held = state.sources.doubts.borrow().held.len();
+    tracing::warn!(held, "an operator accepts the registry as it is");
+    state.sources.acceptance.notify_one();
+    axum::Json(serde_json::json!({ "let_go": held })).into_response()
 }
 
 async fn certificates(State(state): State<Arc<AdminState>>) -> Response {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
 use serde::Serialize;
 use topology::{AppId, Balance, Rejection};
@@ -113,6 +114,11 @@ pub struct TableView {
     registry_revision: u64,
     registry: &'static str,
     registry_error: Option<String>,
+    /// Why the registry as a whole is not believed.
+    doubt: Option<&'static str>,
+    /// Keys that are served although the registry lacks them or has them otherwise.
+    held: Vec<String>,
+    held_truncated: bool,
     apps: usize,
     hosts: usize,
     routes: Vec<RouteView>,
@@ -192,7 +198,12 @@ pub fn endpoints(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Pag
     page(table, selected().count(), selected().take(most).map(|(app, e)| endpoint(app, e)).collect())
 }
 
-pub fn table(gateway: &str, table: &RoutingTable, registry: &State, most: usize) -> TableView {
+pub fn table(
+    gateway: &str,
+    table: &RoutingTable,
+    (registry, doubts): (&State, &Report),
+    most: usize,
+) -> TableView {
     let (state, error) = match &registry.link {
         Link::Connecting { why } => ("connecting", why.as_ref().map(ToString::to_string)),
         Link::Connected { .. } => ("connected", None),
@@ -219,6 +230,9 @@ pub fn table(gateway: &str, table: &RoutingTable, registry: &State, most: usize)
         registry_revision: table.snapshot.registry_revision,
         registry: state,
         registry_error: error,
+        doubt: doubts.doubt.map(Doubt::as_str),
+        held: doubts.held.iter().take(most).map(ToString::to_string).collect(),
+        held_truncated: doubts.held.len() > most,
         apps: table.apps.len(),
         hosts: table.host_count(),
         routes: shown,

@@ -127,7 +127,12 @@ mod tests {
     fn nobody_with_a_weight_is_nobody() {
         assert_eq!(table(&[]).owners(7).next(), None);
         assert_eq!(table(&[("a".into(), 0)]).owners(u64::MAX).next(), None);
-        assert!(table(&[("a".into(), 0), ("b".into(), 1)]).owners(u64::MAX).take(99).all(|position| position == 1));
+        assert!(
+            table(&[("a".into(), 0), ("b".into(), 1)])
+                .owners(u64::MAX)
+                .take(99)
+                .all(|position| position == 1)
+        );
     }
 
     #[test]

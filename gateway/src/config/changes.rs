@@ -6,7 +6,7 @@ impl Config {
     /// The keys whose values differ in `wanted` and that only a start takes up.
     pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
         // Every field is named, so that one to come cannot be forgotten here.
-        let Self { registry, registry_keys, gateway, admin, apps } = self;
+        let Self { registry, registry_keys, belief, gateway, admin, apps } = self;
         let GatewayConfig {
             id,
             workers,
@@ -24,10 +24,13 @@ impl Config {
             handover,
             handover_drain_timeout: _,
             rate_limits,
+            jwks_networks,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
             ("registry.key_file", *registry_keys != wanted.registry_keys),
+            ("registry.mass_loss_grace", belief.grace != wanted.belief.grace),
+            ("registry.saved", belief.saved != wanted.belief.saved),
             ("gateway.id", *id != wanted.gateway.id),
             ("gateway.workers", *workers != wanted.gateway.workers),
             ("gateway.base_domain", *base_domain != wanted.gateway.base_domain),
@@ -38,6 +41,7 @@ impl Config {
             ("gateway.tenant", *tenants != wanted.gateway.tenants),
             ("gateway.handover", *handover != wanted.gateway.handover),
             ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
+            ("gateway.jwks_networks", *jwks_networks != wanted.gateway.jwks_networks),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];

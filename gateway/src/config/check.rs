@@ -40,7 +40,7 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
             upstream_tls,
             tenants: Arc::default(),
             statistics: config.gateway.statistics.enabled,
-            sources: Arc::default(),
+            sources: Arc::new(filter::Sources::reaching(&config.gateway.jwks_networks)),
         })
     });
     // Mistakes elsewhere in the file keep nobody from learning what is wrong with the apps.
@@ -58,6 +58,7 @@ fn check_apps(patterns: &[FilePattern], settings: Option<&Settings>, mistakes: &
     paths.sort();
     paths.dedup();
     let mut holders = HashMap::new();
+    let sources = settings.map_or_else(Arc::default, |settings| settings.sources.clone());
     for path in paths {
         let name = path.display().to_string();
         let parsed = read_text(&path)
@@ -67,7 +68,7 @@ fn check_apps(patterns: &[FilePattern], settings: Option<&Settings>, mistakes: &
             Err(found) => mistakes.append(found),
             Ok(app) => {
                 if let Some(filters) = &app.spec.filters {
-                    let why = filter::inspect(&app.id, filters).into_iter();
+                    let why = filter::inspect(&app.id, filters, &sources).into_iter();
                     why.for_each(|why| mistakes.push(of_key(&name, "filters", why)));
                 }
                 if let Some(Err(why)) = settings.map(|settings| endpoint_tls(settings, &app)) {

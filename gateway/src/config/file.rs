@@ -25,6 +25,8 @@ use super::{AdminConfig, AppsConfig, Config, GatewayConfig, ListenerConfig};
 const MAX_WORKERS: usize = 256;
 /// The published ranges of the largest content delivery networks fit.
 const MAX_TRUSTED_PROXIES: usize = 1_000;
+/// Exceptions, each compared in turn.
+const MAX_JWKS_NETWORKS: usize = 64;
 /// What process supervisors grant between SIGTERM and SIGKILL (systemd 90 s, Kubernetes 30 s).
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest download that anybody would wait for.
@@ -42,8 +44,8 @@ pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
         }
     }
     root.finish();
-    let (registry, registry_keys) = registry?;
-    Some(Config { registry, registry_keys, gateway: gateway?, admin, apps })
+    let (registry, registry_keys, belief) = registry?;
+    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, apps })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
@@ -55,6 +57,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let workers = table.integer("workers", 1..=MAX_WORKERS);
     let base_domain = table.parsed("base_domain", base_domain);
     let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
+    let jwks_networks = table.list("jwks_networks", MAX_JWKS_NETWORKS, network).unwrap_or_default();
     let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
     let upstream_tls = read_upstream_tls(&table, base);
@@ -73,6 +76,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         workers: workers.unwrap_or_else(default_workers),
         base_domain,
         trusted_proxies,
+        jwks_networks,
         listeners,
         upstream_tls,
         tenants,

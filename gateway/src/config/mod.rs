@@ -17,6 +17,7 @@ mod stream;
 mod tenants;
 mod tls;
 mod values;
+mod warnings;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// The keys that open its sealed values. `None`: such values are bad ones.
     pub registry_keys: Option<PathBuf>,
+    pub belief: BeliefConfig,
     pub gateway: GatewayConfig,
     /// `None`: no admin listener.
     pub admin: Option<AdminConfig>,
@@ -76,6 +78,31 @@ impl RegistryConfig {
     }
 }
 
+/// How a registry's word is taken, see [`discovery::doubt`]. Default: as it is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BeliefConfig {
+    /// How long endpoints stay that vanished in a mass loss. Default of registries at the far end of a network: 60 s;
+    /// 0: not at all.
+    pub grace: Duration,
+    /// Where the last good entries are kept. `None`: nowhere; a start without the registry serves files only.
+    pub saved: Option<PathBuf>,
+}
+
+impl RegistryConfig {
+    /// Whose entries they are: those of one registry are not taken for another one's. The embedded one is on this
+    /// machine's disk itself.
+    pub fn label(&self) -> Option<String> {
+        let (kind, servers, prefix) = match self {
+            Self::Embedded { .. } => return None,
+            Self::ZooKeeper(zookeeper::Settings { servers, prefix, .. }) => ("zookeeper", servers, prefix),
+            Self::Etcd(etcd::Settings { servers, prefix, .. }) => ("etcd", servers, prefix),
+        };
+        let mut servers = servers.clone();
+        servers.sort();
+        Some(format!("{kind} {}{prefix}", servers.join(",")))
+    }
+}
+
 /// How requests are served.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewayConfig {
@@ -87,6 +114,9 @@ pub struct GatewayConfig {
     pub base_domain: Option<String>,
     /// Peers whose word on the client's address is believed. Default: nobody.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Of this machine and its surroundings (loopback, link-local and the like): where apps may have key sets
+    /// fetched from nevertheless. Default: nowhere.
+    pub jwks_networks: Vec<ipnet::IpNet>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,

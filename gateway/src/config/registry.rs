@@ -11,8 +11,8 @@ use discovery::{etcd, zookeeper};
 use rustls::pki_types::ServerName;
 use topology::HostPattern;
 
-use super::RegistryConfig;
 use super::values::file_path;
+use super::{BeliefConfig, RegistryConfig};
 
 const DEFAULT_PATH: &str = "data/registry";
 /// Half of ZooKeeper's default tick: a shorter session would expire between two of its looks.
@@ -24,15 +24,35 @@ const MAX_SERVERS: usize = 32;
 /// etcd and ZooKeeper take longer names; nobody has them.
 const MAX_USER_BYTES: usize = 256;
 
-/// Everything that is for some kinds only.
-const KEYS: [&str; 8] =
-    ["path", "servers", "prefix", "session_timeout", "user", "password_file", "tls", "acl"];
+/// Longer than it takes a registrar to come back with a new session, and what a platform's probes need to find
+/// out who is dead.
+const DEFAULT_GRACE: Duration = Duration::from_secs(60);
+/// Who doubts for longer has decided that the registry is not the truth.
+const MAX_GRACE: Duration = Duration::from_secs(3_600);
+const DEFAULT_SAVED: &str = "data/registry.saved";
 
-/// The registry, and the file with the keys that open its sealed values.
-pub(super) fn read_registry(root: &Table<'_>, base: &Path) -> Option<(RegistryConfig, Option<PathBuf>)> {
+/// Everything that is for some kinds only.
+const KEYS: [&str; 10] = [
+    "path",
+    "servers",
+    "prefix",
+    "session_timeout",
+    "user",
+    "password_file",
+    "tls",
+    "mass_loss_grace",
+    "saved",
+    "acl",
+];
+
+/// What is read of the section: the registry, the file with the keys that open its sealed values, and how its
+/// word is taken.
+pub(super) type Read = (RegistryConfig, Option<PathBuf>, BeliefConfig);
+
+pub(super) fn read_registry(root: &Table<'_>, base: &Path) -> Option<Read> {
     let Some(table) = root.table("registry") else {
-        let absent = !root.has("registry");
-        return absent.then(|| (RegistryConfig::Embedded { path: base.join(DEFAULT_PATH) }, None));
+        let embedded = || RegistryConfig::Embedded { path: base.join(DEFAULT_PATH) };
+        return (!root.has("registry")).then(|| (embedded(), None, BeliefConfig::default()));
     };
     let key_file = table.parsed("key_file", |text| file_path(base, text));
     let kind = if table.has("kind") { table.parsed("kind", Kind::parse) } else { Some(Kind::Embedded) };
@@ -46,8 +66,12 @@ pub(super) fn read_registry(root: &Table<'_>, base: &Path) -> Option<(RegistryCo
             None
         }
     };
+    let belief = match kind {
+        Some(Kind::ZooKeeper | Kind::Etcd) => read_belief(&table, base),
+        Some(Kind::Embedded) | None => Some(BeliefConfig::default()),
+    };
     table.finish();
-    Some((registry?, key_file))
+    Some((registry?, key_file, belief?))
 }
 
 #[derive(Clone, Copy)]
@@ -73,7 +97,7 @@ impl Kind {
 }
 
 fn read_embedded(table: &Table<'_>, base: &Path) -> Option<RegistryConfig> {
-    refuse(table, &KEYS[1..7], "is for kind = \"zookeeper\" and \"etcd\" only; remove it");
+    refuse(table, &KEYS[1..9], "is for kind = \"zookeeper\" and \"etcd\" only; remove it");
     refuse(table, &["acl"], "is for kind = \"zookeeper\" only; remove it");
     let path = table.parsed("path", |text| file_path(base, text));
     let path = path.or_else(|| (!table.has("path")).then(|| base.join(DEFAULT_PATH)));
@@ -145,6 +169,25 @@ fn read_tls(table: &Table<'_>, base: &Path) -> Option<Tls> {
     });
     table.finish();
     Some(Tls { ca, certificate, server_name })
+}
+
+/// `None` when a mistake was reported.
+fn read_belief(table: &Table<'_>, base: &Path) -> Option<BeliefConfig> {
+    let grace = if table.has("mass_loss_grace") {
+        table.duration("mass_loss_grace", Duration::ZERO..=MAX_GRACE)?
+    } else {
+        DEFAULT_GRACE
+    };
+    let saved = if table.has("saved") {
+        let saved = |text: &str| match text {
+            "off" => Ok(None),
+            path => file_path(base, path).map(Some),
+        };
+        table.parsed("saved", saved)?
+    } else {
+        Some(base.join(DEFAULT_SAVED))
+    };
+    Some(BeliefConfig { grace, saved })
 }
 
 fn read_zookeeper(table: &Table<'_>, base: &Path) -> Option<RegistryConfig> {

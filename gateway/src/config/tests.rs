@@ -156,6 +156,24 @@ tls = { server_name = "etcd.internal" }
 }
 
 #[test]
+fn a_registry_at_the_far_end_of_a_network_is_doubted_and_saved_by_default() {
+    let belief = |lines: &str| {
+        let text = format!("[registry]\nkind = \"etcd\"\nservers = [\"b:1\", \"a:1\"]\n{lines}\n");
+        let config = parse_at_etc(&format!("{text}{LISTENER}")).unwrap();
+        assert_eq!(config.registry.label().as_deref(), Some("etcd a:1,b:1/caas"));
+        config.belief
+    };
+    let saved = Some("/etc/sluice/data/registry.saved".into());
+    assert_eq!(belief(""), BeliefConfig { grace: Duration::from_secs(60), saved });
+    let wanted = BeliefConfig { grace: Duration::ZERO, saved: None };
+    assert_eq!(belief("mass_loss_grace = \"0s\"\nsaved = \"off\""), wanted);
+    let saved = Some("/var/lib/sluice/saved".into());
+    let wanted = BeliefConfig { grace: Duration::from_secs(300), saved };
+    assert_eq!(belief("mass_loss_grace = \"5m\"\nsaved = \"/var/lib/sluice/saved\""), wanted);
+    assert_eq!(parse_at_etc(LISTENER).unwrap().belief, BeliefConfig::default());
+}
+
+#[test]
 fn a_zookeeper_user_keeps_its_nodes_to_itself_by_default() {
     let text = r#"[registry]
 kind = "zookeeper"

@@ -6,6 +6,7 @@ mod apply;
 mod comparisons;
 mod concurrency;
 mod outliers;
+mod witness;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use apply::{Applier, on_transition};
 pub use outliers::Judge;
+pub use witness::ProbedEndpoints;
 
 use crate::metrics::RetiredServices;
 

@@ -1,15 +1,17 @@
 //! Clients show a secret that each of them has. The gateway knows hashes only.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use topology::AppId;
 use topology::filters::{ApiKeyPlace, ApiKeys as Settings};
 
-use super::sources::{Source, Sources};
-use super::{Asked, Changes, Decision, push_line, scope};
+use super::compile::{Compiling, Keeps};
+use super::sources::Source;
+use super::{Asked, Changes, Decision, RequestFilter, push_line, scope};
+use crate::message::query::Encoded;
 use crate::reason::Reason;
 
 #[derive(Debug)]
@@ -32,34 +34,36 @@ impl Keys {
     }
 }
 
-impl ApiKeys {
-    pub(super) fn compile(
-        settings: &Settings,
-        former: Option<&Arc<Self>>,
-        app: &AppId,
-        sources: &Sources,
-    ) -> Arc<Self> {
-        if let Some(former) = former.filter(|former| former.settings == *settings) {
-            return former.clone();
-        }
-        let in_force = former.and_then(|former| former.file.as_ref()?.load_full());
-        let open = |file| sources.open(app, file, read_keys, in_force.clone());
-        let inline = settings.keys.iter().map(|key| (key.sha256, key.name.clone())).collect();
-        Arc::new(Self {
-            settings: settings.clone(),
-            inline: Keys(inline),
-            file: settings.file.as_ref().map(open),
-        })
+impl Keeps for ApiKeys {
+    type Settings = Settings;
+
+    fn among(filter: &RequestFilter) -> Option<&Arc<Self>> {
+        if let RequestFilter::ApiKeys(keys) = filter { Some(keys) } else { None }
     }
 
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn compile(settings: &Settings, former: Option<&Self>, with: Compiling<'_>) -> Self {
+        let in_force = former.and_then(|former| former.file.as_ref()?.load_full());
+        let open = |file| with.sources.open(with.app, file, read_keys, in_force.clone());
+        let inline = settings.keys.iter().map(|key| (key.sha256, key.name.clone())).collect();
+        Self { settings: settings.clone(), inline: Keys(inline), file: settings.file.as_ref().map(open) }
+    }
+}
+
+impl ApiKeys {
     pub(super) fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
+        // A key goes no further, wherever it is shown.
+        let found = match &self.settings.place {
+            ApiKeyPlace::Header(name) => asked.field(name).map(Cow::Borrowed),
+            ApiKeyPlace::Query(name) => take_parameter(asked, name, changes).map(Cow::Owned),
+        };
         if !scope::includes(&self.settings.scope, asked) {
             return Decision::Pass;
         }
-        let found = match &self.settings.place {
-            ApiKeyPlace::Header(name) => asked.field(name).map(|key| digest(&SHA256, key)),
-            ApiKeyPlace::Query(name) => take_parameter(asked, name, changes).map(|key| digest(&SHA256, &key)),
-        };
+        let found = found.map(|key| digest(&SHA256, &key));
         let Some(hash) = found else { return challenge(Reason::CredentialsMissing, changes) };
         let from_file = match &self.file {
             None => None,
@@ -76,13 +80,12 @@ impl ApiKeys {
         Decision::Pass
     }
 
-    /// Fields that say who the client is, or prove it: neither goes on as the client sent it.
-    pub(super) fn strips(settings: &Settings) -> impl Iterator<Item = &str> {
-        let key = match &settings.place {
-            ApiKeyPlace::Header(name) => Some(&**name),
+    /// Where the client proves who it is.
+    pub(super) fn proof(settings: &Settings) -> Option<&str> {
+        match &settings.place {
+            ApiKeyPlace::Header(name) => Some(name),
             ApiKeyPlace::Query(_) => None,
-        };
-        key.into_iter().chain([&*settings.consumer_header])
+        }
     }
 
     pub(super) fn describe(&self) -> String {
@@ -105,10 +108,13 @@ fn challenge(reason: Reason, changes: &mut Changes) -> Decision {
     Decision::Refuse(reason)
 }
 
-/// The first parameter of that name, decoded. None of that name goes on to the endpoint.
+/// The first parameter of that name, decoded. None of that name, in any encoding, goes on to the endpoint.
 fn take_parameter(asked: &Asked<'_>, name: &str, changes: &mut Changes) -> Option<Vec<u8>> {
     let query = asked.query().strip_prefix(b"?")?;
-    let of_name = |pair: &[u8]| pair.split(|byte| *byte == b'=').next() == Some(name.as_bytes());
+    let of_name = |pair: &[u8]| {
+        let end = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+        Encoded(&pair[..end]).equals(name.as_bytes())
+    };
     let pairs = || query.split(|byte| *byte == b'&');
     let found = pairs().find(|pair| of_name(pair))?;
     let kept: Vec<&[u8]> = pairs().filter(|pair| !of_name(pair)).collect();
@@ -118,7 +124,8 @@ fn take_parameter(asked: &Asked<'_>, name: &str, changes: &mut Changes) -> Optio
         target.extend_from_slice(&kept.join(&b'&'));
     }
     changes.target = Some(target.into());
-    Some(decode(found.get(name.len() + 1..).unwrap_or_default()))
+    let value = memchr::memchr(b'=', found).map_or(&[][..], |equals| &found[equals + 1..]);
+    Some(decode(value))
 }
 
 /// Percent-decoding, as of a form (WHATWG URL, "application/x-www-form-urlencoded parsing").

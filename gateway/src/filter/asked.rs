@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::message::cookies::cookies;
-use crate::message::{FieldKind, RequestHead, forwarded};
+use crate::message::target::is_ambiguous;
+use crate::message::{Field, FieldKind, Names, RequestHead, forwarded};
 use crate::worker::request_ids::RequestId;
 
 /// Whether an address is one of `trusted_proxies`.
@@ -32,8 +33,16 @@ pub struct Asked<'a> {
     pub peer: IpAddr,
     /// Only where the peer is trusted itself.
     pub trusts: Option<Trusts<'a>>,
-    /// Found when it is first asked for.
-    pub client: OnceCell<IpAddr>,
+    /// Fields in which only the gateway says who the client is, once it knows.
+    pub told: &'a Names,
+    pub found: Found,
+}
+
+/// What is found when it is first asked for.
+#[derive(Debug, Default)]
+pub struct Found {
+    client: OnceCell<IpAddr>,
+    has_ambiguous_path: OnceCell<bool>,
 }
 
 /// Something is there twice that may be there once.
@@ -43,10 +52,28 @@ pub struct Repeated;
 impl Asked<'_> {
     /// Who asks: the peer, or whom trusted proxies name. IPv4 in IPv6's clothes counts as IPv4.
     pub fn client(&self) -> IpAddr {
-        *self.client.get_or_init(|| {
+        *self.found.client.get_or_init(|| {
             let named = self.trusts.and_then(|trusts| forwarded::client(self.request, self.head, trusts));
             named.unwrap_or(self.peer).to_canonical()
         })
+    }
+
+    /// Whether an endpoint may take the path for another one than we do.
+    pub fn has_ambiguous_path(&self) -> bool {
+        *self.found.has_ambiguous_path.get_or_init(|| is_ambiguous(self.raw_path()))
+    }
+
+    /// The values of a field as far as its word counts before anybody has proved who he is: what only a trusted
+    /// proxy may say is not there when another one says it, and what only the gateway says never is.
+    pub fn heeded<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s [u8]> {
+        let is_trusted = self.trusts.is_some();
+        let is_heeded = move |field: &&Field| {
+            let given = field.name.within(self.head);
+            given.eq_ignore_ascii_case(name.as_bytes())
+                && field.kind.is_heeded(is_trusted)
+                && !self.told.contains(given)
+        };
+        self.request.fields.iter().filter(is_heeded).map(|field| field.value.within(self.head))
     }
 
     /// A field's first value, by a name that may have any case.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use topology::AppId;
-use topology::filters::ForwardAuth as Settings;
+use topology::filters::{Filters, ForwardAuth as Settings};
 
+use super::compile::identity_fields;
 use super::{Asked, Changes, Decision, push_line, scope};
 use crate::message::{FieldKind, Names, RequestHead, ResponseHead};
 use crate::reason::Reason;
@@ -38,9 +39,12 @@ pub struct ForwardAuth {
 }
 
 impl ForwardAuth {
-    pub(super) fn compile(settings: &Settings) -> Arc<Self> {
-        let copied = settings.copy.iter().map(|name| &**name);
-        let left_out = NOT_ASKED.into_iter().chain(copied).collect();
+    /// `all`: what else is done to the request. Whatever of it only the gateway says, or is shown to the gateway
+    /// alone, the other app is not asked with as the client has it. Fields that are only removed on their way to
+    /// endpoints are asked with: a session's cookie may be the other app's own.
+    pub(super) fn compile(settings: &Settings, all: &Filters) -> Arc<Self> {
+        let set = all.request_headers.iter().flat_map(|edits| edits.set.iter().map(|(name, _)| &**name));
+        let left_out = NOT_ASKED.into_iter().chain(identity_fields(all)).chain(set).collect();
         Arc::new(Self { settings: settings.clone(), left_out })
     }
 
@@ -57,17 +61,19 @@ impl ForwardAuth {
         self.settings.timeout
     }
 
-    /// The head of the question: a GET for the path of the settings with the client's own fields.
-    pub fn question(&self, request: &RequestHead, head: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(head.len() + 256);
+    /// The head of the question: a GET for the path of the settings with the client's own fields, and with what the
+    /// filters before this one have found.
+    pub fn question(&self, request: &RequestHead, head: &[u8], found: &Changes) -> Vec<u8> {
+        let mut out = Vec::with_capacity(head.len() + found.request.len() + 256);
         out.extend_from_slice(b"GET ");
         out.extend_from_slice(self.settings.path.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
         push_line(b"Host", request.authority.within(head), &mut out);
         push_line(b"X-Forwarded-Method", request.method_name.within(head), &mut out);
-        let target = match request.path_and_query.within(head) {
-            b"" => request.target.within(head),
-            target => target,
+        let target = match (&found.target, request.path_and_query.within(head)) {
+            (Some(target), _) => target,
+            (None, b"") => request.target.within(head),
+            (None, target) => target,
         };
         push_line(b"X-Forwarded-Uri", target, &mut out);
         for field in request.fields.iter() {
@@ -78,6 +84,7 @@ impl ForwardAuth {
                 push_line(name, field.value.within(head), &mut out);
             }
         }
+        out.extend_from_slice(&found.request);
         out.extend_from_slice(b"\r\n");
         out
     }
@@ -99,11 +106,6 @@ impl ForwardAuth {
         }
     }
 
-    /// What only the other app may say.
-    pub(super) fn strips(settings: &Settings) -> impl Iterator<Item = &str> {
-        settings.copy.iter().map(|name| &**name)
-    }
-
     pub(super) fn describe(&self) -> String {
         let Settings { app, path, timeout, scope, .. } = &self.settings;
         let timeout = discovery::document::show_duration(*timeout);
@@ -120,17 +122,24 @@ fn copy(name: &str, response: &ResponseHead, head: &[u8], lines: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use topology::filters::{ApiKeyPlace, ApiKeys, BasicAuth, HeaderEdits, HeaderValue};
+
     use super::*;
     use crate::message::Method;
 
     fn filter() -> Arc<ForwardAuth> {
-        ForwardAuth::compile(&Settings {
+        among(Filters::default())
+    }
+
+    fn among(others: Filters) -> Arc<ForwardAuth> {
+        let settings = Settings {
             scope: Default::default(),
             app: AppId::parse("auth").unwrap(),
             path: "/check".into(),
             timeout: Duration::from_secs(1),
             copy: vec!["X-User".into()],
-        })
+        };
+        ForwardAuth::compile(&settings, &Filters { forward_auth: Some(settings.clone()), ..others })
     }
 
     #[test]
@@ -138,13 +147,52 @@ mod tests {
         let head =
             b"POST /pay?x HTTP/1.1\r\nHost: shop\r\nContent-Length: 3\r\nCookie: a=b\r\nX_User: root\r\n\
             Range: bytes=0-1\r\nConnection: close, x-hop\r\nX-Hop: 1\r\nX-Forwarded-Uri: /free\r\n\r\n";
-        let question = filter().question(&RequestHead::parse(head).unwrap(), head);
+        let question = filter().question(&RequestHead::parse(head).unwrap(), head, &Changes::default());
         assert_eq!(
             String::from_utf8(question.clone()).unwrap(),
             "GET /check HTTP/1.1\r\nHost: shop\r\nX-Forwarded-Method: POST\r\nX-Forwarded-Uri: /pay?x\r\n\
              Cookie: a=b\r\n\r\n"
         );
         assert!(RequestHead::parse(&question).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_asked_that_only_the_gateway_says_or_is_shown() {
+        let others = Filters {
+            api_keys: Some(ApiKeys {
+                scope: Default::default(),
+                place: ApiKeyPlace::Query("key".into()),
+                keys: Vec::new(),
+                file: None,
+                consumer_header: "X-Consumer".into(),
+            }),
+            basic_auth: Some(BasicAuth {
+                scope: Default::default(),
+                realm: "shop".into(),
+                users: Vec::new(),
+                file: None,
+                consumer_header: "X-Name".into(),
+            }),
+            request_headers: Some(HeaderEdits {
+                set: vec![("X-Stage".into(), HeaderValue(Vec::new()))],
+                add: Vec::new(),
+                remove: vec!["Cookie".into()],
+            }),
+            ..Filters::default()
+        };
+        let head = b"GET /a?key=secret&b HTTP/1.1\r\nHost: shop\r\nAuthorization: Basic eDp5\r\nx_consumer: root\r\n\
+            X-Name: root\r\nX-Stage: test\r\nCookie: a=b\r\n\r\n";
+        let found = Changes {
+            target: Some(b"/a?b"[..].into()),
+            request: b"X-Consumer: alice\r\n".to_vec(),
+            ..Changes::default()
+        };
+        let question = among(others).question(&RequestHead::parse(head).unwrap(), head, &found);
+        assert_eq!(
+            String::from_utf8(question).unwrap(),
+            "GET /check HTTP/1.1\r\nHost: shop\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Uri: /a?b\r\n\
+             Cookie: a=b\r\nX-Consumer: alice\r\n\r\n"
+        );
     }
 
     #[test]

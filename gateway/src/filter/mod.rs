@@ -9,7 +9,8 @@
 //! [`Kind::ALL`], whatever the order in the app's file. The order is an argument, not a taste: what costs
 //! least and needs to know least comes first (addresses), counting comes before anything that costs
 //! (identities), a browser's preflight has no identity and so is answered before one is asked for, and
-//! what changes the request comes after all that could refuse it. `/v1/filters` shows it.
+//! what changes the request comes after all that could refuse it. `/v1/filters` shows it. Whatever looks at a request
+//! before it is known who its client is goes by [`Asked::heeded`] and, for paths, by [`fit`] (docs/decisions/0018).
 //!
 //! - *Request head.* [`Filters::decide`] runs when the app is known and before its endpoints matter. It is
 //!   given what is [`Asked`] and leaves [`Changes`]: field lines for the endpoint, another target or host,
@@ -28,15 +29,16 @@
 //!
 //! **To add a filter**: its settings in `topology::filters` and their reader in `discovery::spec::filters`;
 //! a [`Kind`] in its place; a folder or file here with a type that has `compile` and `decide`; an arm in
-//! [`RequestFilter`] and a line in [`compile`]; a [`Reason`] if it refuses. State that must outlive a
+//! [`RequestFilter`] and a line in `compile.rs`; a [`Reason`] if it refuses. State that must outlive a
 //! change of the app (counters, caches, limits) is taken over from the former [`Filters`] where its
-//! settings are the same. Files are opened through [`Sources`], which looks at them again every second.
+//! settings are the same (`Keeps` is the trait of those that keep all). Files are opened through [`Sources`], which looks at them again every second.
 
 pub mod addresses;
 pub mod api_keys;
 mod asked;
 pub mod basic_auth;
 mod changes;
+mod compile;
 pub mod compression;
 mod cors;
 mod faults;
@@ -57,14 +59,14 @@ mod template;
 
 use std::sync::Arc;
 
-use topology::AppId;
-use topology::filters::{ApiKeyPlace, ErrorPages, Filters as Settings};
+use topology::filters::{ErrorPages, Filters as Settings};
 
 pub use addresses::Addresses;
 pub use api_keys::ApiKeys;
-pub use asked::Asked;
+pub use asked::{Asked, Found};
 pub use basic_auth::BasicAuth;
 pub use changes::{Changes, Filtered};
+pub use compile::{Compiling, compile, inspect};
 pub use compression::Compression;
 pub use cors::Cors;
 pub use faults::Faults;
@@ -79,6 +81,7 @@ pub use pages::Page;
 pub use rate_limits::RateLimits;
 pub use redirects::Redirects;
 pub use rewrite::Rewrites;
+pub use scope::{Fit, fit};
 pub use sources::Sources;
 
 use crate::message::Names;
@@ -189,6 +192,9 @@ pub struct Filters {
     pub request: Box<[RequestFilter]>,
     /// Taken out of every request: what a filter says in these, no client can.
     pub request_strips: Names,
+    /// Fields that are not there before the filters that say who the client is have decided, whatever the client
+    /// writes into them: what matches and counting go by.
+    pub told: Names,
     /// Taken out of every response of an endpoint.
     pub response_strips: Names,
     /// Queries hold secrets, which the access log leaves out.
@@ -232,133 +238,6 @@ impl Filters {
     }
 }
 
-/// What compiling needs besides an app.
-#[derive(Debug, Clone, Copy)]
-pub struct Compiling<'a> {
-    pub app: &'a AppId,
-    /// Of the app as it was.
-    pub former: Option<&'a Filters>,
-    /// How many workers count.
-    pub workers: usize,
-    pub sources: &'a Sources,
-}
-
-/// The chain of `settings`.
-pub fn compile(settings: &Arc<Settings>, with: Compiling<'_>) -> Filters {
-    let Compiling { app, former, workers, sources } = with;
-    let mut request = Vec::new();
-    request.extend(settings.error_pages.clone().map(RequestFilter::ErrorPages));
-    if let Some(addresses) = &settings.addresses {
-        let former = former.and_then(|former| {
-            former.find(|filter| match filter {
-                RequestFilter::Addresses(addresses) => Some(addresses),
-                _ => None,
-            })
-        });
-        request.push(RequestFilter::Addresses(Addresses::compile(addresses, former, app, sources)));
-    }
-    let maintenance = settings.maintenance.clone();
-    request.extend(maintenance.map(|settings| RequestFilter::Maintenance(Maintenance(settings))));
-    if !settings.rate_limits.is_empty() {
-        let former = former.and_then(|former| {
-            former.find(|filter| match filter {
-                RequestFilter::RateLimits(limits) => Some(limits),
-                _ => None,
-            })
-        });
-        let limits = RateLimits::compile(&settings.rate_limits, former.map(|limits| &**limits), workers);
-        request.push(RequestFilter::RateLimits(Arc::new(limits)));
-    }
-    request.extend(settings.cors.as_ref().map(|cors| RequestFilter::Cors(Cors::compile(cors))));
-    if !settings.redirects.is_empty() {
-        request.push(RequestFilter::Redirects(Redirects(settings.redirects.clone().into())));
-    }
-    compile_identity(settings, with, &mut request);
-    request.extend(settings.rewrite.clone().map(|rewrite| RequestFilter::Rewrite(Rewrites(rewrite))));
-    let (into, out) = (&settings.request_headers, &settings.response_headers);
-    request.extend(into.clone().map(|edits| RequestFilter::RequestHeaders(RequestHeaders(edits))));
-    if !settings.faults.is_empty() {
-        request.push(RequestFilter::Faults(Faults(settings.faults.clone().into())));
-    }
-    request.extend(settings.mirror.as_ref().map(|settings| {
-        let former = former.and_then(Filters::mirror);
-        RequestFilter::Mirror(Arc::new(Mirror::compile(settings, former.map(|former| &**former), workers)))
-    }));
-    request.extend(out.clone().map(|edits| RequestFilter::ResponseHeaders(ResponseHeaders(edits))));
-    request.extend(settings.compression.as_ref().map(|settings| {
-        let former = former.and_then(Filters::compression);
-        RequestFilter::Compression(Arc::new(Compression::compile(
-            settings,
-            former.map(|former| &**former),
-            workers,
-        )))
-    }));
-    debug_assert!(request.is_sorted_by_key(|filter| filter.kind() as usize), "they act in the order shown");
-    Filters {
-        settings: settings.clone(),
-        request: request.into(),
-        request_strips: headers::stripped(into.as_ref()).chain(identity_fields(settings)).collect(),
-        response_strips: headers::stripped(out.as_ref())
-            .chain(settings.cors.iter().flat_map(|_| cors::OURS))
-            .collect(),
-        hides_query: settings
-            .api_keys
-            .as_ref()
-            .is_some_and(|keys| matches!(keys.place, ApiKeyPlace::Query(_))),
-        metrics: former
-            .map_or_else(|| Arc::new(FilterMetrics::new(workers)), |former| former.metrics.clone()),
-    }
-}
-
-/// Those that say who the client is.
-fn compile_identity(settings: &Settings, with: Compiling<'_>, request: &mut Vec<RequestFilter>) {
-    let Compiling { app, former, sources, .. } = with;
-    if let Some(keys) = &settings.api_keys {
-        let former = former.and_then(|former| {
-            former.find(|filter| match filter {
-                RequestFilter::ApiKeys(keys) => Some(keys),
-                _ => None,
-            })
-        });
-        request.push(RequestFilter::ApiKeys(ApiKeys::compile(keys, former, app, sources)));
-    }
-    if let Some(basic) = &settings.basic_auth {
-        let former = former.and_then(|former| {
-            former.find(|filter| match filter {
-                RequestFilter::BasicAuth(basic) => Some(basic),
-                _ => None,
-            })
-        });
-        request.push(RequestFilter::BasicAuth(BasicAuth::compile(basic, former, app, sources)));
-    }
-    if let Some(jwt) = &settings.jwt {
-        let former = former.and_then(|former| {
-            former.find(|filter| match filter {
-                RequestFilter::Jwt(jwt) => Some(jwt),
-                _ => None,
-            })
-        });
-        request.push(RequestFilter::Jwt(Jwt::compile(jwt, former, app, sources)));
-    }
-    let forward = settings.forward_auth.as_ref().map(ForwardAuth::compile);
-    request.extend(forward.map(RequestFilter::ForwardAuth));
-}
-
-/// Fields in which endpoints are told who the client is, or in which it proves that to us: nothing of them
-/// goes on as it came.
-fn identity_fields(settings: &Settings) -> impl Iterator<Item = &str> {
-    let keys = settings.api_keys.iter().flat_map(ApiKeys::strips);
-    let basic = settings.basic_auth.iter().flat_map(BasicAuth::strips);
-    let jwt = settings.jwt.iter().flat_map(Jwt::strips);
-    keys.chain(basic).chain(jwt).chain(settings.forward_auth.iter().flat_map(ForwardAuth::strips))
-}
-
-/// What is wrong with the files that `settings` name, for who wants to know before.
-pub fn inspect(app: &AppId, settings: &Arc<Settings>) -> Vec<String> {
-    let with = Compiling { app, former: None, workers: 1, sources: &Sources::default() };
-    compile(settings, with).problems()
-}
-
 impl Filters {
     /// Whether they were compiled from these very settings.
     pub fn are_of(&self, settings: &Arc<Settings>) -> bool {
@@ -368,6 +247,13 @@ impl Filters {
     pub fn error_pages(&self) -> Option<&Arc<ErrorPages>> {
         self.find(|filter| match filter {
             RequestFilter::ErrorPages(pages) => Some(pages),
+            _ => None,
+        })
+    }
+
+    pub fn rate_limits(&self) -> Option<&Arc<RateLimits>> {
+        self.find(|filter| match filter {
+            RequestFilter::RateLimits(limits) => Some(limits),
             _ => None,
         })
     }

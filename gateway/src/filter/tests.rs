@@ -1,6 +1,5 @@
 //! Whatever clients send, what filters write stays lines of fields.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use topology::AppId;
 use topology::filters::{HeaderEdits, HeaderValue, Piece, Redirect, RedirectStatus, Rewrite, Variable};
 
 use super::*;
-use crate::message::{RequestHead, target};
+use crate::message::{NO_NAMES, RequestHead, target};
 
 fn settings() -> Settings {
     let value = |variable| HeaderValue(vec![Piece::Variable(variable), Piece::Text(";".into())]);
@@ -63,7 +62,8 @@ fn decide(filters: &Filters, head: &[u8]) -> Option<(Step, Changes)> {
         is_tls: false,
         peer: "192.0.2.1".parse().unwrap(),
         trusts: Some(&|_| true),
-        client: OnceCell::new(),
+        told: &NO_NAMES,
+        found: Default::default(),
     };
     let mut changes = Changes::default();
     let step = filters.decide(&asked, &mut changes, 0);

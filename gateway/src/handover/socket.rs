@@ -14,7 +14,7 @@ use rustix::process::{Pid, Uid, geteuid};
 
 /// Who waits while one hand-over goes on: those that only ask.
 const BACKLOG: i32 = 16;
-const OTHERS_WRITE: u32 = 0o002;
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Opens the socket at `path`, for this user alone. One that nobody serves any more is replaced.
 ///
@@ -30,9 +30,16 @@ pub fn open(path: &Path) -> anyhow::Result<UnixListener> {
 /// A connection to whoever serves `path`; `None` when nobody does.
 ///
 /// # Errors
-/// When who is there is somebody else's process, or cannot be reached.
+/// When others could have put the socket there, or who is there is somebody else's process or cannot be reached.
 pub fn connect(path: &Path) -> anyhow::Result<Option<UnixStream>> {
     let doing = || format!("cannot connect to the hand-over socket {}", path.display());
+    if let Err(error) = std::fs::symlink_metadata(path)
+        && is_nobody(&error)
+    {
+        return Ok(None);
+    }
+    check_folder(path).with_context(doing)?;
+    check_socket(path).with_context(doing)?;
     let stream = match UnixStream::connect(path) {
         Ok(stream) => stream,
         Err(error) if is_nobody(&error) => return Ok(None),
@@ -64,6 +71,18 @@ fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
+/// That is ours alone, as [`open`] makes it.
+fn check_socket(path: &Path) -> anyhow::Result<()> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    ensure!(metadata.file_type().is_socket(), "there is a file that is no socket");
+    ensure!(
+        metadata.mode() & OTHERS_WRITE == 0,
+        "others can connect to it too: its mode is {:04o}, and Sluice makes it 0600; remove it once nobody serves there",
+        metadata.mode() & 0o7777
+    );
+    ensure_ours(metadata.uid(), "the socket")
+}
+
 /// Where others can write they could put a socket of their own in our place.
 fn check_folder(path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().context("it has no folder")?;
@@ -72,12 +91,16 @@ fn check_folder(path: &Path) -> anyhow::Result<()> {
     ensure!(metadata.is_dir(), "{shown} is no folder");
     ensure!(
         metadata.mode() & OTHERS_WRITE == 0,
-        "everybody can write to the folder {shown}; use one such as /run/sluice with mode 0755 or 0700"
+        "others than its owner can write to the folder {shown}, whose mode is {:04o}; use one such as /run/sluice with mode 0755 or 0700",
+        metadata.mode() & 0o7777
     );
-    let owner = metadata.uid();
+    ensure_ours(metadata.uid(), &format!("the folder {shown}"))
+}
+
+fn ensure_ours(owner: u32, what: &str) -> anyhow::Result<()> {
     ensure!(
         owner == geteuid().as_raw() || owner == 0,
-        "the folder {shown} belongs to user {owner}, who is neither root nor we"
+        "{what} belongs to user {owner}, who is neither root nor we; give it to the user that Sluice runs as"
     );
     Ok(())
 }
@@ -140,10 +163,34 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_everybody_can_write_to_is_refused() {
+    fn a_folder_that_others_can_write_to_is_refused_by_both_sides() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o1777)).unwrap();
-        let error = format!("{:#}", open(&folder.path().join("gw.sock")).unwrap_err());
-        assert!(error.contains("everybody can write"), "{error}");
+        let path = folder.path().join("gw.sock");
+        let set_mode =
+            |mode| std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+        let _listener = open(&path).unwrap();
+        for mode in [0o1777, 0o770, 0o775, 0o707] {
+            set_mode(mode);
+            for error in [open(&path).err(), connect(&path).err()] {
+                let error = format!("{:#}", error.expect("it is refused"));
+                assert!(error.contains("can write to the folder") && error.contains("0755"), "{error}");
+            }
+        }
+        set_mode(0o755);
+        assert!(connect(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_socket_that_others_may_use_or_that_is_none_is_not_connected_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gw.sock");
+        let _listener = open(&path).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o660)).unwrap();
+        let error = format!("{:#}", connect(&path).unwrap_err());
+        assert!(error.contains("its mode is 0660"), "{error}");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let error = format!("{:#}", connect(&link).unwrap_err());
+        assert!(error.contains("no socket"), "{error}");
     }
 }

@@ -217,6 +217,8 @@ pub struct Downstream<'a> {
     pub keep_alive: bool,
     /// A Strict-Transport-Security line, for responses that have none (RFC 6797).
     pub hsts: Option<&'a [u8]>,
+    /// Appends a Date line, for responses that have none (RFC 9110 section 6.6.1).
+    pub date: fn(&mut Vec<u8>),
     /// What the app's filters change.
     pub edits: Option<ResponseEdits<'a>>,
 }
@@ -246,6 +248,9 @@ pub fn response(
         && response.fields.first(FieldKind::StrictTransportSecurity).is_none()
     {
         out.extend_from_slice(hsts);
+    }
+    if response.fields.first(FieldKind::Date).is_none() {
+        (downstream.date)(out);
     }
     let is_recoded = recoding.is_some_and(|recoding| recoding.is_recoded);
     let is_chunked = downstream.version == Version::Http11
@@ -503,7 +508,7 @@ mod tests {
         let delimiting = response(
             &parsed,
             head.as_bytes(),
-            Downstream { version, keep_alive, hsts: None, edits: None },
+            Downstream { version, keep_alive, hsts: None, date: |_| {}, edits: None },
             &mut out,
         );
         (String::from_utf8(out).unwrap(), delimiting)

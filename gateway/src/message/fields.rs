@@ -52,6 +52,7 @@ pub enum FieldKind {
     Forwarded,
     XRequestId,
     Via,
+    Date,
     UserAgent,
     Referer,
     ContentType,
@@ -87,7 +88,7 @@ impl FieldKind {
         let candidates: &[(&[u8], Self)] = match name.len() {
             2 => &[(b"te", Self::Te)],
             3 => &[(b"via", Self::Via)],
-            4 => &[(b"host", Self::Host)],
+            4 => &[(b"host", Self::Host), (b"date", Self::Date)],
             6 => &[(b"expect", Self::Expect)],
             7 => &[(b"upgrade", Self::Upgrade), (b"referer", Self::Referer)],
             9 => &[(b"forwarded", Self::Forwarded), (b"x-real-ip", Self::ClientClaim)],

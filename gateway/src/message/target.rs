@@ -117,26 +117,42 @@ fn remove_dot_segments(path: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(clean)
 }
 
-/// Whether endpoints may take a path for another one than we do: some decode separators before they resolve
-/// dots, some end a segment at a semicolon, some take a backslash for a slash. We forward such paths as they
-/// came, so whoever opens a part of an app to somebody must not go by them.
+/// Whether endpoints may take a path, as received and without its query, for another one than
+/// [`route_path`] does: some decode separators before they resolve dots, some resolve no dots or join no
+/// slashes, some take a backslash for a slash, and of an escape that stands for nothing each makes something
+/// else. We forward such paths as they came, so whoever opens a part of an app to somebody, or closes one, must
+/// not go by them. Semicolons are no part of this: [`without_parameters`].
 pub fn is_ambiguous(path: &[u8]) -> bool {
-    let is_coded = |at: usize| {
-        let code = path.get(at + 1..at + 3);
-        code.is_some_and(|code| {
-            [b"2f", b"5c", b"2e", b"3b", b"25", b"00"]
-                .iter()
-                .any(|known| code.eq_ignore_ascii_case(&known[..]))
-        })
-    };
     path.iter().enumerate().any(|(at, byte)| match byte {
         b'\\' => true,
-        b'%' => is_coded(at),
+        b'%' => !escaped(&path[at..]).is_some_and(is_harmless),
+        b'/' => begins_oddly(&path[at + 1..]),
         _ => false,
-    }) || path.split(|byte| *byte == b'/').any(|segment| {
-        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-        name.len() < segment.len() && matches!(name, b"." | b"..")
     })
+}
+
+/// What nobody splits a path at, decoded early or twice; 0xC0 and 0xC1 begin overlong forms of such bytes.
+fn is_harmless(decoded: u8) -> bool {
+    !decoded.is_ascii_control() && !matches!(decoded, b'/' | b'\\' | b'.' | b';' | b'%' | 0xc0 | 0xc1)
+}
+
+/// Whether what follows a slash begins with another one, or with a segment of one or two dots, with
+/// parameters or without.
+fn begins_oddly(rest: &[u8]) -> bool {
+    match rest {
+        [b'/', ..] => true,
+        [b'.', b'.', rest @ ..] | [b'.', rest @ ..] => matches!(rest, [] | [b'/' | b';', ..]),
+        _ => false,
+    }
+}
+
+/// A path in which every segment ends at its first semicolon, as Java's servers read it; `None` where there
+/// is no semicolon.
+pub fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b';', path)?;
+    let segments = path.split(|byte| *byte == b'/');
+    let names = segments.map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default());
+    Some(names.collect::<Vec<_>>().join(&b'/'))
 }
 
 #[cfg(test)]
@@ -180,13 +196,59 @@ mod tests {
 
     #[test]
     fn paths_that_endpoints_may_read_otherwise_are_known() {
-        for path in
-            ["/a/..%2fb", "/a/..%5Cb", "/a/..;/b", "/a/..;x=1/b", "/a/.;/b", "/a\\..\\b", "/a/%252e", "/a%00"]
-        {
+        for path in [
+            "/a/..%2fb",
+            "/a/..%5Cb",
+            "/a/..;/b",
+            "/a/..;x=1/b",
+            "/a/.;/b",
+            "/a\\..\\b",
+            "/a/%252e",
+            "/a%00",
+            "/a/../b",
+            "/a/./b",
+            "/a/..",
+            "/a/.",
+            "/a//b",
+            "//a",
+            "/a//",
+            "/%2e%2e/a",
+            "/a/%2E/b",
+            "/a/..//b",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/a%u002fb",
+            "/a%0ab",
+            "/a/%c0%ae%c0%ae/b",
+            "/a%3bx/b",
+            "/.;/a",
+        ] {
             assert!(is_ambiguous(path.as_bytes()), "{path}");
         }
-        for path in ["/", "/a/b", "/a;v=1/b", "/a..;b", "/%20/%c3%bc", "/a.b/..c"] {
+        for path in [
+            "/",
+            "",
+            "*",
+            "/a/b",
+            "/a/b/",
+            "/a;v=1/b",
+            "/a..;b",
+            "/%20/%c3%bc",
+            "/a.b/..c",
+            "/%61",
+            "/...",
+            "/.a/..a/a.",
+        ] {
             assert!(!is_ambiguous(path.as_bytes()), "{path}");
         }
+    }
+
+    #[test]
+    fn parameters_end_a_segment() {
+        let cut =
+            |path: &str| without_parameters(path.as_bytes()).map(|path| String::from_utf8(path).unwrap());
+        assert_eq!(cut("/a;v=1/b;w;x/c").as_deref(), Some("/a/b/c"));
+        assert_eq!((cut("/a;").as_deref(), cut("/a/b")), (Some("/a"), None));
     }
 }

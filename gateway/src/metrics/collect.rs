@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
 use healthcheck::ProbeStats;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use topology::RetryCause;
 use vip::{Serving, ServingWatch};
 
@@ -37,6 +38,10 @@ pub struct Sources {
     pub listeners: Arc<ListenerMetrics>,
     pub reloads: Arc<Reloads>,
     pub registry: watch::Receiver<State>,
+    /// What is served otherwise than the registry says.
+    pub doubts: watch::Receiver<Report>,
+    /// Told that an operator accepts the registry as it is.
+    pub acceptance: Arc<Notify>,
     pub applied: Arc<Applied>,
     pub probes: Arc<ProbeStats>,
     pub serving: ServingWatch,
@@ -115,7 +120,21 @@ impl Exporter {
             Link::Connected { since } | Link::Lost { since, .. } => since.elapsed().as_secs_f64(),
         };
         let connected = f64::from(u8::from(state.link.is_connected()));
+        let report = self.0.doubts.borrow().clone();
+        let mut doubted = Family::gauge(
+            "sluice_registry_doubted",
+            "Whether the last good table is served instead of what the registry says (1), and why.",
+        );
+        for doubt in Doubt::ALL {
+            doubted.sample(&[("reason", doubt.as_str())], f64::from(u8::from(report.doubt == Some(doubt))));
+        }
+        families.extend(doubted.finish());
         let gauges = [
+            (
+                "sluice_registry_held_keys",
+                "Keys that are served although the registry lacks them or has them otherwise.",
+                report.held.len() as f64,
+            ),
             (
                 "sluice_registry_connected",
                 "Whether the registry answers (1) or the last table is served without it (0).",

@@ -165,6 +165,7 @@ impl Answer {
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         fields.insert("x-sluice-reason", HeaderValue::from_static(self.reason.as_str()));
         fields.extend(grpc_status(self.reason));
+        date::add(&mut response);
         response
     }
 }

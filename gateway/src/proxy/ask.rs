@@ -43,7 +43,7 @@ pub async fn may_pass<W: Wire>(
         lets_ask(app) && !(app.http.is_empty() || matches!(app.upstream, Manner::Unknown))
     };
     let Some(app) = table.app(filter.app()).filter(can_answer) else { return FAILED };
-    let question = filter.question(request, head);
+    let question = filter.question(request, head, changes);
     // Ours and the client's fields together may be more than a head can hold.
     let Ok(parsed) = RequestHead::parse(&question) else { return FAILED };
     let facts = Facts { method: Method::Get, ..Facts::unknown(Instant::now(), facts.id, question.len()) };

@@ -174,6 +174,24 @@ impl<'a, W: Wire> Attempt<'a, W> {
         Ok(Answered { upstream, head: Some((response, length)), has_switched })
     }
 
+    /// After a failure that is left to somebody else to mend: until the client has gone, if that can be noticed.
+    /// There is no body that it could be sending.
+    pub async fn abandoned(&mut self) -> Failure {
+        // Nobody is waited for here but the client, who has nothing to do.
+        self.client.deadline.clear();
+        poll_fn(|context| {
+            if self.watches_client {
+                match self.client.wire.poll_gone(context) {
+                    Poll::Ready(true) => return Poll::Ready(Failure::ours(Reason::ClientAbort)),
+                    Poll::Ready(false) => self.watches_client = false,
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Passes on what was answered.
     pub async fn answer(&mut self, answered: Answered) -> After {
         let Answered { upstream, head, has_switched } = answered;

@@ -1,4 +1,5 @@
-//! The Date field of what the gateway says itself (RFC 9110 section 6.6.1).
+//! The Date field of what the gateway says itself, and of what it passes on without one (RFC 9110 section
+//! 6.6.1).
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,6 +18,15 @@ pub fn push(out: &mut Vec<u8>) {
         out.extend_from_slice(text.as_bytes());
         out.extend_from_slice(b"\r\n");
     });
+}
+
+/// As [`push`], where `head` has none.
+pub fn add(head: &mut http::Response<()>) {
+    if let http::header::Entry::Vacant(place) = head.headers_mut().entry(http::header::DATE)
+        && let Some(date) = value()
+    {
+        place.insert(date);
+    }
 }
 
 /// The field's value, as [`push`] writes it.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use topology::{Balance, HashKey};
 
-use super::matching::{cookie, header, only};
+use super::matching::{cookie, only};
 use crate::balance::hash;
 use crate::filter::Asked;
 use crate::message::Method;
@@ -15,7 +15,7 @@ pub fn key(asked: &Asked<'_>, key: &HashKey) -> Option<u64> {
     let of = |bytes: &[u8]| hash(bytes.iter().copied());
     match key {
         HashKey::Client => Some(of_address(asked.client())),
-        HashKey::Header(name) => only(header(asked, name)).map(of),
+        HashKey::Header(name) => only(asked.heeded(name)).map(of),
         HashKey::Cookie(name) => only(cookie(asked, name)).map(of),
         // CONNECT asks for a host, and for no path there.
         HashKey::Path | HashKey::Uri if asked.request.method == Method::Connect => None,
@@ -42,11 +42,10 @@ fn of_address(address: IpAddr) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::OnceCell;
     use std::time::Instant;
 
     use super::*;
-    use crate::message::RequestHead;
+    use crate::message::{NO_NAMES, RequestHead};
 
     fn key(lines: &str, key: HashKey) -> Option<u64> {
         let head = format!("GET /a/./b?c=d HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
@@ -64,7 +63,8 @@ mod tests {
             is_tls: false,
             peer: "::ffff:10.1.2.3".parse().unwrap(),
             trusts: None,
-            client: OnceCell::new(),
+            told: &NO_NAMES,
+            found: Default::default(),
         };
         super::key(&asked, &key)
     }

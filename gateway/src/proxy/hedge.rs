@@ -2,9 +2,10 @@
 //! well. Who answers first is passed on; the other one's connection is closed, or its stream reset.
 //!
 //! The second endpoint is asked by an [`Attempt`] like the first, whose client is a [`Bystander`]: it has
-//! nothing to send and is told nothing.
+//! nothing to send and is told nothing. So it is the first one's to notice that the client goes, even when it
+//! has nothing else left to do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -72,10 +73,11 @@ impl Hedging {
         let (facts, endpoint) = (attempt.facts, attempt.outcome().endpoint.clone());
         let heard = Rc::new(Cell::new(false));
         attempt.heard = Some(heard.clone());
+        let rival = Rival::default();
         let mut stand_in;
         let mut other;
         let raced = {
-            let mut own = pin!(attempt.ask());
+            let mut own = pin!(ask_first(attempt, &rival));
             let mut delay = pin!(tokio::time::sleep(self.after));
             let early = poll_fn(|context| match own.as_mut().poll(context) {
                 Poll::Ready(asked) => Poll::Ready(Some(asked)),
@@ -91,7 +93,7 @@ impl Hedging {
             deadline.limit_as(limit);
             stand_in = Client { worker: worker.clone(), origin, deadline, wire: Bystander };
             other = Attempt::new(&mut stand_in, facts, second, 0, self.heads, None);
-            race(own, other.ask(), &heard).await
+            race(own, other.ask(), &rival, &heard).await
         };
         attempt.heard = None;
         let (asked, result) = match (raced.winner, &raced.loser) {
@@ -119,46 +121,69 @@ impl Hedging {
     }
 }
 
-/// Polls both until one has answered, or both have failed.
+/// What the first attempt knows of the second one, and leaves to it.
+#[derive(Debug, Default)]
+struct Rival {
+    is_under_way: Cell<bool>,
+    /// How the first one has failed, as long as the second one may still mend that.
+    left_to_it: RefCell<Option<Failure>>,
+}
+
+impl Rival {
+    fn is_alone(&self) -> bool {
+        self.left_to_it.borrow().is_some()
+    }
+}
+
+/// As [`Attempt::ask`]. What another endpoint may mend is left to the rival where there is one; from then on
+/// this only waits for the client to go.
+async fn ask_first<W: Wire>(attempt: &mut Attempt<'_, W>, rival: &Rival) -> Result<Answered, Failure> {
+    match attempt.ask().await {
+        Err(failure) if failure.cause.is_some() && rival.is_under_way.get() => {
+            *rival.left_to_it.borrow_mut() = Some(failure);
+            Err(attempt.abandoned().await)
+        }
+        asked => asked,
+    }
+}
+
+/// Polls both until one has answered, both have failed, or the client has gone.
 async fn race(
     mut own: Pin<&mut impl Future<Output = Result<Answered, Failure>>>,
     other: impl Future<Output = Result<Answered, Failure>>,
+    rival: &Rival,
     heard: &Cell<bool>,
 ) -> Raced {
     let mut other = pin!(other);
-    let (mut own_failure, mut other_failure) = (None, None);
+    let mut other_failure = None;
+    rival.is_under_way.set(true);
     poll_fn(|context| {
-        if own_failure.is_none()
-            && let Poll::Ready(asked) = own.as_mut().poll(context)
-        {
-            match asked {
-                // What another endpoint may mend, the other one is doing already.
-                Err(failure) if failure.cause.is_some() && other_failure.is_none() => {
-                    own_failure = Some(failure);
-                }
-                asked => {
-                    let loser = other_failure.take().map_or(Loser::Cancelled, Loser::Failed);
-                    return Poll::Ready(Raced { winner: Winner::Own(asked), loser });
-                }
-            }
+        if let Poll::Ready(asked) = own.as_mut().poll(context) {
+            let loser = other_failure.take().map_or(Loser::Cancelled, Loser::Failed);
+            return Poll::Ready(Raced { winner: Winner::Own(asked), loser });
         }
         // A client that is being told of an interim response must not be interrupted.
-        let is_waited_for = own_failure.is_some() || !heard.get();
+        let is_waited_for = rival.is_alone() || !heard.get();
         if other_failure.is_none()
             && is_waited_for
             && let Poll::Ready(asked) = other.as_mut().poll(context)
         {
+            let own_failure = rival.left_to_it.take();
             match asked {
                 Ok(answered) if answered.is_usable() => {
-                    let failed = own_failure.take().map(|failure: Failure| Some(failure.reason));
+                    let failed = own_failure.map(|failure| Some(failure.reason));
                     let loser = failed.map_or(Loser::Cancelled, Loser::Failed);
                     return Poll::Ready(Raced { winner: Winner::Other(answered), loser });
                 }
-                asked => other_failure = Some(asked.err().map(|failure| failure.reason)),
-            }
-            if let Some(failure) = own_failure.take() {
-                let loser = other_failure.take().map_or(Loser::Cancelled, Loser::Failed);
-                return Poll::Ready(Raced { winner: Winner::Own(Err(failure)), loser });
+                asked => {
+                    rival.is_under_way.set(false);
+                    let failed = asked.err().map(|failure| failure.reason);
+                    if let Some(failure) = own_failure {
+                        let loser = Loser::Failed(failed);
+                        return Poll::Ready(Raced { winner: Winner::Own(Err(failure)), loser });
+                    }
+                    other_failure = Some(failed);
+                }
             }
         }
         Poll::Pending

@@ -3,18 +3,23 @@
 use topology::{Condition, Named, UserCondition, UserGroup, UserId, ValueMatch};
 
 use crate::balance::hash;
-use crate::filter::Asked;
+use crate::filter::{Asked, Fit, fit};
 use crate::message::Method;
 use crate::message::cookies::cookies;
 use crate::message::query::{Encoded, parameters};
-use crate::table::Matches;
+use crate::table::{Matches, Way};
 
 /// The position of the first match whose conditions all hold.
 pub fn taken_by(matches: &Matches, asked: &Asked<'_>) -> Option<usize> {
-    matches.iter().position(|entry| entry.conditions().iter().all(|condition| meets(asked, condition)))
+    matches.iter().position(|entry| {
+        let refuses = matches!(entry.way, Way::Nowhere);
+        entry.conditions().iter().all(|condition| meets(asked, condition, refuses))
+    })
 }
 
-fn meets(asked: &Asked<'_>, condition: &Condition) -> bool {
+/// `refuses`: what becomes of the request then. A path that may be one of those that are refused is refused,
+/// and one that only may be among others is not.
+fn meets(asked: &Asked<'_>, condition: &Condition, refuses: bool) -> bool {
     match condition {
         Condition::Method(names) => {
             let name = asked.request.method_name.within(asked.head);
@@ -23,27 +28,21 @@ fn meets(asked: &Asked<'_>, condition: &Condition) -> bool {
         Condition::Path(paths) => {
             // CONNECT asks for a host, and for no path there.
             asked.request.method != Method::Connect
-                && paths.iter().any(|path| path.below(asked.path).is_some())
+                && match fit(paths, asked) {
+                    Fit::Yes => true,
+                    Fit::Perhaps => refuses,
+                    Fit::No => false,
+                }
         }
         Condition::Client(networks) => {
             let client = asked.client();
             networks.iter().any(|network| network.contains(&client))
         }
-        Condition::Header(named) => holds(&named.value, header(asked, &named.name)),
+        Condition::Header(named) => holds(&named.value, asked.heeded(&named.name)),
         Condition::Cookie(named) => holds(&named.value, cookie(asked, &named.name)),
         Condition::Query(named) => meets_query(asked, named),
         Condition::User(user) => user_id(asked, &user.id).is_some_and(|id| is_among(asked.app, user, id)),
     }
-}
-
-/// The values of a field that may decide anything, see [`crate::message::FieldKind::is_heeded`].
-pub(super) fn header<'a>(asked: &'a Asked<'_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    let is_trusted = asked.trusts.is_some();
-    let is_it = move |found: &[u8]| found.eq_ignore_ascii_case(name.as_bytes());
-    let fields = asked.request.fields.iter();
-    fields
-        .filter(move |field| is_it(field.name.within(asked.head)) && field.kind.is_heeded(is_trusted))
-        .map(|field| field.value.within(asked.head))
 }
 
 pub(super) fn cookie<'a>(asked: &'a Asked<'_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
@@ -64,7 +63,7 @@ fn meets_query(asked: &Asked<'_>, named: &Named) -> bool {
 
 fn user_id<'a>(asked: &'a Asked<'_>, id: &'a UserId) -> Option<&'a [u8]> {
     match id {
-        UserId::Header(name) => only(header(asked, name)),
+        UserId::Header(name) => only(asked.heeded(name)),
         UserId::Cookie(name) => only(cookie(asked, name)),
     }
 }
@@ -105,24 +104,29 @@ fn bucket(salt: &str, id: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::OnceCell;
     use std::net::IpAddr;
     use std::time::Instant;
 
     use topology::PathMatch;
 
     use super::*;
-    use crate::message::RequestHead;
+    use crate::message::{Names, RequestHead, target};
 
     const HEAD: &str = "GET /shop/cart?beta=1&x=a+b HTTP/1.1\r\nHost: a\r\nX-Canary: yes\r\nx-canary: maybe\r\n\
-                        Cookie: uid=42; canary=on\r\nX-Real-IP: 9.9.9.9\r\nX-User: 1000\r\n\r\n";
+                        Cookie: uid=42; canary=on\r\nX-Real-IP: 9.9.9.9\r\nX-User: 1000\r\n\
+                        X_Told: 1\r\nx-told: 2\r\n\r\n";
 
     fn meets(condition: &Condition) -> bool {
-        let parsed = RequestHead::parse(HEAD.as_bytes()).unwrap();
+        meets_in(HEAD, condition, false)
+    }
+
+    fn meets_in(head: &str, condition: &Condition, refuses: bool) -> bool {
+        let parsed = RequestHead::parse(head.as_bytes()).unwrap();
+        let told: Names = ["X-Told"].into_iter().collect();
         let asked = Asked {
             request: &parsed,
-            head: HEAD.as_bytes(),
-            path: b"/shop/cart",
+            head: head.as_bytes(),
+            path: &target::route_path(parsed.path_and_query.within(head.as_bytes())).unwrap(),
             host: "a",
             app: "shop",
             taken_by: None,
@@ -133,9 +137,10 @@ mod tests {
             // As a socket for both families has it.
             peer: "::ffff:10.1.2.3".parse::<IpAddr>().unwrap(),
             trusts: None,
-            client: OnceCell::new(),
+            told: &told,
+            found: Default::default(),
         };
-        super::meets(&asked, condition)
+        super::meets(&asked, condition, refuses)
     }
 
     fn named(name: &str, value: ValueMatch) -> Named {
@@ -174,6 +179,11 @@ mod tests {
             (Condition::Header(named("x-other", ValueMatch::Absent)), true),
             // A claim of somebody who is not trusted.
             (Condition::Header(named("x-real-ip", ValueMatch::Present)), false),
+            // What only the gateway may say.
+            (Condition::Header(named("x-told", ValueMatch::Present)), false),
+            (Condition::Header(named("x_told", ValueMatch::Present)), false),
+            (Condition::Header(named("x-told", ValueMatch::Absent)), true),
+            (user(header("x-told"), UserGroup::Percent(100)), false),
             (Condition::Cookie(named("canary", equals("on"))), true),
             (Condition::Cookie(named("Canary", ValueMatch::Present)), false),
             (Condition::Query(named("x", equals("a b"))), true),
@@ -188,6 +198,38 @@ mod tests {
             (user(header("x-nobody"), UserGroup::Percent(100)), false),
         ] {
             assert_eq!(meets(&condition), wanted, "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_two_readings_is_refused_and_not_let_in() {
+        let metrics = Condition::Path(vec![PathMatch::parse("/metrics").unwrap()]);
+        let taken = |target: &str, refuses| {
+            meets_in(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"), &metrics, refuses)
+        };
+        for doubtful in [
+            "/x/..%2fmetrics",
+            "/x/..;/metrics",
+            "/x\\..\\metrics",
+            "/x/%2e%2e/metrics",
+            "//metrics",
+            "/metrics//../x",
+            "/metrics/../x",
+            "/metrics;x",
+            "/metrics;x=1/y",
+            "/x/..%252fmetrics",
+        ] {
+            assert_eq!((taken(doubtful, true), taken(doubtful, false)), (true, false), "{doubtful}");
+        }
+        let all = Condition::Path(vec![PathMatch::all()]);
+        assert!(
+            meets_in("GET /x/..%2fy HTTP/1.1\r\nHost: a\r\n\r\n", &all, false),
+            "whatever it is, it is below /"
+        );
+        for (target, wanted) in
+            [("/metrics", true), ("/m%65trics/x", true), ("/metricsx", false), ("/x;y=1", false)]
+        {
+            assert_eq!((taken(target, true), taken(target, false)), (wanted, wanted), "{target}");
         }
     }
 

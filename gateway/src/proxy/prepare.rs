@@ -78,8 +78,14 @@ fn route<W>(
     }
     let mut changes = None;
     if let Some(limits) = &worker.shared.rate_limits
-        && let Err(reason) =
-            screen::limit(client, limits, (parsed, head), (&host, &path), &facts, &mut changes)
+        && let Err(reason) = screen::limit(
+            client,
+            (limits, found.app().map(|app| &**app)),
+            (parsed, head),
+            (&host, &path),
+            &facts,
+            &mut changes,
+        )
     {
         facts.filtered = screen::filtered(changes, None);
         return refuse(facts, reason, None);

@@ -1,7 +1,6 @@
 //! Where filters are asked: the gateway's own limits first, then the app's chain. Where one of them has to
 //! wait, the head is kept until it has decided.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 
 use topology::Balance;
@@ -11,8 +10,10 @@ use super::facts::{Facts, Refusal, Request};
 use super::wire::Wire;
 use super::{ask, hashing, matching, prepare, timeouts};
 use crate::filter::basic_auth::{BasicAuth, Verdict, verify};
-use crate::filter::{Asked, Changes, Decision, Filtered, Filters, Page, RateLimits, RequestFilter, Step};
-use crate::message::{Method, RequestHead, target};
+use crate::filter::{
+    Asked, Changes, Decision, Filtered, Filters, Found, Page, RateLimits, RequestFilter, Step,
+};
+use crate::message::{Method, NO_NAMES, RequestHead, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, CompiledMatch, Matches};
 
@@ -60,14 +61,14 @@ impl Undecided {
 /// Why the request is refused.
 pub fn limit<W>(
     client: &Client<W>,
-    limits: &RateLimits,
+    (limits, app): (&RateLimits, Option<&CompiledApp>),
     head: Head<'_>,
     place: Place<'_>,
     facts: &Facts,
     changes: &mut Option<Box<Changes>>,
 ) -> Result<(), Reason> {
     let changes = changes.get_or_insert_default();
-    match with_asked(client, ("", None), head, place, facts, |asked| limits.decide(asked, changes)) {
+    match with_asked(client, (app, None), head, place, facts, |asked| limits.decide(asked, changes)) {
         Decision::Refuse(reason) => Err(reason),
         Decision::Pass | Decision::Wait => Ok(()),
     }
@@ -83,10 +84,7 @@ pub fn decide<W>(
     changes: &mut Option<Box<Changes>>,
 ) -> Step {
     let changes = changes.get_or_insert_default();
-    let taken_by = taken.and_then(|position| app.match_at(position)).map(CompiledMatch::name);
-    with_asked(client, (app.id.as_str(), taken_by), head, place, facts, |asked| {
-        filters.decide(asked, changes, 0)
-    })
+    with_asked(client, (Some(app), taken), head, place, facts, |asked| filters.decide(asked, changes, 0))
 }
 
 /// The position of the app's match that takes the request, which is counted and logged.
@@ -97,7 +95,7 @@ pub fn taken_by<W>(
     place: Place<'_>,
     facts: &mut Facts,
 ) -> Option<usize> {
-    let taken = with_asked(client, (app.id.as_str(), None), head, place, facts, |asked| {
+    let taken = with_asked(client, (Some(app), None), head, place, facts, |asked| {
         matching::taken_by(matches, asked)
     })?;
     let entry = matches.at(taken)?;
@@ -114,9 +112,7 @@ pub fn key<W>(client: &Client<W>, app: &CompiledApp, head: Head<'_>, facts: &Fac
     let Balance::Hash(hashing) = &app.spec.balance else { return None };
     // That it has one was seen when it was routed.
     let path = target::route_path(head.0.path_and_query.within(head.1)).unwrap_or_default();
-    with_asked(client, (app.id.as_str(), None), head, ("", &path), facts, |asked| {
-        hashing::key(asked, &hashing.key)
-    })
+    with_asked(client, (Some(app), None), head, ("", &path), facts, |asked| hashing::key(asked, &hashing.key))
 }
 
 /// An answer that is given before the chain is asked looks as the app's others do.
@@ -146,7 +142,7 @@ pub async fn wait<W: Wire>(
         if let Decision::Refuse(reason) = decision {
             return Err(refused(request, Some(changes), reason));
         }
-        let (app, facts) = (called(&request), &request.facts);
+        let (app, facts) = (of(&request), &request.facts);
         let ask = |asked: &Asked<'_>| filters.decide(asked, &mut changes, at + 1);
         match with_asked(client, app, head, place, facts, ask) {
             Step::Passed => return prepare::set_out(client, request, head.0, head.1, hops, Some(changes)),
@@ -156,10 +152,11 @@ pub async fn wait<W: Wire>(
     }
 }
 
-/// The app's id, and the name of its match that took the request.
-fn called(request: &Request) -> (&str, Option<&str>) {
-    let taken = request.taken.and_then(|position| request.app.match_at(position));
-    (request.app.id.as_str(), taken.map(CompiledMatch::name))
+/// The app that a request is for, as far as that is known, and the position of its match that took it.
+type For<'a> = (Option<&'a CompiledApp>, Option<usize>);
+
+fn of(request: &Request) -> For<'_> {
+    (Some(&request.app), request.taken)
 }
 
 async fn find_out<W: Wire>(
@@ -172,7 +169,7 @@ async fn find_out<W: Wire>(
 ) -> Decision {
     match filter {
         RequestFilter::BasicAuth(basic) => {
-            let app = called(request);
+            let app = of(request);
             let claim = with_asked(client, app, head, place, &request.facts, |asked| basic.claim(asked));
             match claim {
                 Ok(claim) => verify_password(client, basic, claim, changes).await,
@@ -196,14 +193,14 @@ async fn verify_password<W>(
 ) -> Decision {
     let claim = Arc::new(claim);
     client.deadline.set(timeouts::VERIFICATION);
-    let mut verifying = Box::pin(verify(claim.clone(), basic.cache().clone()));
+    let mut verifying = Box::pin(verify(basic.app(), claim.clone(), basic.cache().clone()));
     let verdict = client.deadline.bound(|context| verifying.as_mut().poll(context)).await;
     basic.conclude(&claim, verdict.unwrap_or(Verdict::Busy), changes)
 }
 
 fn with_asked<W, T>(
     client: &Client<W>,
-    (app, taken_by): (&str, Option<&str>),
+    (app, taken): For<'_>,
     (request, head): Head<'_>,
     (host, path): Place<'_>,
     facts: &Facts,
@@ -211,12 +208,14 @@ fn with_asked<W, T>(
 ) -> T {
     let (worker, origin) = (&client.worker, &client.origin);
     let trusts = |address| worker.shared.is_trusted(address);
+    let filters = app.and_then(|app| app.filters.as_deref());
+    let taken_by = app.and_then(|app| app.match_at(taken?)).map(CompiledMatch::name);
     ask(&Asked {
         request,
         head,
         path,
         host,
-        app,
+        app: app.map_or("", |app| app.id.as_str()),
         taken_by,
         id: &facts.id,
         now: facts.started,
@@ -224,7 +223,8 @@ fn with_asked<W, T>(
         is_tls: origin.listener.is_tls(),
         peer: origin.peer.ip(),
         trusts: origin.is_trusted.then_some(&trusts),
-        client: OnceCell::new(),
+        told: filters.map_or(&NO_NAMES, |filters| &filters.told),
+        found: Found::default(),
     })
 }
 

@@ -235,7 +235,12 @@ impl Pool {
     /// Whom keys belong to, among all of its endpoints, healthy or not. Made for the first request that asks; where
     /// the former table had one, with this table.
     pub fn maglev(&self) -> &Maglev {
-        self.maglev.get_or_init(|| Arc::new(maglev(&self.endpoints)))
+        if let Some(made) = self.maglev.get() {
+            return made;
+        }
+        // Outside of the cell: workers that come at the same time each make one, and wait for nobody.
+        let made = Arc::new(maglev(&self.endpoints));
+        self.maglev.get_or_init(|| made)
     }
 
     /// Of `former`, the same pool in the table before, whatever its table is good for.

@@ -34,9 +34,23 @@ pub fn of_client(case: &Case, transcript: &Transcript) -> Result<(), String> {
         return Err(format!("answered {answers:?}\n    instead of {:?}", case.answers));
     }
     match &case.exact {
-        Some(exact) if *exact != transcript.bytes => Err(format!("instead of\n      {}", show(exact))),
+        Some(exact) if *exact != without_dates(&transcript.bytes) => {
+            Err(format!("instead of\n      {}", show(exact)))
+        }
         _ => Ok(()),
     }
+}
+
+/// Without the lines in which the gateway says when a response came, which no case can foresee.
+fn without_dates(bytes: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b"\r\nDate: ";
+    let (mut kept, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+    while let Some(at) = rest.windows(NAME.len()).position(|window| window == NAME) {
+        kept.extend_from_slice(&rest[..at]);
+        rest = rest.get(at + NAME.len() + DATE_BYTES..).unwrap_or_default();
+    }
+    kept.extend_from_slice(rest);
+    kept
 }
 
 /// The whole responses, and whether nothing follows them.
@@ -52,6 +66,10 @@ fn answers(case: &Case, transcript: &Transcript) -> Result<(Vec<Answer>, bool), 
                 let date = message.field("date").unwrap_or_default();
                 if reason.is_some() && !(date.len() == DATE_BYTES && date.ends_with(" GMT")) {
                     return Err(format!("an answer of the gateway's own has the date {date:?}"));
+                }
+                // RFC 9110 section 6.6.1: what comes without one gains one.
+                if status >= 200 && date.is_empty() {
+                    return Err("a response without a date".to_owned());
                 }
                 answers.push(Answer { status, reason, content: Some(message.content) });
                 rest = &rest[length..];

@@ -126,3 +126,34 @@ fn an_endpoint_that_refuses_is_followed_by_another_one() {
     }
     assert_eq!(endpoint.requests(), 10);
 }
+
+#[test]
+fn the_other_app_gets_no_key_no_password_and_nothing_that_a_client_forged() {
+    const HASH: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    let judge = Endpoint::behaving("judge", |_| Reply::ok("well"));
+    let endpoint = Endpoint::start("c1");
+    let lines = format!(
+        "{ASKS}\n[filters.api_keys]\nquery = \"key\"\nexcept = [\"/free\"]\n\
+         [[filters.api_keys.keys]]\nname = \"alice\"\nsha256 = \"{HASH}\"\n\
+         [filters.request_headers]\nset = {{ X-Stage = \"live\" }}\nremove = [\"Cookie\"]"
+    );
+    let auth = App::new("auth").line("[filters]\nasked_by = [\"all\"]").endpoint("v1", "c1", judge.address());
+    let gateway =
+        Gateway::start(&Config::new().app(&App::everything(endpoint.address()).line(&lines)).app(&auth));
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let forged =
+            ["-H", "X-Consumer: root", "-H", "x_consumer: root", "-H", "X-Stage: test", "-H", "Cookie: a=b"];
+        let ask = |target| curl(&gateway, target, &[&[version], &forged[..]].concat());
+        assert_eq!(status(&ask("/pay?x=1&key=secret&y=2&%6bey=secret")), 200);
+        let asked = judge.last();
+        assert_eq!(asked.fields.all("x-forwarded-uri"), ["/pay?x=1&y=2"]);
+        assert_eq!((asked.fields.all("x-consumer"), asked.fields.get("x_consumer")), (vec!["alice"], None));
+        assert_eq!((asked.fields.get("x-stage"), asked.fields.get("cookie")), (None, Some("a=b")));
+        let seen = endpoint.last();
+        assert_eq!((seen.target.as_str(), seen.fields.get("cookie")), ("/pay?x=1&y=2", None));
+        // Where nobody needs a key it is none of the others' business either.
+        assert_eq!(status(&ask("/free?key=secret")), 200);
+        assert_eq!(judge.last().fields.all("x-forwarded-uri"), ["/free"]);
+        assert_eq!(endpoint.last().target, "/free");
+    }
+}

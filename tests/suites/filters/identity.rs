@@ -2,6 +2,7 @@
 
 use tests::{DEADLINE, Endpoint, Gateway, eventually};
 
+use crate::jwt::encode;
 use crate::{config, curl, field, start, status};
 
 /// Of `secret`.
@@ -150,4 +151,48 @@ fn a_missing_file_lets_nobody_pass() {
     let answer = curl(&gateway, "/", &["-H", "X-Api-Key: secret"]);
     assert_eq!((status(&answer), field(&answer, "x-sluice-reason")), (503, vec!["filter_unavailable"]));
     assert_eq!(endpoint.requests(), 0);
+}
+
+#[test]
+fn a_field_that_only_the_gateway_says_counts_nobody_apart() {
+    let endpoint = Endpoint::start("c1");
+    let limits = "[[gateway.rate_limits]]\nname = \"consumers\"\nby = \"header\"\nheader = \"X-Consumer\"\n\
+                  requests = 3\nper = \"1h\"";
+    let gateway = Gateway::start(&config(&endpoint, KEYS).file("apps/keys.txt", "").section(limits));
+    let ask = |consumer: &str, host: &str| {
+        let forged = format!("X-Consumer: {consumer}");
+        curl(&gateway, "/open", &["-H", &forged, "-H", host])
+    };
+    for consumer in ["a", "b", "c"] {
+        assert_eq!(status(&ask(consumer, "Host: a")), 200);
+    }
+    let answer = ask("d", "Host: a");
+    assert_eq!((status(&answer), field(&answer, "x-sluice-reason")), (429, vec!["rate_limited"]));
+}
+
+#[test]
+fn guessers_of_one_app_keep_nobody_from_another_one() {
+    let endpoint = Endpoint::start("c1");
+    let app = |id: &str, user: &str| {
+        let filters = format!("[filters.basic_auth]\nusers = [\"{user}\"]");
+        tests::App::new(id).host(&format!("{id}.test")).line(&filters).endpoint(
+            "v1",
+            "c1",
+            endpoint.address(),
+        )
+    };
+    let config = tests::Config::new().app(&app("guessed", SLOW)).app(&app("quiet", QUICK));
+    let gateway = Gateway::start(&config);
+    // More than an app's line has places for, whatever the number of cores.
+    let mut guessers: Vec<_> = (0..200).map(|_| gateway.connect()).collect();
+    for (at, client) in guessers.iter_mut().enumerate() {
+        let credentials = encode(format!("bob:{:02}", at % 100).as_bytes());
+        client.send(format!(
+            "GET /{at} HTTP/1.1\r\nHost: guessed.test\r\nAuthorization: Basic {credentials}\r\n\r\n"
+        ));
+    }
+    let busy = [("app", "guessed"), ("reason", "authentication_busy")];
+    eventually(DEADLINE, "its line is full", || gateway.metrics().count("sluice_requests_total", &busy) > 0);
+    let answer = curl(&gateway, "/", &["-H", "Host: quiet.test", "-u", "alice:secret"]);
+    assert_eq!(status(&answer), 200, "{answer}");
 }

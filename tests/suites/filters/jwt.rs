@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
-use tests::{DEADLINE, Endpoint, Gateway, Reply, eventually, finish};
+use tests::{App, Config, DEADLINE, Endpoint, Gateway, Reply, eventually, finish};
 
 use crate::{config, curl, field, status};
 
@@ -136,7 +136,7 @@ fn read(path: &Path) -> Vec<u8> {
 }
 
 /// RFC 4648 section 5, without padding.
-fn encode(bytes: &[u8]) -> String {
+pub fn encode(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
@@ -247,7 +247,7 @@ fn keys_are_fetched_kept_and_fetched_again() {
         "{JWT}jwks_url = \"http://{}/keys\"\njwks_refresh = \"5s\"\ncookie = \"token\"",
         provider.address()
     );
-    let gateway = Gateway::start(&config(&endpoint, &filters));
+    let gateway = Gateway::start(&config(&endpoint, &filters).gateway(r#"jwks_networks = ["127.0.0.0/8"]"#));
     let cookie = format!("Cookie: a=b; token={}", keys.sign("ES256", &claims("")));
     let ask = || status(&curl(&gateway, "/", &["-H", &cookie]));
     eventually(DEADLINE, "the keys are there", || ask() == 200);
@@ -257,4 +257,60 @@ fn keys_are_fetched_kept_and_fetched_again() {
         gateway.metrics().count("sluice_config_rejects", &[("app", "all")]) == 1
     });
     assert_eq!(ask(), 200, "the last good ones stay");
+}
+
+#[test]
+fn keys_of_this_machine_are_not_fetched_unless_its_operator_says_so() {
+    let (keys, endpoint) = (Keys::new(), Endpoint::start("c1"));
+    let set = keys.set();
+    let inside = Endpoint::behaving("inside", move |_| Reply::ok(set.clone()));
+    let address = inside.address();
+    let apps = [
+        ("literal", format!("http://{address}/keys")),
+        ("name", format!("http://localhost:{}/keys", address.port())),
+        ("mapped", format!("http://[::ffff:127.0.0.1]:{}/keys", address.port())),
+        ("metadata", "http://169.254.169.254/latest/meta-data".to_owned()),
+    ];
+    let with_apps = |config: Config| {
+        apps.iter().fold(config, |config, (id, url)| {
+            let app = App::new(id).host(&format!("{id}.test")).line(&format!("{JWT}jwks_url = \"{url}\""));
+            config.app(&app.endpoint("v1", "c1", endpoint.address()))
+        })
+    };
+    let gateway = Gateway::start(&with_apps(Config::new()));
+    let rejects = |app| gateway.metrics().count("sluice_config_rejects", &[("app", app)]);
+    for (id, _) in &apps {
+        eventually(DEADLINE, "it is said why there are no keys", || rejects(id) == 1);
+        let told = gateway.admin_json(&format!("/v1/apps?app={id}")).to_string();
+        assert!(told.contains("filters.jwt.jwks_url: ") && told.contains("gateway.jwks_networks"), "{told}");
+        let answer =
+            curl(&gateway, "/", &["-H", &format!("Host: {id}.test"), "-H", "Authorization: Bearer x"]);
+        assert_eq!(status(&answer), 503, "{answer}");
+    }
+    assert_eq!((inside.requests(), inside.accepted()), (0, 0));
+    drop(gateway);
+    let gateway = Gateway::start(&with_apps(Config::new().gateway(r#"jwks_networks = ["127.0.0.0/8"]"#)));
+    let token = format!("Authorization: Bearer {}", keys.sign("HS256", &claims("")));
+    for id in ["literal", "name", "mapped"] {
+        let host = format!("Host: {id}.test");
+        eventually(DEADLINE, "its keys are there", || {
+            status(&curl(&gateway, "/", &["-H", &host, "-H", &token])) == 200
+        });
+    }
+}
+
+#[test]
+fn a_provider_that_sends_us_elsewhere_is_not_followed() {
+    let (keys, endpoint) = (Keys::new(), Endpoint::start("c1"));
+    let set = keys.set();
+    let inside = Endpoint::behaving("inside", move |_| Reply::ok(set.clone()));
+    let target = format!("http://{}/keys", inside.address());
+    let provider =
+        Endpoint::behaving("id", move |_| Reply::Answer(302, vec![("Location", target.clone())], Vec::new()));
+    let filters = format!("{JWT}jwks_url = \"http://{}/keys\"", provider.address());
+    let gateway = Gateway::start(&config(&endpoint, &filters).gateway(r#"jwks_networks = ["127.0.0.0/8"]"#));
+    eventually(DEADLINE, "it is said that there are none", || {
+        gateway.admin_json("/v1/apps?app=all").to_string().contains("answered with 302")
+    });
+    assert_eq!(inside.accepted(), 0);
 }

@@ -1,6 +1,6 @@
 //! What clients are told by the gateway itself, and apps that are closed for a while.
 
-use tests::{App, Config, Endpoint, Gateway};
+use tests::{App, Config, DEADLINE, Endpoint, Gateway, eventually};
 
 use crate::{curl, field, status};
 
@@ -124,7 +124,10 @@ fn faults_hit_their_share_and_say_that_they_are_on_purpose() {
     assert!((3..=7).contains(&counts[1]), "{counts:?}");
     assert_eq!(endpoint.requests(), counts[0]);
     let injected = [("app", "all"), ("reason", "fault_injected")];
-    assert_eq!(gateway.metrics().count("sluice_requests_total", &injected), counts[1] + 2);
+    // A request is counted once its answer has gone.
+    eventually(DEADLINE, "all are counted", || {
+        gateway.metrics().count("sluice_requests_total", &injected) == counts[1] + 2
+    });
 }
 
 #[test]

@@ -151,6 +151,33 @@ fn both_attempts_end_with_the_requests_time_and_with_the_client() {
     eventually(DEADLINE, "both are let go", || endpoints[0].open() + endpoints[1].open() == 0);
 }
 
+/// The first attempt is who looks after the client; it must go on when it has failed.
+#[test]
+fn a_second_attempt_that_is_alone_ends_with_the_client() {
+    let first = Gate::default();
+    let failing = first.clone();
+    let endpoints = by_turn(move |turn| {
+        if turn == 0 {
+            failing.pass();
+            return Reply::Reset;
+        }
+        Reply::Hang
+    });
+    let gateway = gateway(SOON, [endpoints[0].address(), endpoints[1].address()]);
+    let mut client = gateway.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually(DEADLINE, "both are asked", || endpoints[0].requests() + endpoints[1].requests() == 2);
+    first.open();
+    eventually(DEADLINE, "the first one is gone", || endpoints[0].open() + endpoints[1].open() == 1);
+    client.wire.reset_at_end().expect("the connection is open");
+    drop(client);
+    eventually(DEADLINE, "the other one is let go", || endpoints[0].open() + endpoints[1].open() == 0);
+    let aborted = [("app", "all"), ("reason", "client_abort")];
+    eventually(DEADLINE, "it is counted once", || {
+        gateway.metrics().count("sluice_requests_total", &aborted) == 1
+    });
+}
+
 #[test]
 fn an_endpoint_that_is_at_work_gets_no_rival() {
     let gate = Gate::default();

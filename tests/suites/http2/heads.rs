@@ -233,3 +233,43 @@ fn a_log_line_names_the_version() {
         eventually(DEADLINE, "the line is written", || read().contains("\"GET /x HTTP/2.0\" 200 2 "));
     });
 }
+
+/// RFC 9110 section 6.6.1: whoever passes a response on without a date adds when it came.
+#[test]
+fn a_response_without_a_date_gains_one_and_others_keep_theirs() {
+    const THEIRS: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    run(async {
+        let http2 = Endpoint::start(|mut exchange| async move {
+            let fields: &[(&str, &str)] = match exchange.head.uri.path() {
+                "/dated" => &[("date", THEIRS)],
+                _ => &[],
+            };
+            exchange.answer(200, fields, b"x");
+        })
+        .await;
+        let http1 = Http1Endpoint::behaving("c1", |request| {
+            let fields =
+                if request.target == "/dated" { vec![("dAtE", THEIRS.to_owned())] } else { Vec::new() };
+            tests::Reply::Answer(200, fields, b"x".to_vec())
+        });
+        for gateway in [before_http2(http2.address()), before_http1(http1.address())] {
+            let client = Client::connect(gateway.web()).await;
+            let mut plain = gateway.connect();
+            for (target, wanted) in [("/dated", Some(THEIRS)), ("/", None)] {
+                let framed = client.get("a", target).await;
+                let plain = plain.get("a", target);
+                let told = [framed.field("date"), plain.fields.get("date")];
+                for date in told {
+                    let date = date.expect("it is there, once");
+                    match wanted {
+                        Some(theirs) => assert_eq!(date, theirs),
+                        None => assert!(
+                            date.ends_with(" GMT") && date.len() == THEIRS.len() && date != THEIRS,
+                            "{date}"
+                        ),
+                    }
+                }
+            }
+        }
+    });
+}

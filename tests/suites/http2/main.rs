@@ -10,6 +10,7 @@ mod hedges;
 mod lifecycle;
 mod limits;
 mod once;
+mod policies;
 mod raw;
 mod streams;
 mod timeouts;

@@ -7,7 +7,7 @@ mod overload;
 mod slow;
 mod slowhttptest;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::{Config, DEADLINE, Gateway, Load, RawEndpoint, comes_true};
 
@@ -42,18 +42,25 @@ fn endless() -> RawEndpoint {
     })
 }
 
-/// Runs `attack` while honest clients ask without a pause.
+/// Runs `attack` while honest clients ask without a pause, and prints how many were served before and meanwhile.
 ///
 /// # Panics
 /// When one of them was not served, or none was served while the attack ran.
 #[track_caller]
 fn honest_during<T>(gateway: &Gateway, attack: impl FnOnce() -> T) -> T {
-    const HONEST: usize = 4;
-    let load = Load::start(gateway.web(), "honest.test", HONEST);
+    // In the long form as many as keep the machine busy: what is lost then is capacity.
+    let honest = if is_long() { 64 } else { 4 };
+    let load = Load::start(gateway.web(), "honest.test", honest);
     assert!(comes_true(DEADLINE, || load.ok() > 0), "nobody was served before the attack");
-    let before = load.ok();
+    let rate = |since: Instant, served: u64| served as f64 / since.elapsed().as_secs_f64();
+    let (start, none) = (Instant::now(), load.ok());
+    // For the figure alone.
+    std::thread::sleep(lasting(Duration::ZERO, Duration::from_secs(10)));
+    let calm = rate(start, load.ok() - none);
+    let (start, before) = (Instant::now(), load.ok());
     let result = attack();
     let during = load.ok() - before;
+    println!("served a second: {calm:.0} before the attack, {:.0} meanwhile", rate(start, during));
     let report = load.stop();
     assert_eq!(report.failed, 0, "{:?}", report.examples);
     assert!(during > 0, "nobody was served during the attack");

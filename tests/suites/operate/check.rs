@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tests::{DEADLINE, Finished, certificate, finish, sluice};
+use tests::{Config, DEADLINE, Endpoint, Finished, Gateway, certificate, finish, sluice};
 
 use crate::folder;
 
@@ -122,6 +122,38 @@ fn a_gateway_that_cannot_listen_says_where_and_why() {
     let report = run("run", folder.path());
     assert_eq!(report.code, Some(1), "{}", report.text());
     assert!(report.stderr.contains(&address), "{}", report.text());
+}
+
+#[test]
+fn a_listener_that_believes_everybody_is_warned_of() {
+    let config = GOOD.replace("protocol = \"http\"", "protocol = \"http\"\nproxy_protocol = \"required\"");
+    let folder = folder(&[("sluice.toml", &config), ("apps/shop.toml", GOOD_APP)]);
+    let report = run("check", folder.path());
+    assert_eq!(report.code, Some(0), "{}", report.text());
+    assert_reported(
+        &report,
+        "gateway.listener \"web\"",
+        &["warning: ", "believes every peer", "gateway.trusted_proxies"],
+    );
+    let config = config.replace("[gateway]\n", "[gateway]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
+    let folder = self::folder(&[("sluice.toml", &config), ("apps/shop.toml", GOOD_APP)]);
+    assert!(!run("check", folder.path()).text().contains("warning"));
+    let endpoint = Endpoint::start("c1");
+    let lines = [r#"protocol = "http""#, r#"proxy_protocol = "optional""#];
+    let gateway = Gateway::start(&Config::in_front_of(endpoint.address()).listener("far", &lines));
+    assert!(gateway.output().contains("gateway.listener \\\"far\\\""), "{}", gateway.output());
+}
+
+#[test]
+fn a_key_set_that_cannot_be_fetched_from_there_is_found_before_the_start() {
+    let app = format!("{GOOD_APP}[filters.jwt]\njwks_url = \"http://127.0.0.1:1/keys\"\n");
+    let folder = folder(&[("sluice.toml", GOOD), ("apps/shop.toml", &app)]);
+    let report = run("check", folder.path());
+    assert_eq!(report.code, Some(1), "{}", report.text());
+    assert_reported(&report, "shop.toml", &["filters.jwt.jwks_url", "127.0.0.1", "gateway.jwks_networks"]);
+    let config = GOOD.replace("[gateway]\n", "[gateway]\njwks_networks = [\"127.0.0.0/8\"]\n");
+    let folder = self::folder(&[("sluice.toml", &config), ("apps/shop.toml", &app)]);
+    assert_eq!(run("check", folder.path()).code, Some(0));
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tests::{Config, DEADLINE, Endpoint, Gateway, eventually};
+use tests::{Config, DEADLINE, Endpoint, Gateway, Process, eventually};
 
 fn gateway(lines: &[&str]) -> (Gateway, Endpoint) {
     let endpoint = Endpoint::start("c1");
@@ -237,4 +238,81 @@ fn syslog_over_tcp_counts_its_octets() {
     // Nothing stands between two frames.
     stream.set_read_timeout(Some(Duration::from_millis(200))).expect("it is a socket");
     assert!(stream.read(&mut byte).is_err());
+}
+
+/// Debian's rsyslogd, with a socket in the file system and one for octet-counted frames, which writes every
+/// message in its parts to a file.
+struct Daemon {
+    folder: TempDir,
+    _process: Process,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let folder = TempDir::with_prefix("sluice-test-").expect("a temporary folder can be made");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            r#"global(workDirectory="{here}")
+               module(load="imuxsock" SysSock.Use="off")
+               module(load="imtcp")
+               input(type="imuxsock" Socket="{socket}" UseSpecialParser="off" ParseHostname="on")
+               input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{port}")
+               template(name="parts" type="string"
+                   string="%pri% %protocol-version% %hostname% %app-name% %msgid% %structured-data% %msg%\n")
+               action(type="omfile" file="{out}" template="parts" asyncWriting="off")
+            "#,
+            here = folder.path().display(),
+            socket = path("socket"),
+            port = path("port"),
+            out = path("out"),
+        );
+        std::fs::write(folder.path().join("conf"), config).expect("the folder is ours");
+        let mut command = Command::new("/usr/sbin/rsyslogd");
+        command.args(["-n", "-f", &path("conf"), "-i", &path("pid")]);
+        let daemon = Self { _process: Process::start(&mut command), folder };
+        eventually(DEADLINE, "it listens", || daemon.port().is_some() && daemon.socket().exists());
+        daemon
+    }
+
+    fn port(&self) -> Option<u16> {
+        std::fs::read_to_string(self.folder.path().join("port")).ok()?.trim().parse().ok()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    fn written(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("out")).unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_real_syslog_daemon_takes_every_line_apart_as_it_was_meant() {
+    let daemon = Daemon::start();
+    let port = daemon.port().expect("it listens");
+    let targets = [format!("unix:{}", daemon.socket().display()), format!("tcp:127.0.0.1:{port}")];
+    let asked = |number: u32| format!("/{number}?q=%22[a=\\b]");
+    let mut expected = 0;
+    for target in targets {
+        let (gateway, _endpoint) = gateway(&[&format!("syslog = \"{target}\""), "facility = \"local3\""]);
+        for number in 1..=20 {
+            // Quotes, brackets and percent signs mean something to syslog, too.
+            gateway.get("a", &asked(number));
+        }
+        expected += 20;
+        let own = || daemon.written().lines().filter(|line| line.contains("\"path\":\"/")).count();
+        eventually(DEADLINE, "all lines have come", || own() == expected);
+    }
+    let mut paths = Vec::new();
+    for line in daemon.written().lines().filter(|line| line.contains(" sluice access ")) {
+        let parts: Vec<&str> = line.splitn(7, ' ').collect();
+        // local3 (19) times eight, and informational (6).
+        assert_eq!(parts[..6], ["158", "1", "gw-test", "sluice", "access", "-"], "{line}");
+        paths.push(path_of(parts[6].trim_start()));
+    }
+    paths.sort();
+    let mut wanted: Vec<_> = (1..=20).flat_map(|number| [asked(number), asked(number)]).collect();
+    wanted.sort();
+    assert_eq!(paths, wanted);
 }

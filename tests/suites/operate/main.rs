@@ -4,6 +4,7 @@ mod access_log;
 mod admin;
 mod check;
 mod demo;
+mod docs;
 mod listeners;
 mod log_targets;
 mod reload;

@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use tests::{
-    App, Config, DEADLINE, Endpoint, Gate, Gateway, RawClient, RawEndpoint, Reply, eventually, finish, sluice,
-};
+use tests::{App, Config, DEADLINE, Endpoint, Gate, Gateway, RawClient, RawEndpoint, Reply, eventually};
 
 const HOST: &str = "shop.test";
-const PAGE: &str = include_str!("../../../docs/balancing.md");
 
 const POLICIES: [&str; 6] = [
     r#"balance = "round_robin""#,
@@ -85,6 +82,12 @@ fn in_flight(gateway: &Gateway) -> u64 {
     reports(gateway).iter().map(|report| report["in_flight"].as_u64().expect("they are counted")).sum()
 }
 
+/// A response is there a little before the place that it held is given back.
+#[track_caller]
+fn settles(gateway: &Gateway, in_flight_then: u64) {
+    eventually(DEADLINE, "what is over is given back", || in_flight(gateway) == in_flight_then);
+}
+
 #[test]
 fn least_requests_go_to_who_has_the_fewest_whichever_worker_asks() {
     let gate = Gate::default();
@@ -95,6 +98,7 @@ fn least_requests_go_to_who_has_the_fewest_whichever_worker_asks() {
     // Connections fall to one worker or the other; of two endpoints both are always drawn.
     for _ in 0..40 {
         assert_eq!(ask(&mut gateway.connect(), "/", ""), format!("c{}", 1 - busy));
+        settles(&gateway, 1);
     }
     assert_eq!(reports(&gateway)[busy]["in_flight"], 1);
     assert!(reports(&gateway)[busy]["in_flight_limit"].is_null());
@@ -102,7 +106,7 @@ fn least_requests_go_to_who_has_the_fewest_whichever_worker_asks() {
     assert_ne!(busy, other);
     gate.open();
     assert_eq!((held.receive().status, second.receive().status), (200, 200));
-    eventually(DEADLINE, "nothing is under way", || in_flight(&gateway) == 0);
+    settles(&gateway, 0);
 }
 
 #[test]
@@ -125,13 +129,13 @@ fn what_is_under_way_is_given_back_however_it_ends() {
     });
     client.wire.reset_at_end().expect("the connection is open");
     drop(client);
-    eventually(DEADLINE, "nothing is under way", || in_flight(&gateway) == 0);
+    settles(&gateway, 0);
     // An endpoint that refuses is not left with a request.
     endpoints[0].stop();
     for _ in 0..20 {
         assert_eq!(ask(&mut gateway.connect(), "/", ""), "c1");
     }
-    eventually(DEADLINE, "nothing is under way", || in_flight(&gateway) == 0);
+    settles(&gateway, 0);
     gate.open();
 }
 
@@ -151,7 +155,7 @@ fn an_endpoint_that_was_slow_once_is_avoided_by_peak_ewma() {
     gate.open();
     assert_eq!(held.receive().status, 200);
     let expected = |number: usize| reports(&gateway)[number]["expected_seconds"].as_f64();
-    eventually(DEADLINE, "both are known", || expected(slow).is_some());
+    settles(&gateway, 0);
     // It took as long as twenty of the others together.
     assert!(expected(slow) > expected(1 - slow), "{:?} and {:?}", expected(slow), expected(1 - slow));
     assert_eq!(ask(&mut client, "/", ""), quick);
@@ -263,7 +267,8 @@ fn every_part_of_a_request_can_be_its_key() {
 
 #[test]
 fn a_bounded_load_leaves_a_hot_keys_requests_to_others() {
-    for (bound, wanted) in [("", 1), (", bounded_load = 1.25", 3)] {
+    // Of the third request's three a quarter more than one each is two.
+    for (bound, wanted) in [("", 1), (", bounded_load = 1.25", 2)] {
         let gate = Gate::default();
         let endpoints = gated(3, &gate);
         let line = format!(r#"balance = {{ kind = "hash", key = "client"{bound} }}"#);
@@ -271,6 +276,7 @@ fn a_bounded_load_leaves_a_hot_keys_requests_to_others() {
         let held: Vec<_> = (0..3).map(|_| ask_slowly(&gateway, &endpoints)).collect();
         let whose: BTreeSet<_> = held.iter().map(|(_, position)| *position).collect();
         assert_eq!(whose.len(), wanted, "{bound}");
+        assert!(wanted == 1 || held[1].1 != held[0].1, "the second one finds its endpoint above the bound");
         gate.open();
         held.into_iter().for_each(|(mut client, _)| assert_eq!(client.receive().status, 200));
     }
@@ -311,7 +317,7 @@ fn a_limit_holds_and_is_counted_once_by_every_policy() {
         assert_eq!(gateway.get(HOST, "/").reason(), Some("app_overloaded"), "{policy}");
         gate.open();
         held.into_iter().for_each(|(mut client, _)| assert_eq!(client.receive().status, 200));
-        eventually(DEADLINE, "all places are given back", || in_flight(&gateway) == 0);
+        settles(&gateway, 0);
     }
 }
 
@@ -353,22 +359,4 @@ fn a_policy_changes_while_it_is_in_use_and_is_told() {
         }
     }
     assert_eq!(asked(&endpoints), 60);
-}
-
-#[test]
-fn every_example_of_the_page_is_accepted() {
-    let examples: Vec<_> =
-        PAGE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(examples.len() >= 4, "the page has examples");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::create_dir(folder.path().join("apps")).expect("the folder is ours");
-    for (number, example) in examples.iter().enumerate() {
-        let text = format!("id = \"app-{number}\"\n{example}");
-        let path = folder.path().join(format!("apps/app-{number}.toml"));
-        std::fs::write(path, text).expect("the folder is ours");
-    }
-    let path = folder.path().join("sluice.toml");
-    std::fs::write(&path, Config::new().toml()).expect("the folder is ours");
-    let report = finish(sluice().args(["check", "--config"]).arg(path), "", DEADLINE);
-    assert_eq!(report.code, Some(0), "{}", report.text());
 }

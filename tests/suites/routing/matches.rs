@@ -277,3 +277,35 @@ fn what_no_match_can_mean_is_refused_with_place_and_advice() {
     });
     assert_eq!(shop.asks("--http1.1", "/", &[]), "v1", "the former app stays in force");
 }
+
+#[test]
+fn a_path_with_two_readings_is_refused_and_opens_nothing() {
+    let shop = Shop::start(
+        "split = { v1 = 1 }\n\
+         [[match]]\nname = \"beta\"\npath = [\"/beta\"]\nversion = \"v2\"\n\
+         [[match]]\nname = \"inner\"\nmethod = [\"GET\"]\npath = [\"/metrics\"]\nrefuse = true",
+    );
+    for protocol in PROTOCOLS {
+        let ask = |path: &str, more: &[&str]| shop.asks(protocol, path, &[&["--path-as-is"], more].concat());
+        for path in [
+            "/x/..%2fmetrics",
+            "/x/..%5Cmetrics",
+            "/x/..;/metrics",
+            "/x\\..\\metrics",
+            "/x/%2e%2e/metrics",
+            "//metrics",
+            "/metrics//../x",
+            "/metrics/../x",
+            "/metrics;a=b",
+            "/beta/../x",
+            "/x/..%252fmetrics",
+        ] {
+            assert_eq!(ask(path, &[]), "404 match_refused", "{protocol} {path}");
+        }
+        // The refusing match looks at the method too; the other one must be sure.
+        assert_eq!(ask("/beta/..%2fmetrics", &["-X", "POST"]), "v1");
+        assert_eq!(ask("/beta/x", &[]), "v2");
+        assert_eq!(ask("/x;metrics", &[]), "v1");
+        assert_eq!(ask("/a.b/%20c", &[]), "v1");
+    }
+}

@@ -58,6 +58,15 @@ impl Filters {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Fields in which endpoints are told who the client is: nobody else may say it in them.
+    pub fn told(&self) -> impl Iterator<Item = &str> {
+        let keys = self.api_keys.iter().map(|keys| &keys.consumer_header);
+        let basic = self.basic_auth.iter().map(|basic| &basic.consumer_header);
+        let jwt = self.jwt.iter().flat_map(|jwt| jwt.claims.iter().map(|claim| &claim.header));
+        let forward = self.forward_auth.iter().flat_map(|forward| &forward.copy);
+        keys.chain(basic).chain(jwt).chain(forward).map(|name| &**name)
+    }
 }
 
 /// A file of this machine, read again when it changes.

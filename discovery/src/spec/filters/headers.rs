@@ -50,6 +50,10 @@ pub(super) const RESPONSE: Reserved = &[
     ("trailer", HOP),
     ("upgrade", HOP),
     ("strict-transport-security", "is set with a listener's hsts"),
+    (
+        "date",
+        "says when the response came about, and is the gateway's to write only where an endpoint does not",
+    ),
 ];
 
 pub(super) fn read_edits<'d>(filters: &Table<'d>, key: &'d str, reserved: Reserved) -> Option<HeaderEdits> {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use topology::filters::{
-    ApiKey, ApiKeyPlace, ApiKeys, BasicAuth, Claim, ForwardAuth, Jwks, Jwt, Scope, TokenPlace,
+    ApiKey, ApiKeyPlace, ApiKeys, BasicAuth, Claim, Filters, ForwardAuth, Jwks, Jwt, RateKey, Scope,
+    TokenPlace,
 };
-use topology::{AppId, PathMatch};
+use topology::{AppId, Condition, PathMatch, RequestMatch, UserId};
 
 use super::headers::REQUEST;
 use super::{Place, headers, is_token_byte, read_file, word};
@@ -230,9 +231,39 @@ pub(super) fn read_forward_auth(filters: &Table<'_>) -> Option<ForwardAuth> {
 }
 
 /// What contradicts itself among the filters that say who the client is.
-pub(super) fn check(filters: &Table<'_>, read: &topology::filters::Filters) {
+pub(super) fn check(filters: &Table<'_>, read: &Filters) {
     let bears = read.jwt.as_ref().is_some_and(|jwt| jwt.place == TokenPlace::Bearer);
     if bears && read.basic_auth.is_some() {
         filters.mistake("jwt", "its token and basic_auth's password would both be in Authorization, which is there once; write header or cookie");
+    }
+}
+
+/// Matches and limits look at a request before it is known who its client is: a field that only says so
+/// afterwards would be whatever the client writes.
+pub(super) fn check_heeded(spec: &Table<'_>, filters: &Table<'_>, read: &Filters, matches: &[RequestMatch]) {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let is_told = |name: &&str| read.told().any(|told| told.bytes().map(fold).eq(name.bytes().map(fold)));
+    let why = |name: &str| {
+        format!(
+            "{name} is told to endpoints by a filter of this app that asks later who the client is, and is not heeded \
+             before that; take another field"
+        )
+    };
+    for limit in &read.rate_limits {
+        let RateKey::Header(name) = &limit.key else { continue };
+        if is_told(&&**name) {
+            filters.mistake("rate_limits", format!("{}: header: {}", limit.name, why(name)));
+        }
+    }
+    for one in matches {
+        let named = one.conditions.iter().filter_map(|condition| match condition {
+            Condition::Header(named) => Some(&*named.name),
+            Condition::User(user) => match &user.id {
+                UserId::Header(name) => Some(&**name),
+                UserId::Cookie(_) => None,
+            },
+            _ => None,
+        });
+        named.filter(is_told).for_each(|name| spec.mistake("match", format!("{}: {}", one.name, why(name))));
     }
 }

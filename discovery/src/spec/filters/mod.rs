@@ -57,6 +57,7 @@ pub(super) fn read_filters(
         compression: compression::read_compression(&table),
     };
     identity::check(&table, &filters);
+    identity::check_heeded(spec, &table, &filters, matches);
     table.finish();
     (!filters.is_empty()).then(|| Arc::new(filters))
 }

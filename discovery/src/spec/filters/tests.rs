@@ -177,6 +177,16 @@ fn mistakes_name_the_key_and_the_fix() {
             "[filters.basic_auth]\nusers = [\"bob:$2y$20$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\"]",
             "bob: a cost of 20 takes too long; write one of at most 14",
         ),
+        (
+            "[[match]]\nname = \"m\"\nuser = { header = \"x_consumer\", percent = 5 }\n\
+             [filters.basic_auth]\nusers = [\"a:$2y$05$bvIG6Lmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe\"]",
+            "match: m: x_consumer is told to endpoints by a filter of this app",
+        ),
+        (
+            "[[filters.rate_limits]]\nname = \"l\"\nby = \"header\"\nheader = \"X-User\"\nrequests = 1\n\
+             [filters.jwt]\njwks = \"{}\"\nclaims = { sub = \"x-user\" }",
+            "filters.rate_limits: l: header: X-User is told to endpoints",
+        ),
         ("[filters.jwt]", "filters.jwt: needs one source of keys; write jwks, jwks_file or jwks_url"),
         (
             "[filters.jwt]\njwks = \"{}\"\n[filters.basic_auth]\nfile = \"x\"",

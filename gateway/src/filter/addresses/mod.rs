@@ -5,13 +5,13 @@ mod set;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use topology::AppId;
 use topology::filters::{Addresses as Settings, FilePath};
 
 pub use set::AddressSet;
 
-use super::sources::{Source, Sources};
-use super::{Asked, Decision};
+use super::compile::{Compiling, Keeps};
+use super::sources::Source;
+use super::{Asked, Decision, RequestFilter};
 use crate::reason::Reason;
 
 /// A denied address is refused even where it is allowed too.
@@ -49,32 +49,35 @@ impl List {
     }
 }
 
-impl Addresses {
-    /// `former`, where it was made of the same settings: its files are being watched already.
-    pub(super) fn compile(
-        settings: &Settings,
-        former: Option<&Arc<Self>>,
-        app: &AppId,
-        sources: &Sources,
-    ) -> Arc<Self> {
-        if let Some(former) = former.filter(|former| former.settings == *settings) {
-            return former.clone();
-        }
+impl Keeps for Addresses {
+    type Settings = Settings;
+
+    fn among(filter: &RequestFilter) -> Option<&Arc<Self>> {
+        if let RequestFilter::Addresses(addresses) = filter { Some(addresses) } else { None }
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn compile(settings: &Settings, former: Option<&Self>, with: Compiling<'_>) -> Self {
         let open = |file: &Option<FilePath>, former: Option<&List>| {
             let former = former.and_then(List::in_force);
-            file.as_ref().map(|file| sources.open(app, file, read_list, former))
+            file.as_ref().map(|file| with.sources.open(with.app, file, read_list, former))
         };
         let allow_file = open(&settings.allow_file, former.and_then(|former| former.allow.as_ref()));
         let deny_file = open(&settings.deny_file, former.map(|former| &former.deny));
         let is_closed = !settings.allow.is_empty() || allow_file.is_some();
         let allow = List { inline: AddressSet::new(&settings.allow), file: allow_file };
-        Arc::new(Self {
+        Self {
             settings: settings.clone(),
             allow: is_closed.then_some(allow),
             deny: List { inline: AddressSet::new(&settings.deny), file: deny_file },
-        })
+        }
     }
+}
 
+impl Addresses {
     pub(super) fn decide(&self, asked: &Asked<'_>) -> Decision {
         let client = asked.client();
         let is_allowed = self.allow.as_ref().map_or(Some(true), |allow| allow.contains(client));

@@ -4,10 +4,12 @@
 //! lately, and what that does not know is computed on another thread while the request waits.
 
 mod cache;
+mod turns;
 mod verify;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,12 +18,14 @@ use topology::filters::BasicAuth as Settings;
 
 pub use self::cache::Cache;
 pub use self::verify::{Verdict, verify};
-use super::sources::{Source, Sources};
-use super::{Asked, Changes, Decision, push_line, scope};
+use super::compile::{Compiling, Keeps};
+use super::sources::Source;
+use super::{Asked, Changes, Decision, RequestFilter, push_line, scope};
 use crate::reason::Reason;
 
 #[derive(Debug)]
 pub struct BasicAuth {
+    app: AppId,
     settings: Settings,
     inline: Users,
     file: Option<Arc<Source<Users>>>,
@@ -30,7 +34,26 @@ pub struct BasicAuth {
 
 /// Hashes by name.
 #[derive(Debug, Default)]
-pub struct Users(HashMap<Arc<str>, Arc<str>>);
+pub struct Users {
+    hashes: HashMap<Arc<str>, Arc<str>>,
+    /// How many hashes there are of each cost.
+    costs: [u32; COSTS],
+}
+
+/// One more than the largest cost that is read.
+const COSTS: usize = 32;
+
+impl FromIterator<(Arc<str>, Arc<str>)> for Users {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(users: I) -> Self {
+        let hashes: HashMap<_, _> = users.into_iter().collect();
+        let mut costs = [0; COSTS];
+        let cost = |hash: &Arc<str>| hash.split('$').nth(2)?.parse::<usize>().ok();
+        for cost in hashes.values().filter_map(cost).filter(|cost| *cost < COSTS) {
+            costs[cost] += 1;
+        }
+        Self { hashes, costs }
+    }
+}
 
 /// What a client sent, and what it has to fit.
 #[derive(Debug)]
@@ -42,25 +65,30 @@ pub struct Claim {
     is_known: bool,
 }
 
-impl BasicAuth {
-    pub(super) fn compile(
-        settings: &Settings,
-        former: Option<&Arc<Self>>,
-        app: &AppId,
-        sources: &Sources,
-    ) -> Arc<Self> {
-        if let Some(former) = former.filter(|former| former.settings == *settings) {
-            return former.clone();
-        }
+impl Keeps for BasicAuth {
+    type Settings = Settings;
+
+    fn among(filter: &RequestFilter) -> Option<&Arc<Self>> {
+        if let RequestFilter::BasicAuth(basic) = filter { Some(basic) } else { None }
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn compile(settings: &Settings, former: Option<&Self>, with: Compiling<'_>) -> Self {
         let in_force = former.and_then(|former| former.file.as_ref()?.load_full());
-        let file = settings.file.as_ref().map(|file| sources.open(app, file, read_users, in_force));
+        let file = settings.file.as_ref();
+        let file = file.map(|file| with.sources.open(with.app, file, read_users, in_force));
         // What was verified is told apart by its hash too, so the cache may stay.
         let cache = former.map_or_else(Arc::default, |former| former.cache.clone());
         // The reader has checked each.
-        let users = settings.users.iter().filter_map(|line| entry(line).ok());
-        Arc::new(Self { settings: settings.clone(), inline: Users(users.collect()), file, cache })
+        let inline = settings.users.iter().filter_map(|line| entry(line).ok()).collect();
+        Self { app: with.app.clone(), settings: settings.clone(), inline, file, cache }
     }
+}
 
+impl BasicAuth {
     pub(super) fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
         if !scope::includes(&self.settings.scope, asked) {
             return Decision::Pass;
@@ -94,19 +122,26 @@ impl BasicAuth {
     /// Why there is nothing to verify.
     pub fn claim(&self, asked: &Asked<'_>) -> Result<Claim, Reason> {
         let (name, password) =
-            asked.field("Authorization").and_then(credentials).ok_or(Reason::CredentialsMissing)?;
-        let from_file = match &self.file {
+            asked.field(Self::PROOF).and_then(credentials).ok_or(Reason::CredentialsMissing)?;
+        let file = self.file.as_ref().map(|file| file.load());
+        let listed = match &file {
             None => None,
-            Some(file) => match &*file.load() {
-                Some(users) => users.0.get_key_value(&*name).map(owned),
-                None => return Err(Reason::FilterUnavailable),
-            },
+            Some(users) => Some(users.as_ref().ok_or(Reason::FilterUnavailable)?),
         };
-        let known = self.inline.0.get_key_value(&*name).map(owned).or(from_file);
+        let find = |users: &Users| users.hashes.get_key_value(&*name).map(owned);
+        let known = find(&self.inline).or_else(|| listed.and_then(|users| find(users)));
         let is_known = known.is_some();
         // An unknown name takes as long as a wrong password.
-        let (name, hash) = known.unwrap_or_else(|| (name.into(), NOBODY.into()));
+        let (name, hash) = known.unwrap_or_else(|| {
+            let hash = stand_in(&name, [Some(&self.inline), listed.map(|users| &**users)]);
+            (name.into(), hash)
+        });
         Ok(Claim { name, password, hash, is_known })
+    }
+
+    /// Whose turn it is when its passwords are verified.
+    pub fn app(&self) -> &AppId {
+        &self.app
     }
 
     pub fn cache(&self) -> &Arc<Cache> {
@@ -121,14 +156,13 @@ impl BasicAuth {
         Decision::Refuse(reason)
     }
 
-    pub(super) fn strips(settings: &Settings) -> impl Iterator<Item = &str> {
-        ["Authorization", &*settings.consumer_header].into_iter()
-    }
+    /// Where the client proves who it is.
+    pub(super) const PROOF: &str = "Authorization";
 
     pub(super) fn describe(&self) -> String {
         let listed =
-            self.file.as_ref().map_or(0, |file| file.load().as_ref().map_or(0, |users| users.0.len()));
-        format!("{} users{}", self.inline.0.len() + listed, scope::describe(&self.settings.scope))
+            self.file.as_ref().map_or(0, |file| file.load().as_ref().map_or(0, |users| users.hashes.len()));
+        format!("{} users{}", self.inline.hashes.len() + listed, scope::describe(&self.settings.scope))
     }
 
     pub(super) fn problem(&self) -> Option<String> {
@@ -136,8 +170,30 @@ impl BasicAuth {
     }
 }
 
-/// A hash that no password is known for, of the usual cost.
-const NOBODY: &str = "$2b$10$KqvU1oYbq0Yp6eW9n1zXVu2MMrIv6/oLjdv9uun0Rwd9UWJhPb6Xm";
+/// Where there is no user at all.
+const USUAL_COST: usize = 10;
+
+/// A hash that no password is known for, for a name that nobody has. Its cost is one of the app's own, each as
+/// often as the app has it, and of one name always the same: how long an answer takes tells of no name whether
+/// somebody has it.
+fn stand_in(name: &str, users: [Option<&Users>; 2]) -> Arc<str> {
+    /// Nobody outside can tell which cost a name would get.
+    static NAMES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let count = |cost: usize| users.iter().flatten().map(|users| u64::from(users.costs[cost])).sum::<u64>();
+    let total: u64 = (0..COSTS).map(count).sum();
+    let mut left = NAMES.hash_one(name).checked_rem(total).unwrap_or(0);
+    let cost = (0..COSTS).find(|cost| {
+        let here = count(*cost);
+        let is_it = left < here;
+        left = left.saturating_sub(here);
+        is_it
+    });
+    nobody(cost.unwrap_or(USUAL_COST)).into()
+}
+
+fn nobody(cost: usize) -> String {
+    format!("$2b${cost:02}$KqvU1oYbq0Yp6eW9n1zXVu2MMrIv6/oLjdv9uun0Rwd9UWJhPb6Xm")
+}
 
 fn owned((name, hash): (&Arc<str>, &Arc<str>)) -> (Arc<str>, Arc<str>) {
     (name.clone(), hash.clone())
@@ -164,7 +220,7 @@ fn read_users(text: &[u8]) -> Result<Users, String> {
     let lines = text.lines().enumerate().map(|(at, line)| (at, line.trim()));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let read = |(at, line)| entry(line).map_err(|why| format!("line {}: {why}", at + 1));
-    lines.map(read).collect::<Result<_, _>>().map(Users)
+    lines.map(read).collect()
 }
 
 #[cfg(test)]
@@ -185,7 +241,7 @@ mod tests {
     #[test]
     fn only_hashes_that_take_a_bounded_time_are_read() {
         let line = "bob:$2y$05$bvIG6Lmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe";
-        assert_eq!(read_users(line.as_bytes()).unwrap().0.len(), 1);
+        assert_eq!(read_users(line.as_bytes()).unwrap().hashes.len(), 1);
         for (bad, wanted) in [
             ("bob:$apr1$x$y", "line 1: bob: only bcrypt hashes are taken"),
             ("bob:{SHA}x", "only bcrypt"),
@@ -195,6 +251,30 @@ mod tests {
             let why = read_users(bad.as_bytes()).unwrap_err();
             assert!(why.contains(wanted), "{why}");
         }
-        assert!(entry(&format!("x:{NOBODY}")).is_ok(), "what stands for nobody is verified like others");
+        assert!(entry(&format!("x:{}", nobody(4))).is_ok(), "what stands for nobody is verified like others");
+    }
+
+    #[test]
+    fn nobody_costs_what_somebody_of_the_same_app_does() {
+        let of = |costs: &[usize]| -> Users {
+            let user = |(at, cost): (usize, &usize)| (at.to_string().into(), nobody(*cost).into());
+            costs.iter().enumerate().map(user).collect()
+        };
+        let cost = |name: &str, inline: &Users, file: Option<&Users>| -> usize {
+            stand_in(name, [Some(inline), file]).split('$').nth(2).unwrap().parse().unwrap()
+        };
+        let (none, five, mixed) = (of(&[]), of(&[5, 5]), of(&[12]));
+        assert_eq!((cost("x", &none, None), cost("x", &five, None)), (USUAL_COST, 5));
+        assert_eq!(cost("x", &none, Some(&mixed)), 12);
+        let seen = |wanted| {
+            let names = (0..300).map(|at| at.to_string());
+            names.filter(|name| cost(name, &five, Some(&mixed)) == wanted).count()
+        };
+        assert!((150..250).contains(&seen(5)) && seen(5) + seen(12) == 300, "two of three");
+        assert_eq!(
+            cost("x", &five, Some(&mixed)),
+            cost("x", &five, Some(&mixed)),
+            "asking again tells nothing"
+        );
     }
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
-use topology::AppId;
 use topology::filters::{Jwks, Jwt as Settings, TokenPlace};
 
 pub use self::keys::{KeySet, read_keys};
 use super::asked::Repeated;
-use super::sources::{Source, Sources};
-use super::{Asked, Changes, Decision, push_line, scope};
+use super::compile::{Compiling, Keeps};
+use super::sources::Source;
+use super::{Asked, Changes, Decision, RequestFilter, push_line, scope};
 use crate::reason::Reason;
 
 /// Of several keys without an id the first that verifies counts; providers have a handful.
@@ -36,16 +36,19 @@ enum Keys {
 /// What is wrong with a token.
 type Why = &'static str;
 
-impl Jwt {
-    pub(super) fn compile(
-        settings: &Settings,
-        former: Option<&Arc<Self>>,
-        app: &AppId,
-        sources: &Sources,
-    ) -> Arc<Self> {
-        if let Some(former) = former.filter(|former| former.settings == *settings) {
-            return former.clone();
-        }
+impl Keeps for Jwt {
+    type Settings = Settings;
+
+    fn among(filter: &RequestFilter) -> Option<&Arc<Self>> {
+        if let RequestFilter::Jwt(jwt) = filter { Some(jwt) } else { None }
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn compile(settings: &Settings, former: Option<&Self>, with: Compiling<'_>) -> Self {
+        let Compiling { app, sources, .. } = with;
         let in_force = former.and_then(|former| match &former.keys {
             Keys::Source(source) => source.load_full(),
             Keys::Inline(_) => None,
@@ -57,9 +60,11 @@ impl Jwt {
                 Keys::Source(sources.fetch(app, url, *refresh, read_keys, in_force))
             }
         };
-        Arc::new(Self { settings: settings.clone(), keys, validation: validation(settings) })
+        Self { settings: settings.clone(), keys, validation: validation(settings) }
     }
+}
 
+impl Jwt {
     pub(super) fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
         if !scope::includes(&self.settings.scope, asked) {
             return Decision::Pass;
@@ -134,11 +139,6 @@ impl Jwt {
         Decision::Refuse(reason)
     }
 
-    /// Claims are told by nobody else. The token goes on: it proves more than we say.
-    pub(super) fn strips(settings: &Settings) -> impl Iterator<Item = &str> {
-        settings.claims.iter().map(|claim| &*claim.header)
-    }
-
     pub(super) fn describe(&self) -> String {
         let from = match &self.settings.keys {
             Jwks::Inline(_) => "the app's own keys".to_owned(),
@@ -155,7 +155,10 @@ impl Jwt {
     pub(super) fn problem(&self) -> Option<String> {
         match &self.keys {
             Keys::Inline(keys) => keys.as_ref().err().map(|why| format!("filters.jwt.jwks: {why}")),
-            Keys::Source(source) => source.problem(),
+            Keys::Source(source) => match &self.settings.keys {
+                Jwks::Url { .. } => source.problem().map(|why| format!("filters.jwt.jwks_url: {why}")),
+                _ => source.problem(),
+            },
         }
     }
 }

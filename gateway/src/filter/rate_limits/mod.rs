@@ -92,7 +92,7 @@ impl RateLimit {
     fn take(&self, asked: &Asked<'_>) -> Verdict {
         let key = match &self.settings.key {
             RateKey::Client => self.hash.hash_one(subscriber(asked.client())),
-            RateKey::Header(name) => self.hash.hash_one(asked.field(name).unwrap_or_default()),
+            RateKey::Header(name) => self.hash.hash_one(asked.heeded(name).next().unwrap_or_default()),
             RateKey::All => 1,
         };
         // Limits begin with all of their burst; a request that began before its limit was made counts as of then.

@@ -103,8 +103,13 @@ fn responses_keep_what_they_say_and_lose_what_ends_here() {
     let (bytes, head) = read_response(&parts(200, &[("x", "1")]), Method::Get, true).unwrap();
     assert_eq!(head.framing, Framing::Chunked);
     let mut out = Vec::new();
-    let downstream =
-        encode::Downstream { version: Version::Http11, keep_alive: true, hsts: None, edits: None };
+    let downstream = encode::Downstream {
+        version: Version::Http11,
+        keep_alive: true,
+        hsts: None,
+        date: |_| {},
+        edits: None,
+    };
     encode::response(&head, &bytes, downstream, &mut out);
     assert_eq!(out, b"HTTP/1.1 200 \r\nx: 1\r\nTransfer-Encoding: chunked\r\n\r\n");
     let (_, head) = read_response(&parts(200, &[]), Method::Get, false).unwrap();

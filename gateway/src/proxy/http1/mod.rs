@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::client::Client;
+use super::date;
 use super::facts::{After, Facts};
 use super::fill::poll_fill;
 use super::outgoing::{MERGE_BYTES, Outgoing};
@@ -59,7 +60,8 @@ impl Wire for Http1 {
         listener: &HttpListener,
     ) -> Result<Relay, Gone> {
         let hsts = listener.https.hsts.as_ref().map(|hsts| &*hsts.line);
-        let downstream = Downstream { version: facts.version, keep_alive, hsts, edits: reply.edits };
+        let downstream =
+            Downstream { version: facts.version, keep_alive, hsts, date: date::push, edits: reply.edits };
         let added = reply.edits.map_or(0, |edits| edits.added.len());
         let room = reply.bytes.len() + added + ADDED_BYTES + reply.arrived.min(MERGE_BYTES);
         let mut out = Vec::with_capacity(room);
@@ -72,7 +74,11 @@ impl Wire for Http1 {
         match reply {
             Some(reply) => encode::switching(reply.head, reply.bytes, facts.accept.as_deref(), &mut out),
             // RFC 9110 section 9.3.6: no framing fields.
-            None => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n"),
+            None => {
+                out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+                date::push(&mut out);
+                out.extend_from_slice(b"\r\n");
+            }
         }
         let decoder = reply.map_or(Decoder::UntilClose, |reply| reply.decoder(Framing::UntilClose));
         Ok(Relay::to_bytes(decoder, Delimiting::Plain, out))

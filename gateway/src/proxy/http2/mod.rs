@@ -13,6 +13,7 @@ use http::header;
 
 use super::answer::{Answer, grpc_status};
 use super::client::Client;
+use super::date;
 use super::facts::{After, Facts};
 use super::relay::{Decoder, FRAMED_READ, Relay};
 use super::wire::{Gone, Reply, Sent, Sink, Source, Upward, Wire};
@@ -76,15 +77,17 @@ impl Wire for Http2 {
         if let Some(hsts) = &listener.https.hsts {
             head.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.value.clone());
         }
+        date::add(&mut head);
         self.begin(head, matches!(decoder, Decoder::Done))?;
         Ok(Relay::to_frames(decoder))
     }
 
     fn switch(&mut self, reply: Option<&Reply<'_>>, _facts: &Facts) -> Result<Relay, Gone> {
-        let head = match reply {
+        let mut head = match reply {
             Some(reply) => http2::write_switched(reply.head, reply.bytes).map_err(|_| Gone)?,
             None => http::Response::new(()),
         };
+        date::add(&mut head);
         self.begin(head, false)?;
         let decoder = reply.map_or(Decoder::UntilClose, |reply| reply.decoder(Framing::UntilClose));
         Ok(Relay::to_frames(decoder))
