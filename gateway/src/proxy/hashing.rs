@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::message::{NO_NAMES, RequestHead};
 
-    fn key(lines: &str, key: HashKey) -> Option<u64> {
+    fn key(lines: &str, key: &HashKey) -> Option<u64> {
         let head = format!("GET /a/./b?c=d HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
         let parsed = RequestHead::parse(head.as_bytes()).unwrap();
         let asked = Asked {
@@ -66,7 +66,7 @@ mod tests {
             told: &NO_NAMES,
             found: Default::default(),
         };
-        super::key(&asked, &key)
+        super::key(&asked, key)
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
             ("", &HashKey::Uri, of("/a/./b?c=d")),
             ("X-Forwarded-For: 9.9.9.9\r\n", &HashKey::Client, Some(hash([10, 1, 2, 3]))),
         ] {
-            assert_eq!(key(lines, wanted.clone()), expected, "{lines:?} {wanted}");
+            assert_eq!(key(lines, wanted), expected, "{lines:?} {wanted}");
         }
     }
 }

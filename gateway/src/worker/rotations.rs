@@ -265,7 +265,8 @@ impl<T> Field<'_, T> {
 impl<T: FnMut(&PooledEndpoint) -> bool> Candidates for Field<'_, T> {
     fn may(&self, position: usize) -> bool {
         let id = self.endpoint(position).live.id;
-        !self.tried.contains(&id) && !(self.trusts && self.rotations.is_suspect(id))
+        let is_avoided = self.trusts && self.rotations.is_suspect(id);
+        !is_avoided && !self.tried.contains(&id)
     }
 
     fn in_flight(&self, position: usize) -> u32 {
