@@ -5,17 +5,9 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern, InstanceKey,
-    LogSettings, Outliers, PathMatch, RequestMatch, Retries, Timeouts, VersionId,
+    AppId, AppLimits, Balance, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern,
+    InstanceKey, LogSettings, Outliers, PathMatch, RequestMatch, Retries, Timeouts, VersionId,
 };
-
-/// How requests are spread over the endpoints of a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Balance {
-    /// In turn, by weight, without bursts.
-    #[default]
-    RoundRobin,
-}
 
 /// The version of the PROXY protocol that tells endpoints who their client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

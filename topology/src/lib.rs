@@ -5,6 +5,7 @@
 //! request finds it.
 
 mod app;
+mod balance;
 mod capacity;
 mod containment;
 mod endpoint;
@@ -22,7 +23,8 @@ mod sample;
 mod snapshot;
 mod timeouts;
 
-pub use app::{App, AppSpec, AppTls, Balance, ProxyVersion, Split, SplitError};
+pub use app::{App, AppSpec, AppTls, ProxyVersion, Split, SplitError};
+pub use balance::{Balance, HashKey, Hashing};
 pub use capacity::{Adaptive, Capacity};
 pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};

@@ -104,6 +104,19 @@ impl<'d> Table<'d> {
         })
     }
 
+    /// A number within `range`, in hundredths; what is finer is rounded.
+    pub fn hundredths(&self, key: &'d str, range: RangeInclusive<u32>) -> Option<u32> {
+        let [least, most] = [range.start(), range.end()].map(|bound| f64::from(*bound) / 100.0);
+        self.typed(key, &format!("a number from {least} to {most}"), |value| {
+            let given = match value {
+                Value::Integer(whole) => *whole as f64,
+                Value::Number(number) => *number,
+                _ => return None,
+            };
+            (least..=most).contains(&given).then(|| (given * 100.0).round() as u32)
+        })
+    }
+
     /// A duration such as `"5s"` within `range`.
     pub fn duration(&self, key: &'d str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let text = self.typed(key, "a duration such as \"300ms\" or \"5s\"", as_text)?;

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use topology::{AppSpec, AppTls, Balance, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
+use topology::{AppSpec, AppTls, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
 
+use super::balance::read_balance;
 use super::containment::read_containment;
 use super::filters::{Place, read_filters};
 use super::health::read_health;
@@ -38,7 +39,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
     let listeners = read_listeners(table);
     let split = read_split_at(table);
-    let balance = table.choice("balance", &[("round_robin", Balance::RoundRobin)]).unwrap_or_default();
+    let balance = read_balance(table).unwrap_or_default();
     let (health, probing) = read_health(table);
     let proxy_protocol =
         table.choice("proxy_protocol", &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);

@@ -29,8 +29,8 @@ const MAX_NAME_BYTES: usize = 128;
 const MAX_VALUE_BYTES: usize = 256;
 
 const METHOD: &str = "is no method; write a token such as GET";
-const FIELD: &str = "is no field's name; write a token such as X-Canary";
-const COOKIE: &str = "is no cookie's name; write a token such as canary";
+pub(super) const FIELD: &str = "is no field's name; write a token such as X-Canary";
+pub(super) const COOKIE: &str = "is no cookie's name; write a token such as canary";
 
 pub(super) fn read_matches(spec: &Table<'_>) -> Option<Arc<[RequestMatch]>> {
     let sections = spec.tables("match", MAX_MATCHES);
@@ -170,7 +170,7 @@ fn match_name(text: &str) -> Result<Arc<str>, String> {
 }
 
 /// RFC 9110 section 5.6.2; `message` says what it would have been.
-fn token<'t>(text: &'t str, message: &str) -> Result<&'t str, String> {
+pub(super) fn token<'t>(text: &'t str, message: &str) -> Result<&'t str, String> {
     let is_token = (1..=MAX_NAME_BYTES).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
     if is_token { Ok(text) } else { Err(message.to_owned()) }

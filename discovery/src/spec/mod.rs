@@ -4,6 +4,7 @@
 
 mod address;
 mod app;
+mod balance;
 mod capacity;
 mod containment;
 mod endpoint;

@@ -100,7 +100,7 @@ fn mistakes_say_what_to_write() {
         ),
         (
             "id = \"a\"\nbalance = \"least\"".to_owned(),
-            "shop.toml:2: balance: \"least\" is not known; write \"round_robin\"",
+            "shop.toml:2: balance: \"least\" is none of round_robin, random, least_requests, peak_ewma, hash",
         ),
         (
             "id = \"a\"\nsplit = { v1 = 0 }".to_owned(),

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
 use serde::Serialize;
-use topology::{AppId, Rejection};
+use topology::{AppId, Balance, Rejection};
 
 use crate::balance::slow_start;
+use crate::table::live::uptime;
 use crate::table::{CompiledApp, CompiledMatch, PooledEndpoint, RoutingTable};
 
 /// A list, and whether it is all of it.
@@ -28,6 +29,7 @@ pub struct AppView {
     paths: Vec<String>,
     listeners: Option<Vec<String>>,
     split: Option<BTreeMap<String, u16>>,
+    balance: BalanceView,
     /// Tried in this order.
     matches: Vec<MatchView>,
     /// Endpoints by health.
@@ -36,6 +38,18 @@ pub struct AppView {
     conflicts: Vec<ConflictView>,
     /// What of its sources is not in force, and why.
     rejections: Vec<RejectionView>,
+}
+
+/// With the settings that its kind has.
+#[derive(Debug, Serialize)]
+pub struct BalanceView {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bounded_load: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decay_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,11 +87,14 @@ pub struct EndpointView {
     weight_percent: u32,
     /// Since it began or returned; absent while it is out.
     serving_seconds: Option<f64>,
-    /// Requests under way, and how many it may have; absent where the app limits nothing.
+    /// Requests under way; absent where the app neither limits them nor balances by them.
     in_flight: Option<u32>,
+    /// How many it may have, where something limits them.
     in_flight_limit: Option<u32>,
     /// Open, where the app limits something.
     connections: Option<u32>,
+    /// How soon it is expected to answer, where the app balances by that and something is known.
+    expected_seconds: Option<f64>,
     state: &'static str,
     /// Why it takes no traffic; absent while it does.
     why: Option<String>,
@@ -135,6 +152,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
                 .map(|names| names.iter().map(ToString::to_string).collect()),
             split: split
                 .map(|split| split.shares().iter().map(|(v, share)| (v.to_string(), *share)).collect()),
+            balance: balance_view(&app.spec.balance),
             matches: app.matches.iter().flat_map(|matches| matches.iter()).map(match_view).collect(),
             endpoints,
             conflicts: conflicts(table, app),
@@ -148,6 +166,19 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
     };
     let selected = || table.apps.values().filter(|app| only.is_none_or(|only| app.id == *only));
     page(table, selected().count(), selected().take(most).map(view).collect())
+}
+
+fn balance_view(balance: &Balance) -> BalanceView {
+    let mut view = BalanceView { kind: balance.kind(), key: None, bounded_load: None, decay_seconds: None };
+    match balance {
+        Balance::RoundRobin | Balance::Random | Balance::LeastRequests => {}
+        Balance::PeakEwma { decay } => view.decay_seconds = Some(decay.as_secs_f64()),
+        Balance::Hash(hashing) => {
+            view.key = Some(hashing.key.to_string());
+            view.bounded_load = hashing.bounded_load.map(|percent| f64::from(percent) / 100.0);
+        }
+    }
+    view
 }
 
 fn match_view(entry: &CompiledMatch) -> MatchView {
@@ -281,13 +312,14 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
             .slow_start()
             .map_or(slow_start::WHOLE, |ramp| slow_start::share(serving_for, ramp)),
         serving_seconds: endpoint.live.is_available().then_some(serving_for.as_secs_f64()),
-        in_flight: load.map(|(_, load)| load.in_flight.used()),
+        in_flight: endpoint.counted().map(|load| load.in_flight.used()),
         in_flight_limit: load
             .map(|(gate, load)| gate.most_of(endpoint, load))
             .filter(|most| *most < u32::MAX),
         connections: load
             .filter(|(gate, _)| gate.limits_connections())
             .map(|(_, load)| load.connections.used()),
+        expected_seconds: expected_seconds(app, endpoint),
         state: endpoint.live.state(),
         why,
         since: moment(since),
@@ -298,6 +330,11 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
         probes_passed: report.passes_total,
         probes_failed: report.failures_total,
     }
+}
+
+fn expected_seconds(app: &CompiledApp, endpoint: &PooledEndpoint) -> Option<f64> {
+    let Balance::PeakEwma { decay } = app.spec.balance else { return None };
+    endpoint.counted()?.latency.expected(uptime(), decay).map(|latency| latency.as_secs_f64())
 }
 
 /// RFC 3339, UTC.

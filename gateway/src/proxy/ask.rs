@@ -11,10 +11,10 @@ use super::admission::admit;
 use super::client::Client;
 use super::facts::{Facts, Heads, Outcome};
 use super::outgoing::Outgoing;
-use super::prepare;
 use super::retry::Route;
 use super::upstream::{OpenError, Upstream};
 use super::wire::Wire;
+use super::{prepare, screen};
 use crate::filter::{Changes, Decision, ForwardAuth};
 use crate::message::scan::HeadScan;
 use crate::message::{Framing, Method, RequestHead, ResponseHead};
@@ -48,7 +48,8 @@ pub async fn may_pass<W: Wire>(
     let Ok(parsed) = RequestHead::parse(&question) else { return FAILED };
     let facts = Facts { method: Method::Get, ..Facts::unknown(Instant::now(), facts.id, question.len()) };
     let heads = prepare::heads(client, app, None, (&parsed, &question), &facts, None, None);
-    let asking = Box::pin(ask(client, app, heads, &facts));
+    let key = screen::key(client, app, (&parsed, &question), &facts);
+    let asking = Box::pin(ask(client, (app, key), heads, &facts));
     match tokio::time::timeout(filter.timeout(), asking).await {
         Ok(Some((response, bytes))) => filter.conclude(&response, &bytes, changes),
         Ok(None) | Err(_) => FAILED,
@@ -58,12 +59,12 @@ pub async fn may_pass<W: Wire>(
 /// The head of the answer; `None`: there is none.
 async fn ask<W: Wire>(
     client: &mut Client<W>,
-    app: &Arc<CompiledApp>,
+    (app, key): (&Arc<CompiledApp>, Option<u64>),
     mut heads: Heads,
     facts: &Facts,
 ) -> Option<(ResponseHead, Vec<u8>)> {
     let worker = client.worker.clone();
-    let mut route = Route::new(&worker, app, app.way(None));
+    let mut route = Route::new(&worker, app, app.way(None), key);
     let admitted = admit(client, route.wanted()).await.ok()?;
     let mut endpoint = route.begin(admitted);
     loop {

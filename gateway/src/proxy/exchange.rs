@@ -50,8 +50,8 @@ async fn serve<W: Wire>(client: &mut Client<W>, request: &mut Request) -> Result
         copy.send(&worker, &client.origin, Some(Bytes::new()));
     }
     let mut heads = std::mem::take(&mut request.heads);
-    let Request { app, taken, facts, .. } = &*request;
-    let mut route = Route::new(&worker, app, app.way(*taken));
+    let Request { app, taken, key, facts, .. } = &*request;
+    let mut route = Route::new(&worker, app, app.way(*taken), *key);
     let admitted = admit(client, route.wanted()).await?;
     let mut endpoint = route.begin(admitted);
     let mut hedging = app.spec.hedge.as_deref().and_then(|hedge| Hedging::of(hedge, facts, &heads));

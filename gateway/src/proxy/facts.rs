@@ -29,6 +29,8 @@ pub struct Request {
     pub app: Arc<CompiledApp>,
     /// The position of the app's match that took it.
     pub taken: Option<usize>,
+    /// What its endpoint is chosen by, where the app hashes.
+    pub key: Option<u64>,
     pub heads: Heads,
     pub facts: Facts,
     /// A filter is waited for: there are no heads yet.

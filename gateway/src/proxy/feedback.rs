@@ -4,18 +4,26 @@
 //! A success costs two loads that every worker shares and none writes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use healthcheck::outlier::{Cause, Fault};
+use topology::Balance;
 
 use super::facts::Outcome;
+use crate::balance::PeakEwma;
 use crate::reason::Reason;
+use crate::table::live::uptime;
 use crate::table::{CompiledApp, PooledEndpoint};
 use crate::worker::{Suspicion, Worker};
 
 /// An attempt is over, whatever came of it.
 pub fn observe(worker: &Worker, app: &CompiledApp, outcome: &Outcome) {
     let endpoint = &outcome.endpoint;
-    match verdict(outcome) {
+    let verdict = verdict(outcome);
+    if let Some((latency, decay)) = expectation(app, endpoint) {
+        expect(latency, decay, &verdict, outcome);
+    }
+    match verdict {
         Verdict::Nothing => return,
         Verdict::Good => endpoint.live.streak.succeed(),
         Verdict::Bad(fault) => count(worker, app, endpoint, fault, outcome.failure),
@@ -28,24 +36,56 @@ pub fn observe(worker: &Worker, app: &CompiledApp, outcome: &Outcome) {
 }
 
 /// Another endpoint has answered before this one, which was asked earlier: that long it took at least.
-pub fn observe_overtaken(worker: &Worker, outcome: &Outcome) {
+pub fn observe_overtaken(worker: &Worker, app: &CompiledApp, outcome: &Outcome) {
+    if let Some((latency, decay)) = expectation(app, &outcome.endpoint) {
+        latency.at_least(outcome.asked.elapsed(), uptime(), decay);
+    }
     if let Some(tally) = outcome.endpoint.live.tally.get() {
         tally.cells(worker.index).count(false, Some(outcome.asked.elapsed()));
     }
 }
 
 /// As [`observe`], of a TCP listener's connection: all that is known of an endpoint's service is whether it
-/// accepts.
+/// accepts, and how soon.
 pub fn observe_dial(
     worker: &Worker,
     app: &CompiledApp,
     endpoint: &Arc<PooledEndpoint>,
+    asked: Instant,
     failure: Option<Reason>,
 ) {
+    if let Some((latency, decay)) = expectation(app, endpoint) {
+        match failure {
+            None => latency.observe(asked.elapsed(), uptime(), decay),
+            Some(reason) if is_of_endpoint(reason) => latency.fail(asked.elapsed(), uptime(), decay),
+            Some(_) => {}
+        }
+    }
     match failure {
         None => endpoint.live.streak.succeed(),
         Some(reason) if is_of_endpoint(reason) => count(worker, app, endpoint, Fault::NoAnswer, failure),
         Some(_) => {}
+    }
+}
+
+/// Where it is kept how soon the endpoint answers, and for how long; `None` where nobody balances by that.
+fn expectation<'e>(app: &CompiledApp, endpoint: &'e PooledEndpoint) -> Option<(&'e PeakEwma, Duration)> {
+    let Balance::PeakEwma { decay } = app.spec.balance else { return None };
+    endpoint.counted().map(|load| (&load.latency, decay))
+}
+
+/// What an attempt says of how soon its endpoint answers.
+fn expect(latency: &PeakEwma, decay: Duration, verdict: &Verdict, outcome: &Outcome) {
+    let now = uptime();
+    let is_failed = matches!(verdict, Verdict::Bad(_)) || outcome.status >= 500;
+    match outcome.responded {
+        _ if is_failed => latency.fail(outcome.asked.elapsed(), now, decay),
+        Some(responded) => latency.observe(responded - outcome.asked, now, decay),
+        // Whoever gave up waiting, the client or we, has waited for so long.
+        None if matches!(outcome.failure, Some(Reason::ClientAbort | Reason::RequestTimeout)) => {
+            latency.at_least(outcome.asked.elapsed(), now, decay);
+        }
+        None => {}
     }
 }
 

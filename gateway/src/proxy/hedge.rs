@@ -18,7 +18,6 @@ use super::answer::Answer;
 use super::attempt::{Answered, Attempt, Failure};
 use super::client::Client;
 use super::facts::{After, Facts, Heads};
-use super::feedback;
 use super::relay::{Decoder, FRAMED_READ, Relay};
 use super::retry::Route;
 use super::wire::{Gone, Reply, Sent, Sink, Source, Upward, Wire};
@@ -113,7 +112,7 @@ impl Hedging {
                 route.observe(&lost);
             }
             Loser::Cancelled if matches!(result, HedgeResult::Won) => {
-                feedback::observe_overtaken(&worker, &lost);
+                route.observe_overtaken(&lost);
             }
             Loser::Cancelled => {}
         }

@@ -2,6 +2,7 @@
 
 use topology::{Condition, Named, UserCondition, UserGroup, UserId, ValueMatch};
 
+use crate::balance::hash;
 use crate::filter::{Asked, Fit, fit};
 use crate::message::Method;
 use crate::message::cookies::cookies;
@@ -44,7 +45,7 @@ fn meets(asked: &Asked<'_>, condition: &Condition, refuses: bool) -> bool {
     }
 }
 
-fn cookie<'a>(asked: &'a Asked<'_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn cookie<'a>(asked: &'a Asked<'_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let found = cookies(&asked.request.fields, asked.head);
     found.filter(move |(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
 }
@@ -60,19 +61,17 @@ fn meets_query(asked: &Asked<'_>, named: &Named) -> bool {
     }
 }
 
-/// The one value of the user's id: of two nobody could say which the endpoint goes by.
 fn user_id<'a>(asked: &'a Asked<'_>, id: &'a UserId) -> Option<&'a [u8]> {
-    let (first, second) = match id {
-        UserId::Header(name) => {
-            let mut values = asked.heeded(name);
-            (values.next(), values.next())
-        }
-        UserId::Cookie(name) => {
-            let mut values = cookie(asked, name);
-            (values.next(), values.next())
-        }
-    };
-    first.filter(|id| second.is_none() && !id.is_empty())
+    match id {
+        UserId::Header(name) => only(asked.heeded(name)),
+        UserId::Cookie(name) => only(cookie(asked, name)),
+    }
+}
+
+/// The one value that there is: of two nobody could say which the endpoint goes by.
+pub(super) fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    let first = values.next().filter(|value| !value.is_empty());
+    first.filter(|_| values.next().is_none())
 }
 
 /// Users who are few in one app need not be the same few in the next.
@@ -98,16 +97,9 @@ fn number(text: &[u8]) -> Option<u64> {
     text.iter().try_fold(0u64, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?))
 }
 
-/// 0 to 99. FNV-1a, whose low bits are weak and are mixed once more (the last step of MurmurHash3): both
-/// are fixed for all time, so every gateway and every release puts a user into the same bucket.
+/// 0 to 99: the same one on every gateway and in every release.
 fn bucket(salt: &str, id: &[u8]) -> u64 {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x100_0000_01b3;
-    let bytes = salt.bytes().chain([0]).chain(id.iter().copied());
-    let mut hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    (hash ^ (hash >> 33)) % 100
+    hash(salt.bytes().chain([0]).chain(id.iter().copied())) % 100
 }
 
 #[cfg(test)]

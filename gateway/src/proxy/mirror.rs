@@ -78,12 +78,12 @@ pub fn mark(heads: &mut Heads) {
 }
 
 impl Copy {
-    /// A copy for an endpoint of `to`, with the heads that `write` writes for it. `None` where the request is none
+    /// A copy for an endpoint of `to`, chosen by `key` where that hashes, with the heads that `write` writes for it. `None` where the request is none
     /// that is copied, where nobody may take it, or where too many are on their way.
     pub fn begin<W>(
         client: &Client<W>,
         mirror: &Arc<Mirror>,
-        to: &CompiledApp,
+        (to, key): (&CompiledApp, Option<u64>),
         table: &Rc<TableHandle>,
         facts: &Facts,
         write: impl FnOnce(&CompiledApp) -> Heads,
@@ -100,7 +100,7 @@ impl Copy {
             cells.skipped.increment();
             return None;
         };
-        let Admitted { endpoint, places } = match enter(worker, &mirror.settings.to, to) {
+        let Admitted { endpoint, places } = match enter(worker, &mirror.settings.to, (to, key)) {
             Entry::Admitted(admitted) => admitted,
             // Nobody waits in a copy's name.
             Entry::Wait(_) => {
@@ -176,7 +176,7 @@ impl Copy {
 }
 
 /// Whom a copy for `to` goes to, if there is room.
-fn enter(worker: &Worker, target: &MirrorTarget, to: &CompiledApp) -> Entry {
+fn enter(worker: &Worker, target: &MirrorTarget, (to, key): (&CompiledApp, Option<u64>)) -> Entry {
     if matches!(to.upstream, Upstream::Unknown) {
         return Entry::Refused(Reason::UpstreamTlsUnknown);
     }
@@ -185,7 +185,7 @@ fn enter(worker: &Worker, target: &MirrorTarget, to: &CompiledApp) -> Entry {
         MirrorTarget::App(_) => Some(&*to.http),
     };
     let Some(spread) = spread else { return Entry::Refused(Reason::NoEndpoint) };
-    worker.enter(Wanted { app: to, spread, turn: spread.next_turn(&to.live.mirror_cursor) })
+    worker.enter(Wanted { app: to, spread, turn: spread.next_turn(&to.live.mirror_cursor), key })
 }
 
 /// A client that has said all that it says, and does not listen.

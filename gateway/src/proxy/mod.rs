@@ -28,6 +28,7 @@ mod facts;
 mod feedback;
 mod fill;
 mod frames;
+mod hashing;
 mod hedge;
 mod hops;
 pub mod http1;

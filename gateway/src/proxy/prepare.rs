@@ -132,7 +132,8 @@ fn pass<W>(
         return refuse(facts, denied, app);
     }
     let heads = Heads::default();
-    let mut request = Box::new(Request { table, app, taken, heads, facts, undecided: None, copy: None });
+    let mut request =
+        Box::new(Request { table, app, taken, key: None, heads, facts, undecided: None, copy: None });
     if let Some(filters) = request.app.filters.clone() {
         let chain = (&*request.app, &*filters, taken);
         let (head, place) = ((parsed, head), (host, path));
@@ -173,7 +174,8 @@ pub(super) fn set_out<W>(
     let is_mirrored = changes.as_ref().is_some_and(|changes| changes.is_mirrored);
     let copy =
         if is_mirrored { copy(client, table, app, (parsed, head), facts, changes.as_deref()) } else { None };
-    (request.heads, request.copy) = (heads, copy);
+    let key = screen::key(client, app, (parsed, head), facts);
+    (request.heads, request.copy, request.key) = (heads, copy, key);
     request.facts.filtered = screen::filtered(changes, request.app.filters.as_ref());
     Ok(request)
 }
@@ -192,7 +194,8 @@ fn copy<W>(
         MirrorTarget::Version(_) => app,
         MirrorTarget::App(id) => table.app(id).filter(|to| takes_copies(to, &app.id))?,
     };
-    Copy::begin(client, mirror, to, table, facts, |to| {
+    let key = screen::key(client, to, (parsed, head), facts);
+    Copy::begin(client, mirror, (to, key), table, facts, |to| {
         let mut heads = heads(client, to, app.filters.as_deref(), (parsed, head), facts, None, changes);
         mirror::mark(&mut heads);
         heads

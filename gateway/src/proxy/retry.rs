@@ -31,19 +31,26 @@ pub struct Route<'a> {
     app: &'a CompiledApp,
     spread: &'a Spread,
     turn: usize,
+    key: Option<u64>,
     tried: SmallVec<[u64; USUAL_ATTEMPTS]>,
     /// What it holds of its tenant, its app and its endpoints.
     places: Places,
 }
 
 impl<'a> Route<'a> {
-    /// `cursor` counts the turns of `spread`.
-    pub fn new(worker: &'a Worker, app: &'a CompiledApp, (spread, cursor): (&'a Spread, &AtomicU64)) -> Self {
+    /// `cursor` counts the turns of `spread`; `key`: see [`Wanted::key`].
+    pub fn new(
+        worker: &'a Worker,
+        app: &'a CompiledApp,
+        (spread, cursor): (&'a Spread, &AtomicU64),
+        key: Option<u64>,
+    ) -> Self {
         Self {
             worker,
             app,
             spread,
             turn: spread.next_turn(cursor),
+            key,
             tried: SmallVec::new(),
             places: Places::default(),
         }
@@ -51,7 +58,7 @@ impl<'a> Route<'a> {
 
     /// What to ask for at first.
     pub fn wanted(&self) -> Wanted<'a> {
-        Wanted { app: self.app, spread: self.spread, turn: self.turn }
+        Wanted { app: self.app, spread: self.spread, turn: self.turn, key: self.key }
     }
 
     /// Holds what was asked for; returns the first endpoint.
@@ -124,6 +131,11 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Another endpoint has answered before this one, which was asked earlier.
+    pub fn observe_overtaken(&self, outcome: &Outcome) {
+        feedback::observe_overtaken(self.worker, self.app, outcome);
+    }
+
     /// How long to wait before the attempt that [`Self::next`] has found; `None`: not at all.
     pub fn backoff(&self) -> Option<Duration> {
         let backoff = self.app.spec.retries().backoff?;
@@ -140,7 +152,7 @@ impl<'a> Route<'a> {
     }
 
     fn again(&mut self, last: &Arc<PooledEndpoint>) -> Result<Arc<PooledEndpoint>, NoOther> {
-        if !self.worker.rotations.pay_retry(self.app, self.spread, self.turn) {
+        if !self.worker.rotations.pay_retry(self.wanted()) {
             return Err(NoOther::OverBudget);
         }
         self.tried.push(last.live.id);

@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
+use topology::Balance;
+
 use super::client::Client;
 use super::facts::{Facts, Refusal, Request};
 use super::wire::Wire;
-use super::{ask, matching, prepare, timeouts};
+use super::{ask, hashing, matching, prepare, timeouts};
 use crate::filter::basic_auth::{BasicAuth, Verdict, verify};
 use crate::filter::{
     Asked, Changes, Decision, Filtered, Filters, Found, Page, RateLimits, RequestFilter, Step,
 };
-use crate::message::{Method, NO_NAMES, RequestHead};
+use crate::message::{Method, NO_NAMES, RequestHead, target};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, CompiledMatch, Matches};
 
@@ -102,6 +104,15 @@ pub fn taken_by<W>(
         log.set_taken_by(entry.name());
     }
     Some(taken)
+}
+
+/// What the request's endpoint is chosen by; `None` where the app does not hash, and where the request has no key.
+#[inline]
+pub fn key<W>(client: &Client<W>, app: &CompiledApp, head: Head<'_>, facts: &Facts) -> Option<u64> {
+    let Balance::Hash(hashing) = &app.spec.balance else { return None };
+    // That it has one was seen when it was routed.
+    let path = target::route_path(head.0.path_and_query.within(head.1)).unwrap_or_default();
+    with_asked(client, (Some(app), None), head, ("", &path), facts, |asked| hashing::key(asked, &hashing.key))
 }
 
 /// An answer that is given before the chain is asked looks as the app's others do.

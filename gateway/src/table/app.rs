@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion, VersionId};
 
-use super::limits::Gate;
+use super::limits::{Gate, Load};
 use super::live::{AppLive, EndpointLive};
 use super::matches::{CompiledMatch, Matches, Way, own_spreads};
-use crate::balance::SplitSchedule;
+use crate::balance::{Maglev, SplitSchedule};
 use crate::filter::Filters;
 use crate::listener::tls::EndpointTls;
 use crate::metrics::ServiceMetrics;
@@ -154,6 +154,8 @@ pub struct PooledEndpoint {
     pub live: Arc<EndpointLive>,
     /// Of its app.
     pub gate: Option<Arc<Gate>>,
+    /// Whether its requests under way are counted.
+    pub is_counted: bool,
     /// Of its version.
     pub metrics: Arc<ServiceMetrics>,
     /// See [`Self::log_fields`].
@@ -161,6 +163,11 @@ pub struct PooledEndpoint {
 }
 
 impl PooledEndpoint {
+    /// Where its requests under way are counted, if they are.
+    pub fn counted(&self) -> Option<&Load> {
+        if self.is_counted { self.live.load.get().map(|load| &**load) } else { None }
+    }
+
     /// What every JSON line of the access log says of a request that went here, from `"app"` to
     /// `"endpoint"`. Written at the first one: names are of an alphabet that needs no escape.
     pub fn log_fields(&self) -> &[u8] {
@@ -185,6 +192,8 @@ pub struct Pool {
     /// `None`: all versions of an app without a split.
     pub version: Option<VersionId>,
     pub endpoints: Vec<Arc<PooledEndpoint>>,
+    /// See [`Self::maglev`].
+    pub(super) maglev: OnceLock<Arc<Maglev>>,
 }
 
 /// How an app's requests are spread: over one pool, or over one per version.
@@ -223,6 +232,25 @@ impl Spread {
 }
 
 impl Pool {
+    /// Whom keys belong to, among all of its endpoints, healthy or not. Made for the first request that asks; where
+    /// the former table had one, with this table.
+    pub fn maglev(&self) -> &Maglev {
+        if let Some(made) = self.maglev.get() {
+            return made;
+        }
+        // Outside of the cell: workers that come at the same time each make one, and wait for nobody.
+        let made = Arc::new(maglev(&self.endpoints));
+        self.maglev.get_or_init(|| made)
+    }
+
+    /// Of `former`, the same pool in the table before, whatever its table is good for.
+    pub(super) fn inherit_maglev(&self, former: &Self) {
+        let Some(known) = former.maglev.get() else { return };
+        let member = |endpoint: &Arc<PooledEndpoint>| (endpoint.key.clone(), endpoint.weight);
+        let is_same = self.endpoints.iter().map(member).eq(former.endpoints.iter().map(member));
+        let _ = self.maglev.set(if is_same { known.clone() } else { Arc::new(maglev(&self.endpoints)) });
+    }
+
     fn holds(&self, endpoint: u64) -> bool {
         self.endpoints.iter().any(|held| held.live.id == endpoint)
     }
@@ -231,4 +259,13 @@ impl Pool {
     pub fn stamp(&self, live: &AppLive) -> (u64, u64) {
         (self.edition, live.generation.load(Ordering::Acquire))
     }
+}
+
+fn maglev(endpoints: &[Arc<PooledEndpoint>]) -> Maglev {
+    let names: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| [endpoint.key.version.as_str(), endpoint.key.instance.as_str()])
+        .collect();
+    let weights = endpoints.iter().map(|endpoint| u32::from(endpoint.weight));
+    Maglev::new(names.iter().map(|name| &name[..]).zip(weights))
 }

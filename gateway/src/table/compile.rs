@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use healthcheck::adaptive::AdaptiveLimit;
 use imbl::ordmap::DiffItem;
 use rustls::pki_types::ServerName;
-use topology::{App, AppId, Endpoint, HostPattern, Protocol, Snapshot, VersionId};
+use topology::{App, AppId, Balance, Endpoint, HostPattern, Protocol, Snapshot, VersionId};
 
 use super::RoutingTable;
 use super::app::{CompiledApp, Manner, Pool, PooledEndpoint, Spread, Upstream};
@@ -95,7 +95,10 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
     let alike = old.filter(is_alike);
     let manner = Manner { tls: upstream.tls().cloned(), proxy_protocol: app.spec.proxy_protocol };
     let gate = gate(settings, old, app);
-    let compile = |endpoint| compile_endpoint(&services, alike, &manner, gate.as_ref(), endpoint);
+    let compile = |endpoint| {
+        let counting = (gate.as_ref(), counts(app, endpoint));
+        compile_endpoint(&services, alike, &manner, counting, endpoint)
+    };
     let endpoints: Vec<_> = app.endpoints.iter().map(compile).collect();
     count_where_needed(settings, app, &endpoints);
     let is_udp = |endpoint: &&Arc<PooledEndpoint>| endpoint.protocol == Protocol::Udp;
@@ -245,7 +248,7 @@ fn compile_endpoint(
     services: &[Arc<ServiceMetrics>],
     old: Option<&CompiledApp>,
     manner: &Manner,
-    gate: Option<&Arc<Gate>>,
+    (gate, is_counted): (Option<&Arc<Gate>>, bool),
     endpoint: &Endpoint,
 ) -> Arc<PooledEndpoint> {
     let same = old.and_then(|old| old.endpoint(&endpoint.key));
@@ -258,6 +261,7 @@ fn compile_endpoint(
             == (endpoint.address, endpoint.weight, endpoint.protocol)
         && Arc::ptr_eq(&same.metrics, metrics)
         && same.gate.as_ref().map(Arc::as_ptr) == gate.map(Arc::as_ptr)
+        && same.is_counted == is_counted
     {
         return same.clone();
     }
@@ -271,6 +275,7 @@ fn compile_endpoint(
         manner: manner.clone(),
         live: live.unwrap_or_default(),
         gate: gate.cloned(),
+        is_counted,
         metrics: metrics.clone(),
         log_fields: OnceLock::new(),
     })
@@ -282,12 +287,18 @@ fn gate(settings: &Settings, old: Option<&CompiledApp>, app: &App) -> Option<Arc
     Gate::new(&app.spec, tenant, is_http2, settings.shards, old.and_then(|old| old.gate.as_ref()))
 }
 
+/// Whether the endpoint's requests under way are to be known. Sessions of datagrams are limited by their listener.
+fn counts(app: &App, endpoint: &Endpoint) -> bool {
+    let is_limited = app.spec.capacity().is_some() && endpoint.protocol != Protocol::Udp;
+    is_limited || app.spec.balance.counts_requests()
+}
+
 /// Gives endpoints the counters that the app's settings need and that outlive it.
 fn count_where_needed(settings: &Settings, app: &App, endpoints: &[Arc<PooledEndpoint>]) {
     let limits = app.spec.capacity();
     let adaptive = limits.and_then(|limits| limits.adaptive);
     for endpoint in endpoints {
-        if limits.is_some() || endpoint.gate.as_ref().is_some_and(|gate| gate.limits_connections()) {
+        if endpoint.is_counted || endpoint.gate.as_ref().is_some_and(|gate| gate.limits_connections()) {
             let load = endpoint.live.load.get_or_init(Box::default);
             if let Some(range) = adaptive {
                 load.begin_to_adapt(AdaptiveLimit::new(&range).limit());
@@ -304,22 +315,32 @@ fn spread(old: Option<&Spread>, app: &App, endpoints: Vec<Arc<PooledEndpoint>>) 
         old.and_then(|old| old.pools.iter().find(|pool| pool.version.as_ref() == version))
     };
     let Some(split) = &app.spec.split else {
-        return Spread::new(vec![Arc::new(pool(former(None), None, endpoints))], None);
+        return Spread::new(vec![Arc::new(pool(former(None), hashes(app), None, endpoints))], None);
     };
     let shares = shares_of(split);
     let pools = shares.iter().map(|(version, _)| {
         let members = endpoints.iter().filter(|endpoint| endpoint.key.version == *version).cloned().collect();
-        Arc::new(pool(former(Some(version)), Some(version.clone()), members))
+        Arc::new(pool(former(Some(version)), hashes(app), Some(version.clone()), members))
     });
     let schedule = SplitSchedule::new(&shares.iter().map(|(_, share)| *share).collect::<Vec<_>>());
     Spread::new(pools.collect(), Some(schedule))
 }
 
-/// With the identity that it had in the former table.
+/// With the identity that it had in the former table. `hashes`: whether its endpoints are chosen by key.
 pub(super) fn pool(
     former: Option<&Arc<Pool>>,
+    hashes: bool,
     version: Option<VersionId>,
     endpoints: Vec<Arc<PooledEndpoint>>,
 ) -> Pool {
-    Pool { id: former.map_or_else(fresh_id, |pool| pool.id), edition: fresh_id(), version, endpoints }
+    let id = former.map_or_else(fresh_id, |pool| pool.id);
+    let pool = Pool { id, edition: fresh_id(), version, endpoints, maglev: OnceLock::new() };
+    if let Some(former) = former.filter(|_| hashes) {
+        pool.inherit_maglev(former);
+    }
+    pool
+}
+
+pub(super) fn hashes(app: &App) -> bool {
+    matches!(app.spec.balance, Balance::Hash(_))
 }

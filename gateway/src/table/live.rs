@@ -54,7 +54,7 @@ pub struct EndpointLive {
     pub streak: Streak,
     /// What its requests came to, where somebody compares.
     pub tally: OnceLock<Tally>,
-    /// What it has to do, where its app limits that.
+    /// What it has to do, where its app limits that or balances by it.
     pub load: OnceLock<Box<Load>>,
     /// When it last began to take traffic, in nanoseconds of [`uptime`].
     serving_since: AtomicU64,
@@ -102,7 +102,7 @@ impl Default for EndpointLive {
 }
 
 /// Time on a clock that all threads share, so that moments fit into atomics.
-fn uptime() -> Duration {
+pub fn uptime() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed()
 }

@@ -7,7 +7,7 @@ use topology::filters::MirrorTarget;
 use topology::{App, Condition, MatchEffect, RequestMatch, Split, VersionId};
 
 use super::app::{CompiledApp, Pool, PooledEndpoint, Spread};
-use super::compile::{Settings, pool};
+use super::compile::{Settings, hashes, pool};
 use crate::balance::SplitSchedule;
 use crate::metrics::Counter;
 
@@ -97,7 +97,7 @@ pub(super) fn compile(
         MirrorTarget::Version(version) => Some(version),
         MirrorTarget::App(_) => None,
     });
-    let mut pools = Pools { old, default, endpoints, own: Vec::new() };
+    let mut pools = Pools { old, hashes: hashes(app), default, endpoints, own: Vec::new() };
     let mirror = mirrored.map(|version| {
         let only = pools.pool(version);
         Box::new(pools.spread(vec![only], None, true))
@@ -119,6 +119,7 @@ pub(super) fn compile(
 /// What the ways of one app's matches are made of.
 struct Pools<'a> {
     old: Option<&'a CompiledApp>,
+    hashes: bool,
     default: &'a Spread,
     endpoints: &'a [Arc<PooledEndpoint>],
     /// Of versions that the default has no pool for.
@@ -165,7 +166,7 @@ impl Pools<'_> {
         let is_member =
             |endpoint: &&Arc<PooledEndpoint>| endpoint.protocol.is_http() && endpoint.key.version == *version;
         let members = self.endpoints.iter().filter(is_member);
-        let pool = Arc::new(pool(former, Some(version.clone()), members.cloned().collect()));
+        let pool = Arc::new(pool(former, self.hashes, Some(version.clone()), members.cloned().collect()));
         self.own.push(pool.clone());
         pool
     }

@@ -1,6 +1,6 @@
 //! A worker's place in every rotation, and whom it has just seen refuse.
 
-use std::cell::RefCell;
+use std::cell::{LazyCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use topology::{AppSpec, Balance};
+
+use super::admission::Wanted;
 use super::deadlines::{Deadlines, TICK};
+use super::request_ids::random;
 use super::retries::RetryBudget;
-use crate::balance::{Candidate, SmoothRotation, slow_start};
-use crate::table::live::EndpointLive;
-use crate::table::{CompiledApp, Pool, PooledEndpoint, Spread};
+use crate::balance::{Candidate, Candidates, Chooser, Member, SmoothRotation, slow_start};
+use crate::table::live::{EndpointLive, uptime};
+use crate::table::{CompiledApp, Pool, PooledEndpoint};
 
 /// How long a worker avoids an endpoint that refused a connection, if it has another: long enough that
 /// retries stay rare until the probes decide, short enough that a restart is not noticed.
@@ -37,6 +41,8 @@ struct View {
     /// Positions in the pool's list, as the rotation has them.
     eligible: Vec<u32>,
     rotation: SmoothRotation,
+    /// Of apps that do not want turns. Those are taken all the same where it finds nobody.
+    chooser: Option<Box<Chooser>>,
     /// One app's dead endpoints do not use up another one's retries.
     retries: RetryBudget,
     used: u32,
@@ -70,10 +76,15 @@ impl Rotations {
 
     /// The endpoint for a request whose turn it is: of that version first, then of any other that has
     /// somebody.
-    pub fn pick(&self, app: &CompiledApp, spread: &Spread, turn: usize) -> Option<Arc<PooledEndpoint>> {
+    pub fn pick(&self, wanted: Wanted<'_>) -> Option<Arc<PooledEndpoint>> {
+        let Wanted { app, spread, turn, key } = wanted;
         spread.choose(turn).find_map(|pool| {
             self.view(app, pool, |view| {
                 view.retries.deposit(self.deadlines.now());
+                if view.chooses(key) {
+                    let position = self.choose(view, pool, wanted, &[], |_| true)?;
+                    return Some(view.endpoint(pool, position));
+                }
                 let position = view.rotation.pick()?;
                 let is_suspect = |id| self.is_suspect(id);
                 let other = is_suspect(view.id(pool, position)).then(|| view.rotation.pick_other(is_suspect));
@@ -86,19 +97,18 @@ impl Rotations {
     ///
     /// # Errors
     /// [`NoOther`].
-    pub fn pick_again(
-        &self,
-        app: &CompiledApp,
-        spread: &Spread,
-        turn: usize,
-        tried: &[u64],
-    ) -> Result<Arc<PooledEndpoint>, NoOther> {
+    pub fn pick_again(&self, wanted: Wanted<'_>, tried: &[u64]) -> Result<Arc<PooledEndpoint>, NoOther> {
+        let Wanted { app, spread, turn, key } = wanted;
         let mut why = NoOther::Nobody;
         let found = spread.choose(turn).find_map(|pool| {
             self.view(app, pool, |view| {
-                let is_tried = |id: u64| tried.contains(&id);
-                let other = view.rotation.pick_other(|id| is_tried(id) || self.is_suspect(id));
-                let position = other.or_else(|| view.rotation.pick_other(is_tried))?;
+                let position = if view.chooses(key) {
+                    self.choose(view, pool, wanted, tried, |_| true)?
+                } else {
+                    let is_tried = |id: u64| tried.contains(&id);
+                    let other = view.rotation.pick_other(|id| is_tried(id) || self.is_suspect(id));
+                    other.or_else(|| view.rotation.pick_other(is_tried))?
+                };
                 if view.retries.withdraw(self.deadlines.now()) {
                     return Some(view.endpoint(pool, position));
                 }
@@ -110,7 +120,7 @@ impl Rotations {
     }
 
     /// Whether the budget allows a retry that needs no other endpoint; it is then paid for.
-    pub fn pay_retry(&self, app: &CompiledApp, spread: &Spread, turn: usize) -> bool {
+    pub fn pay_retry(&self, Wanted { app, spread, turn, .. }: Wanted<'_>) -> bool {
         let pays = |pool| self.view(app, pool, |view| view.retries.withdraw(self.deadlines.now()));
         spread.choose(turn).next().is_some_and(pays)
     }
@@ -120,17 +130,23 @@ impl Rotations {
     /// shares are kept as far as there is room.
     pub fn pick_free(
         &self,
-        app: &CompiledApp,
-        spread: &Spread,
-        turn: usize,
+        wanted: Wanted<'_>,
         tried: &[u64],
         mut take: impl FnMut(&PooledEndpoint) -> bool,
     ) -> Pick {
         let mut is_anybody_there = false;
+        let Wanted { app, spread, turn, key } = wanted;
         let free = spread.choose(turn).find_map(|pool| {
             self.view(app, pool, |view| {
                 is_anybody_there |= !view.rotation.is_empty();
-                let position = self.find_free(view, pool, tried, &mut take)?;
+                let position = if view.chooses(key) {
+                    self.choose(view, pool, wanted, tried, &mut take)?
+                } else {
+                    self.find_free(view, pool, tried, &mut take)?
+                };
+                if tried.is_empty() {
+                    view.retries.deposit(self.deadlines.now());
+                }
                 Some(view.endpoint(pool, position))
             })
         });
@@ -148,22 +164,45 @@ impl Rotations {
         tried: &[u64],
         take: &mut impl FnMut(&PooledEndpoint) -> bool,
     ) -> Option<usize> {
-        let View { rotation, eligible, retries, .. } = view;
+        let View { rotation, eligible, .. } = view;
         let endpoint = |position: usize| &*pool.endpoints[eligible[position] as usize];
         if tried.is_empty() {
             let first = rotation.pick()?;
             if !self.is_suspect(endpoint(first).live.id) && take(endpoint(first)) {
-                retries.deposit(self.deadlines.now());
                 return Some(first);
             }
         }
         let is_new = |id| !tried.contains(&id);
         let trusted = rotation.pick_where(|at, id| is_new(id) && !self.is_suspect(id) && take(endpoint(at)));
-        let found = trusted.or_else(|| rotation.pick_where(|at, id| is_new(id) && take(endpoint(at))));
-        if found.is_some() && tried.is_empty() {
-            retries.deposit(self.deadlines.now());
+        trusted.or_else(|| rotation.pick_where(|at, id| is_new(id) && take(endpoint(at))))
+    }
+
+    /// Whom the app's policy chooses: among those that are trusted, then among all that were not tried yet. Where it
+    /// finds nobody that has room, whoever is next does.
+    #[inline(never)]
+    fn choose(
+        &self,
+        view: &mut View,
+        pool: &Pool,
+        wanted: Wanted<'_>,
+        tried: &[u64],
+        mut take: impl FnMut(&PooledEndpoint) -> bool,
+    ) -> Option<usize> {
+        let View { rotation, eligible, chooser, .. } = view;
+        let balance = &wanted.app.spec.balance;
+        let hashed = wanted.key.map(|key| (key, pool.maglev()));
+        let now = LazyCell::new(uptime as fn() -> Duration);
+        for trusts in [true, false] {
+            let take = &mut take;
+            let mut field =
+                Field { rotations: self, pool, eligible, balance, tried, trusts, now: &now, take };
+            let chosen = chooser.as_mut().and_then(|chooser| chooser.choose(&mut field, hashed, trusts));
+            let found = chosen.or_else(|| rotation.pick_where(|at, _| field.may(at) && field.take(at)));
+            if found.is_some() {
+                return found;
+            }
         }
-        found
+        None
     }
 
     /// This worker's view of `pool`, as healthy as it is now.
@@ -173,13 +212,14 @@ impl Rotations {
             stamp: (0, 0),
             eligible: Vec::new(),
             rotation: SmoothRotation::starting_at(self.offset),
+            chooser: None,
             retries: RetryBudget::new(app.spec.retries().budget, self.deadlines.now()),
             used: 0,
             stale_at: NEVER,
         });
         let (stamp, now) = (pool.stamp(&app.live), self.deadlines.now());
         if view.stamp != stamp || now >= view.stale_at {
-            view.refresh(pool, stamp, app.spec.slow_start(), now);
+            view.refresh(pool, stamp, &app.spec, now);
             view.retries.agree(app.spec.retries().budget, now);
         }
         view.used = now;
@@ -203,7 +243,55 @@ impl Rotations {
     }
 }
 
+/// Whom a policy may choose for one request.
+struct Field<'a, T> {
+    rotations: &'a Rotations,
+    pool: &'a Pool,
+    eligible: &'a [u32],
+    balance: &'a Balance,
+    tried: &'a [u64],
+    /// Whether those that have just refused a connection are passed over.
+    trusts: bool,
+    now: &'a LazyCell<Duration>,
+    take: &'a mut T,
+}
+
+impl<T> Field<'_, T> {
+    fn endpoint(&self, position: usize) -> &PooledEndpoint {
+        &self.pool.endpoints[self.eligible[position] as usize]
+    }
+}
+
+impl<T: FnMut(&PooledEndpoint) -> bool> Candidates for Field<'_, T> {
+    fn may(&self, position: usize) -> bool {
+        let id = self.endpoint(position).live.id;
+        let is_avoided = self.trusts && self.rotations.is_suspect(id);
+        !is_avoided && !self.tried.contains(&id)
+    }
+
+    fn in_flight(&self, position: usize) -> u32 {
+        self.endpoint(position).counted().map_or(0, |load| load.in_flight.used())
+    }
+
+    fn cost(&self, position: usize, share: f64) -> f64 {
+        let (Balance::PeakEwma { decay }, Some(load)) = (self.balance, self.endpoint(position).counted())
+        else {
+            return 0.0;
+        };
+        load.latency.cost(load.in_flight.used(), share, **self.now, *decay)
+    }
+
+    fn take(&mut self, position: usize) -> bool {
+        (self.take)(&self.pool.endpoints[self.eligible[position] as usize])
+    }
+}
+
 impl View {
+    /// Whether the app's policy has a say; turns have it otherwise.
+    fn chooses(&self, key: Option<u64>) -> bool {
+        self.chooser.as_ref().is_some_and(|chooser| chooser.chooses(key))
+    }
+
     fn endpoint(&self, pool: &Pool, position: usize) -> Arc<PooledEndpoint> {
         pool.endpoints[self.eligible[position] as usize].clone()
     }
@@ -212,7 +300,8 @@ impl View {
         pool.endpoints[self.eligible[position] as usize].live.id
     }
 
-    fn refresh(&mut self, pool: &Pool, stamp: (u64, u64), ramp: Option<Duration>, now: u32) {
+    fn refresh(&mut self, pool: &Pool, stamp: (u64, u64), spec: &AppSpec, now: u32) {
+        let ramp = spec.slow_start();
         self.eligible = eligible(pool);
         self.stale_at = NEVER;
         // Health may turn between the two passes; the second one follows the first one's list.
@@ -229,8 +318,27 @@ impl View {
             }
             weights.push(Candidate { id: endpoint.live.id, weight });
         }
+        self.choose_by(&spec.balance, pool, &weights, if ramp.is_some() { slow_start::WHOLE } else { 1 });
         self.rotation.update(weights.into_iter());
         self.stamp = stamp;
+    }
+
+    /// `scale`: what candidates' weights are multiplied by.
+    fn choose_by(&mut self, balance: &Balance, pool: &Pool, candidates: &[Candidate], scale: u32) {
+        if *balance == Balance::RoundRobin {
+            self.chooser = None;
+            return;
+        }
+        let member = |(candidate, position): (&Candidate, &u32)| {
+            let place = *position as usize;
+            let whole = u32::from(pool.endpoints[place].weight) * scale;
+            Member { place, weight: candidate.weight, whole }
+        };
+        let members: Vec<_> = candidates.iter().zip(&self.eligible).map(member).collect();
+        self.chooser = self.chooser.take().or_else(|| Chooser::new(balance, random()));
+        if let Some(chooser) = &mut self.chooser {
+            chooser.update(balance, &members);
+        }
     }
 }
 

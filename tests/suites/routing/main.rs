@@ -1,5 +1,6 @@
 //! Which endpoint a request reaches, and what changes that.
 
+mod balancing;
 mod changes;
 mod matches;
 mod matching;

@@ -3,16 +3,17 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use topology::RetryCause;
 
 use super::Connection;
 use crate::listener::proxy_protocol::Addresses;
 use crate::listener::tls::Alpn;
-use crate::proxy::feedback;
 use crate::proxy::retry::Route;
 use crate::proxy::upstream::dial::{DialError, dial};
 use crate::proxy::upstream::slot;
+use crate::proxy::{feedback, hashing};
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream};
 use crate::worker::{Admitted, EndpointStream, Entry, Places, Ticks, Wanted};
@@ -36,17 +37,23 @@ impl Connection<'_> {
         if matches!(app.upstream, Upstream::Unknown) {
             return Err(NotDialled { reason: Reason::UpstreamTlsUnknown, retries: 0 });
         }
-        let mut route = Route::new(worker, app, (&app.tcp, &app.live.split_cursor));
+        let mut route = Route::new(
+            worker,
+            app,
+            (&app.tcp, &app.live.split_cursor),
+            hashing::client_key(app, client.source.ip()),
+        );
         let admitted =
             self.admit(route.wanted()).await.map_err(|reason| NotDialled { reason, retries: 0 })?;
         let mut endpoint = route.begin(admitted);
         let within = app.spec.timeouts.as_ref().and_then(|timeouts| timeouts.connect).map(Ticks::of);
         loop {
             let cells = endpoint.metrics.cells(worker.index);
+            let asked = Instant::now();
             let error = match self.connect(&endpoint, client, within).await {
                 Ok(stream) => {
                     cells.connects.increment();
-                    feedback::observe_dial(worker, app, &endpoint, None);
+                    feedback::observe_dial(worker, app, &endpoint, asked, None);
                     let retries = route.retries();
                     return Ok(Dialled { stream, endpoint, places: route.into_places(), retries });
                 }
@@ -61,7 +68,7 @@ impl Connection<'_> {
                 cells.connect_failures.increment();
                 worker.rotations.suspect(endpoint.live.id);
             }
-            feedback::observe_dial(worker, app, &endpoint, Some(reason));
+            feedback::observe_dial(worker, app, &endpoint, asked, Some(reason));
             let Some(next) = route.next(RetryCause::ConnectFailed, &endpoint, false) else {
                 return Err(NotDialled { reason, retries: route.retries() });
             };

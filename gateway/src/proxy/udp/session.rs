@@ -15,12 +15,14 @@ use super::BATCH;
 use crate::listener::UdpListenerContext;
 use crate::metrics::ListenerCells;
 use crate::table::PooledEndpoint;
-use crate::worker::{TICK, Worker};
+use crate::worker::{Admitted, Places, TICK, Worker};
 
 #[derive(Debug)]
 pub struct Session {
     pub client: SocketAddr,
     pub endpoint: Arc<PooledEndpoint>,
+    /// At it, where that counts.
+    _places: Places,
     /// The settings that it began with.
     pub listener: Rc<UdpListenerContext>,
     pub cells: Arc<ListenerCells>,
@@ -37,7 +39,7 @@ pub struct Session {
 impl Session {
     pub fn open(
         client: SocketAddr,
-        endpoint: Arc<PooledEndpoint>,
+        Admitted { endpoint, places }: Admitted,
         (listener, cells): (Rc<UdpListenerContext>, Arc<ListenerCells>),
         now: u32,
     ) -> io::Result<Self> {
@@ -51,6 +53,7 @@ impl Session {
         Ok(Self {
             client,
             endpoint,
+            _places: places,
             listener,
             cells,
             started: Instant::now(),

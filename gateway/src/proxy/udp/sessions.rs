@@ -16,8 +16,9 @@ use super::session::Session;
 use crate::access_log::{Ending, StreamEntry};
 use crate::listener::UdpListenerContext;
 use crate::metrics::ListenerCells;
+use crate::proxy::hashing;
 use crate::reason::Reason;
-use crate::worker::Worker;
+use crate::worker::{Wanted, Worker};
 
 struct Open {
     session: Rc<Session>,
@@ -105,9 +106,11 @@ impl<P: Place> Sessions<P> {
         let table = worker.table();
         let app = table.app(&listener.settings.app)?;
         let spread = app.udp.as_ref()?;
-        let endpoint = worker.rotations.pick(app, spread, spread.next_turn(&app.live.split_cursor))?;
+        let turn = spread.next_turn(&app.live.split_cursor);
+        let key = hashing::client_key(app, client.ip());
+        let admitted = worker.enter_unlimited(Wanted { app, spread, turn, key })?;
         let name = listener.name.clone();
-        let session = Session::open(client, endpoint, (listener, cells), worker.deadlines.now());
+        let session = Session::open(client, admitted, (listener, cells), worker.deadlines.now());
         let session = session.inspect_err(|error| {
             tracing::debug!(listener = %name, %client, %error, "cannot begin a session");
         });

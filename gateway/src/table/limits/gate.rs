@@ -8,6 +8,7 @@ use topology::{AppSpec, Capacity, Protocol};
 
 use super::meter::Meter;
 use super::tenants::Tenant;
+use crate::balance::PeakEwma;
 use crate::table::PooledEndpoint;
 use crate::table::live::fresh_id;
 
@@ -55,6 +56,8 @@ pub struct Load {
     pub bearable: AtomicU32,
     /// How often it had no room since that was last asked.
     pub refusals: AtomicU32,
+    /// How soon it is expected to answer, where its app balances by that.
+    pub latency: PeakEwma,
 }
 
 impl Load {
@@ -105,7 +108,7 @@ impl Gate {
 
     /// Takes one of the endpoint's places, if it has room.
     pub fn try_take_place(&self, endpoint: &PooledEndpoint) -> bool {
-        let (Some(_), Some(load)) = (&self.limits, endpoint.live.load.get()) else { return true };
+        let Some(load) = endpoint.counted() else { return true };
         let is_taken = load.in_flight.try_take(self.most_of(endpoint, load));
         if !is_taken {
             load.refusals.fetch_add(1, Ordering::Relaxed);

@@ -21,6 +21,11 @@ impl Meter {
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
+    /// Takes one, however many are taken.
+    pub fn take(&self) {
+        self.used.fetch_add(1, Ordering::SeqCst);
+    }
+
     pub fn give_back(&self) {
         self.used.fetch_sub(1, Ordering::SeqCst);
     }

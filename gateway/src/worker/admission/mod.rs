@@ -30,6 +30,8 @@ pub struct Wanted<'a> {
     pub app: &'a CompiledApp,
     pub spread: &'a Spread,
     pub turn: usize,
+    /// What its endpoint is chosen by, where the app hashes.
+    pub key: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -47,10 +49,14 @@ impl Worker {
     /// Costs one branch where nothing limits the app.
     pub fn enter(&self, wanted: Wanted<'_>) -> Entry {
         let Some(gate) = &wanted.app.gate else {
-            let picked = self.rotations.pick(wanted.app, wanted.spread, wanted.turn);
-            return picked.map_or(Entry::Refused(NOBODY), |endpoint| Entry::Admitted(endpoint.into()));
+            return self.enter_unlimited(wanted).map_or(Entry::Refused(NOBODY), Entry::Admitted);
         };
         self.enter_limited(gate, wanted)
+    }
+
+    /// Whatever limits its app: for what is limited otherwise.
+    pub fn enter_unlimited(&self, wanted: Wanted<'_>) -> Option<Admitted> {
+        self.rotations.pick(wanted).map(Admitted::from)
     }
 
     fn enter_limited(&self, gate: &Arc<Gate>, wanted: Wanted<'_>) -> Entry {
@@ -78,8 +84,7 @@ impl Worker {
         wanted: Wanted<'_>,
     ) -> Option<Result<(Arc<PooledEndpoint>, AppPlace), Reason>> {
         let place = AppPlace::take(gate)?;
-        let Wanted { app, spread, turn } = wanted;
-        match self.rotations.pick_free(app, spread, turn, &[], |endpoint| gate.try_take_place(endpoint)) {
+        match self.rotations.pick_free(wanted, &[], |endpoint| gate.try_take_place(endpoint)) {
             Pick::Free(endpoint) => Some(Ok((endpoint.clone(), place.with(&endpoint)))),
             Pick::Full => None,
             Pick::Nobody => Some(Err(NOBODY)),
@@ -97,16 +102,17 @@ impl Worker {
         tried: &[u64],
         places: &mut Places,
     ) -> Result<Arc<PooledEndpoint>, NoOther> {
-        let Wanted { app, spread, turn } = wanted;
-        let Some(gate) = &app.gate else {
-            return self.rotations.pick_again(app, spread, turn, tried);
+        let Some(gate) = &wanted.app.gate else {
+            let endpoint = self.rotations.pick_again(wanted, tried)?;
+            places.count(&endpoint);
+            return Ok(endpoint);
         };
         let take = |endpoint: &PooledEndpoint| gate.try_take_place(endpoint);
-        let Pick::Free(endpoint) = self.rotations.pick_free(app, spread, turn, tried, take) else {
+        let Pick::Free(endpoint) = self.rotations.pick_free(wanted, tried, take) else {
             return Err(NoOther::Nobody);
         };
         places.hold(&endpoint);
-        if !self.rotations.pay_retry(app, spread, turn) {
+        if !self.rotations.pay_retry(wanted) {
             places.leave(endpoint.live.id);
             return Err(NoOther::OverBudget);
         }

@@ -24,7 +24,9 @@ impl Admitted {
 /// Of an app that nothing limits.
 impl From<Arc<PooledEndpoint>> for Admitted {
     fn from(endpoint: Arc<PooledEndpoint>) -> Self {
-        Self { endpoint, places: Places::default() }
+        let mut places = Places::default();
+        places.count(&endpoint);
+        Self { endpoint, places }
     }
 }
 
@@ -40,6 +42,14 @@ impl Places {
     pub(super) fn hold(&mut self, endpoint: &PooledEndpoint) {
         if let Some(app) = &mut self.app {
             app.hold(endpoint);
+        }
+    }
+
+    /// Counts one more request at the endpoint of an app that nothing limits; one branch where that is not to be known.
+    pub(super) fn count(&mut self, endpoint: &PooledEndpoint) {
+        if let Some(load) = endpoint.counted() {
+            load.in_flight.take();
+            self.app.get_or_insert_with(AppPlace::unlimited).hold(endpoint);
         }
     }
 
@@ -76,7 +86,8 @@ impl Drop for TenantPlace {
 /// One of the requests that an app may have under way, and one of each endpoint that is asked.
 #[derive(Debug)]
 pub(super) struct AppPlace {
-    gate: Arc<Gate>,
+    /// `None`: nothing limits the app.
+    gate: Option<Arc<Gate>>,
     /// Two while a request is hedged.
     endpoints: SmallVec<[Arc<EndpointLive>; 2]>,
 }
@@ -84,7 +95,11 @@ pub(super) struct AppPlace {
 impl AppPlace {
     pub fn take(gate: &Arc<Gate>) -> Option<Self> {
         let is_taken = gate.entrance.in_flight.try_take(gate.most);
-        is_taken.then(|| Self { gate: gate.clone(), endpoints: SmallVec::new() })
+        is_taken.then(|| Self { gate: Some(gate.clone()), endpoints: SmallVec::new() })
+    }
+
+    fn unlimited() -> Self {
+        Self { gate: None, endpoints: SmallVec::new() }
     }
 
     /// With an endpoint one of whose places was taken.
@@ -93,9 +108,9 @@ impl AppPlace {
         self
     }
 
-    /// An endpoint's places are counted by this gate or they are not, whatever a later table says.
+    /// An endpoint's places are counted in this table or they are not, whatever a later one says.
     fn hold(&mut self, endpoint: &PooledEndpoint) {
-        if self.gate.limits.is_some() {
+        if endpoint.is_counted {
             self.endpoints.push(endpoint.live.clone());
         }
     }
@@ -103,7 +118,7 @@ impl AppPlace {
     fn leave(&mut self, endpoint: u64) {
         if let Some(position) = self.endpoints.iter().position(|held| held.id == endpoint) {
             give_back(&self.endpoints.remove(position));
-            self.gate.entrance.wake_one();
+            self.gate.iter().for_each(|gate| gate.entrance.wake_one());
         }
     }
 }
@@ -116,11 +131,12 @@ fn give_back(endpoint: &EndpointLive) {
 
 impl Drop for AppPlace {
     fn drop(&mut self) {
-        self.gate.entrance.in_flight.give_back();
+        let gate = self.gate.as_deref();
+        gate.iter().for_each(|gate| gate.entrance.in_flight.give_back());
         self.endpoints.iter().for_each(|endpoint| give_back(endpoint));
         // One that was never used wakes nobody: whoever looked meanwhile will look again.
-        if !self.endpoints.is_empty() {
-            self.gate.entrance.wake_one();
+        if let Some(gate) = gate.filter(|_| !self.endpoints.is_empty()) {
+            gate.entrance.wake_one();
         }
     }
 }
