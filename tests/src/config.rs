@@ -114,6 +114,12 @@ impl Config {
         self.gateway(r#"handover = "gw.sock""#)
     }
 
+    /// Another id than every test's.
+    pub fn id(mut self, id: &str) -> Self {
+        self.gateway.retain(|line| !line.starts_with("id = "));
+        self.gateway(&format!("id = {id:?}"))
+    }
+
     /// The same with so many workers.
     pub fn workers(mut self, workers: usize) -> Self {
         self.gateway.retain(|line| !line.starts_with("workers = "));

@@ -10,8 +10,7 @@ const HOST: &str = "shop.apps.test";
 const BEYOND_SESSION: Duration = Duration::from_secs(20);
 
 fn gateway(server: &EtcdServer, id: &str) -> Gateway {
-    let config = Config::new().without("id").gateway(&format!("id = {id:?}"));
-    Gateway::start(&config.etcd(&server.address().to_string()))
+    Gateway::start(&Config::new().id(id).etcd(&server.address().to_string()))
 }
 
 fn revisions(gateway: &Gateway, query: &str) -> (u16, Value) {

@@ -3,8 +3,8 @@
 //!
 //! The gateway, with two workers, has a core to itself: the two share it, so that a flood on one of them is felt by
 //! the other's clients too, and nobody else's work is taken for the gateway's. The other core has the honest client,
-//! the endpoint and the attackers, who have all that the first two leave: what is measured runs in real time where that is
-//! allowed, and so nothing that the machine has to do meanwhile is taken for the gateway's either. What attackers still take
+//! the endpoint and the attackers, who have all that the first two leave: those run in real time where that is
+//! allowed. What attackers still take
 //! from the honest client shows in a control, in which they attack somebody who accepts, reads nothing and resets.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -123,6 +123,10 @@ fn be_first() {
     schedule("--fifo", "1");
 }
 
+fn be_ordinary() {
+    assert!(schedule("--other", "0"), "anybody may be as all are");
+}
+
 /// For attackers: after what is measured. Being nice is not enough, since who is nice keeps a core up to the end of
 /// his slice; so where nobody may be first they are idle.
 fn be_last(is_somebody_first: bool) {
@@ -164,9 +168,12 @@ fn latency_during_every_flood() {
     place(OTHERS);
     let endpoint = Http1Endpoint::start("c1");
     let sink = sink();
+    // In real time one worker would run for as long as it has something to do, and the other one wait.
+    be_ordinary();
     place(GATEWAY);
     let gateway = before_http1(endpoint.address());
     place(OTHERS);
+    be_first();
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| gateway.connect()).collect();
     for (round, flood) in (0..).zip(FLOODS) {
         let quiet = ask(&mut clients, QUIET).summary();
