@@ -46,7 +46,8 @@ fn curl(gateway: &Gateway, target: &str, more: &[&str]) -> String {
 #[test]
 fn copies_go_in_frames_to_an_endpoint_that_reads_them() {
     run(async {
-        let (live, seen) = (Endpoint::plain().await, Seen::default());
+        // Of a body whose response comes before its end there is no copy: both read first.
+        let (live, seen) = (noting(&Seen::default()).await, Seen::default());
         let tried = noting(&seen).await;
         let app =
             App::new("shop").host(HOST).line("split = { v1 = 1 }").line("[filters.mirror]\nversion = \"v2\"");
@@ -57,13 +58,13 @@ fn copies_go_in_frames_to_an_endpoint_that_reads_them() {
             "POST /order?x=1 HTTP/1.1\r\nHost: {HOST}\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n\
              3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
         ));
-        assert_eq!(http1.receive().text(), "c1");
+        assert_eq!(http1.receive().text(), "tried");
         let http2 = Client::connect(gateway.web()).await;
         // More than a window's worth would wait for WINDOW_UPDATE; this is within what is copied.
         let body = pattern(60_000);
         let post = with(request("POST", HOST, "/order?x=2"), &[("x-a", "b")]);
-        assert_eq!(http2.send(post, &body).await.expect("it is answered").text(), "c1");
-        assert_eq!(http2.get(HOST, "/read").await.text(), "c1");
+        assert_eq!(http2.send(post, &body).await.expect("it is answered").text(), "tried");
+        assert_eq!(http2.get(HOST, "/read").await.text(), "tried");
         let count = |result| {
             let labels = [("app", "shop"), ("result", result)];
             gateway.metrics().count("sluice_mirrored_requests_total", &labels)

@@ -7,8 +7,7 @@
 //! overdraws it is not a client.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -29,12 +28,6 @@ const REQUEST_CREDIT: i64 = 4;
 const PIECE_CREDIT: i64 = 3;
 /// So does every stretch of this many bytes that we send: clients open windows as they read.
 const BYTES_PER_CREDIT: u64 = 512;
-/// What is read at a time of whoever has not been answered yet, or has lately made us do idle work, in bytes beside the
-/// payload that is under way: two or three requests. Then it is everybody else's turn. A connection that is read dry costs
-/// those beside it all that its account holds, tens of milliseconds of resets; honest ones feel it once, at their beginning.
-const MOUTHFUL: usize = 128;
-/// What an account may lack without that: a page's worth of pings and windows.
-const LACKING: i64 = 50;
 /// The length of a frame's header, and of the preface that comes before the first one (RFC 9113
 /// sections 3.4 and 4.1).
 const HEADER_BYTES: usize = 9;
@@ -56,8 +49,6 @@ pub struct Account {
     restricted_until: Cell<u32>,
     /// All that the client has taken, in bytes.
     written: Cell<u64>,
-    /// Whether a request of it was answered.
-    has_answered: Cell<bool>,
     seen: Cell<u32>,
 }
 
@@ -68,7 +59,6 @@ impl Account {
             least: Cell::new(0),
             restricted_until: Cell::new(0),
             written: Cell::new(0),
-            has_answered: Cell::new(false),
             seen: Cell::new(now),
         }
     }
@@ -82,11 +72,6 @@ impl Account {
     /// Bytes that the client has taken.
     pub fn written(&self) -> u64 {
         self.written.get()
-    }
-
-    /// Whether as much is read of it at a time as there is.
-    fn is_proven(&self) -> bool {
-        self.has_answered.get() && self.left.get() >= ACCOUNT - LACKING
     }
 
     /// Pays in what the ticks since the last call are worth; whether anything is left.
@@ -104,7 +89,6 @@ impl Account {
     }
 
     pub fn answered(&self) {
-        self.has_answered.set(true);
         self.credit(REQUEST_CREDIT);
     }
 
@@ -196,13 +180,11 @@ pub struct Metered<S> {
     before: bytes::Bytes,
     scan: FrameScan,
     account: Rc<Account>,
-    /// Others come first.
-    rests: bool,
 }
 
 impl<S> Metered<S> {
     pub fn new(inner: S, before: bytes::Bytes, account: Rc<Account>) -> Self {
-        Self { inner, before, scan: FrameScan::at_preface(), account, rests: false }
+        Self { inner, before, scan: FrameScan::at_preface(), account }
     }
 }
 
@@ -218,23 +200,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if std::mem::take(&mut this.rests) {
-            // Deferred until all that is ready has had its turn.
-            let _ = pin!(tokio::task::yield_now()).poll(context);
-            return Poll::Pending;
-        }
         let from = buffer.filled().len();
         if this.before.is_empty() {
-            let most = if this.account.is_proven() { usize::MAX } else { MOUTHFUL + this.scan.skip };
-            if most >= buffer.remaining() {
-                ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
-            } else {
-                let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-                ready!(Pin::new(&mut this.inner).poll_read(context, &mut part))?;
-                let filled = part.filled().len();
-                buffer.advance(filled);
-                this.rests = filled == most;
-            }
+            ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
         } else {
             let taken = this.before.split_to(this.before.len().min(buffer.remaining()));
             buffer.put_slice(&taken);
