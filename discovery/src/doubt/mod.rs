@@ -26,6 +26,7 @@ use topology::{AppId, InstanceKey};
 
 use crate::layout::Place;
 use crate::registry::{Entry, Key, State};
+use crate::saved::is_needed;
 
 /// What vanishes within it vanishes "at once". A session's keys go in one transaction, but are seen one by
 /// one; rolling changes take longer from instance to instance.
@@ -140,9 +141,7 @@ impl Skeptic {
 
     /// An operator says that the registry is right as it is.
     pub fn accept(&mut self) {
-        for key in std::mem::take(&mut self.held).into_keys() {
-            self.obey(&key);
-        }
+        self.let_go(|_, _| true);
         self.losses.clear();
     }
 
@@ -226,7 +225,7 @@ impl Skeptic {
             let (DiffItem::Remove(key, _) | DiffItem::Update { old: (key, _), .. }) = change else {
                 continue;
             };
-            if matches!(Place::of(key), Ok(Place::Address { .. } | Place::Spec(_))) {
+            if is_needed(key) {
                 self.held.insert(key.clone(), Hold::Doubted);
             }
         }
@@ -279,13 +278,7 @@ impl Skeptic {
     /// The app has ended: what it lost was not lost by mistake.
     fn forget(&mut self, app: &AppId) {
         self.losses.remove(app);
-        let is_of_app =
-            |key: &&Key| matches!(Place::of(key), Ok(Place::Address { app: of, .. }) if of == *app);
-        let held: Vec<_> = self.held.keys().filter(is_of_app).cloned().collect();
-        for key in held {
-            self.held.remove(&key);
-            self.obey(&key);
-        }
+        self.let_go(|key, _| matches!(Place::of(key), Ok(Place::Address { app: of, .. }) if of == *app));
     }
 
     fn hold_mass_losses(&mut self, touched: &HashMap<AppId, usize>, now: Instant, witness: &dyn Witness) {
@@ -315,23 +308,22 @@ impl Skeptic {
     /// Lets go of what has had its time, or does not serve.
     fn release(&mut self, now: Instant, witness: &dyn Witness) {
         self.losses.retain(|_, loss| now.saturating_duration_since(loss.since) <= WINDOW);
-        let is_over = |(key, hold): (&Key, &Hold)| match hold {
-            Hold::Until(until) if now >= *until => Some(key.clone()),
-            _ => (!serves(key, witness)).then(|| key.clone()),
-        };
-        let over: Vec<_> = self.held.iter().filter_map(is_over).collect();
-        for key in over {
-            self.held.remove(&key);
-            self.obey(&key);
-        }
+        self.let_go(|key, hold| matches!(hold, Hold::Until(until) if now >= *until) || !serves(key, witness));
     }
 
-    /// Serves what the registry says of `key`.
-    fn obey(&mut self, key: &Key) {
-        match self.heard.get(key) {
-            Some(entry) => self.served.insert(key.clone(), entry.clone()),
-            None => self.served.remove(key),
-        };
+    /// Serves what the registry says of the keys that are held and `over`.
+    fn let_go(&mut self, over: impl Fn(&Key, &Hold) -> bool) {
+        let Self { held, heard, served, .. } = self;
+        held.retain(|key, hold| {
+            let is_over = over(key, hold);
+            if is_over {
+                match heard.get(key) {
+                    Some(entry) => served.insert(key.clone(), entry.clone()),
+                    None => served.remove(key),
+                };
+            }
+            !is_over
+        });
     }
 }
 

@@ -83,18 +83,25 @@ impl Reporter {
             Ok(key) => key,
             Err(error) => return tracing::warn!(%error, "gateway.id: no report is written to the registry"),
         };
-        let mut told = None;
+        let (mut told, mut looked_at) = (None, None);
         let mut pause = INTERVAL;
         let mut has_failed = false;
         while cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = INTERVAL;
-            let report = self.report();
+            let (table, applied) = self.in_force();
+            // Every app is looked at for a report: not where nothing can have changed.
+            let looked = (table.snapshot.revision, applied);
+            if looked_at == Some(looked) {
+                continue;
+            }
+            let report = Report::of(&table, applied, self.address);
             if told.as_ref() == Some(&report) {
+                looked_at = Some(looked);
                 continue;
             }
             match self.write(&key, &report).await {
                 Ok(()) => {
-                    told = Some(report);
+                    (told, looked_at) = (Some(report), Some(looked));
                     has_failed = false;
                 }
                 Err(error) => {
@@ -107,7 +114,8 @@ impl Reporter {
         }
     }
 
-    fn report(&self) -> Report {
+    /// The table, and the registry's revision up to which every change is in it.
+    fn in_force(&self) -> (Arc<RoutingTable>, u64) {
         let (newest, newest_routed) = {
             let snapshot = self.snapshots.borrow();
             (snapshot.revision, snapshot.routed_revision)
@@ -116,7 +124,7 @@ impl Reporter {
         // A change that changed nothing reaches no table.
         let is_newest = table.snapshot.revision >= newest;
         let applied = if is_newest { newest_routed } else { table.snapshot.routed_revision };
-        Report::of(&table, applied.max(table.snapshot.routed_revision), self.address)
+        (table, applied)
     }
 
     async fn write(&self, key: &Key, report: &Report) -> anyhow::Result<()> {
