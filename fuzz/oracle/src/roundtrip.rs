@@ -163,7 +163,12 @@ pub fn response(response: &Response, method: Method) {
             &mut bytes,
         );
         push_body(&response.body, delimiting == Delimiting::Chunked, &mut bytes);
-        received(response, method, &bytes, Downstream { version, keep_alive, hsts: None, date: |_| {}, edits: None });
+        received(
+            response,
+            method,
+            &bytes,
+            Downstream { version, keep_alive, hsts: None, date: |_| {}, edits: None },
+        );
     }
 }
 

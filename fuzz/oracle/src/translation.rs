@@ -201,7 +201,8 @@ fn response(head: &response::Parts, has_body: bool) {
         let keep_alive = !encode::needs_close(read.framing, Version::Http11);
         assert!(keep_alive, "an HTTP/2 response says where it ends");
         let mut written = Vec::new();
-        let downstream = Downstream { version: Version::Http11, keep_alive, hsts: None, date: |_| {}, edits: None };
+        let downstream =
+            Downstream { version: Version::Http11, keep_alive, hsts: None, date: |_| {}, edits: None };
         encode::response(&read, &bytes, downstream, &mut written);
         match ResponseHead::parse(&written, method) {
             Ok(parsed) => {
