@@ -1,0 +1,17 @@
+//! How a virtual IP is put on the wire, and kept off it: addresses, the fence, announcements, the watch for
+//! conflicts, the guard.
+//!
+//! Everything here does what it is told, at once and without a runtime; who holds what is not its concern. The order
+//! is the caller's: fence installed, then the address put on, then the fence opened, then announced; and back in
+//! the opposite order. All of it takes place in the network namespace of the calling thread.
+
+mod address;
+mod error;
+mod fence;
+mod interface;
+mod netlink;
+
+pub use address::{Addresses, Assigned, Stale};
+pub use error::{Capability, Error, Result};
+pub use fence::{FRESHNESS, Fence, Hold, MOST_ADDRESSES};
+pub use interface::{Changes, Interface, Mac};
