@@ -6,12 +6,17 @@
 //! the opposite order. All of it takes place in the network namespace of the calling thread.
 
 mod address;
+mod announce;
+mod conflict;
 mod error;
 mod fence;
 mod interface;
 mod netlink;
+pub mod packet;
 
 pub use address::{Addresses, Assigned, Stale};
+pub use announce::{Announcer, Schedule};
+pub use conflict::ConflictWatch;
 pub use error::{Capability, Error, Result};
 pub use fence::{FRESHNESS, Fence, Hold, MOST_ADDRESSES};
 pub use interface::{Changes, Interface, Mac};

@@ -4,7 +4,9 @@ use std::io;
 use std::net::IpAddr;
 
 use super::super::netlink::{Attributes, Message, Requests, Socket, be64, text};
-use super::batch::{GETCHAIN, GETRULE, GETSET, GETSETELEM, GETTABLE, SUBSYSTEM, Set, TABLES, generic, sets_of};
+use super::batch::{
+    GETCHAIN, GETRULE, GETSET, GETSETELEM, GETTABLE, SUBSYSTEM, Set, TABLES, generic, sets_of,
+};
 use super::{Hold, Instant};
 
 /// `struct nfgenmsg`.
@@ -55,7 +57,8 @@ impl Contents {
             let tables = if ip.is_ipv4() { 2 } else { 1 };
             *until > now && self.held.iter().filter(|(found, _)| found == ip).count() != tables
         };
-        self.held.iter().all(|(ip, expires)| *expires && held(*ip).is_some()) && !holds.iter().any(|hold| missing(&hold))
+        self.held.iter().all(|(ip, expires)| *expires && held(*ip).is_some())
+            && !holds.iter().any(|hold| missing(&hold))
     }
 }
 

@@ -70,13 +70,12 @@ impl Fence {
     /// # Errors
     /// As [`Fence::install`].
     pub fn attach(table: &str) -> Result<Self> {
-        let socket = Socket::open(Some(netlink::NETFILTER), 0).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPROTONOSUPPORT) => no_nftables("netlink", "nfnetlink", error),
-            _ => Error::of(DOING, Capability::NetAdmin, error),
-        })?;
-        socket
-            .allow_long_messages()
-            .map_err(|error| Error::of(DOING, Capability::NetAdmin, error))?;
+        let socket =
+            Socket::open(Some(netlink::NETFILTER), 0).map_err(|error| match error.raw_os_error() {
+                Some(libc::EPROTONOSUPPORT) => no_nftables("netlink", "nfnetlink", error),
+                _ => Error::of(DOING, Capability::NetAdmin, error),
+            })?;
+        socket.allow_long_messages().map_err(|error| Error::of(DOING, Capability::NetAdmin, error))?;
         let (vips, pristine) = (Vec::new(), None);
         Ok(Self { socket, table: table.into(), vips, pristine, token: first_token() })
     }
@@ -165,7 +164,8 @@ impl Fence {
     }
 
     fn contents(&mut self) -> Result<Contents> {
-        dump::read(&mut self.socket, &self.table).map_err(|error| Error::of(DOING, Capability::NetAdmin, error))
+        dump::read(&mut self.socket, &self.table)
+            .map_err(|error| Error::of(DOING, Capability::NetAdmin, error))
     }
 
     /// Commits what `write` makes of `holds`, unless the clock was looked at too long ago.
@@ -195,9 +195,7 @@ impl Fence {
 
     fn commit(&mut self, batch: Batch) -> Result<std::result::Result<(), Vec<Rejection>>> {
         let (requests, last) = batch.end();
-        self.socket
-            .commit(&requests, last)
-            .map_err(|error| Error::of(DOING, Capability::NetAdmin, error))
+        self.socket.commit(&requests, last).map_err(|error| Error::of(DOING, Capability::NetAdmin, error))
     }
 }
 
