@@ -2,6 +2,7 @@
 
 mod addresses;
 mod fence;
+mod guard;
 mod prober;
 mod wire;
 

@@ -94,16 +94,6 @@ impl Prober {
     pub fn last(&self) -> Option<Instant> {
         self.answers.lock().unwrap().last().copied()
     }
-
-    /// The longest time between two answers since `from`, up to now.
-    pub fn longest_silence(&self, from: Instant) -> Duration {
-        let answers = self.answers.lock().unwrap();
-        let times: Vec<_> = std::iter::once(from)
-            .chain(answers.iter().copied().filter(|at| *at > from))
-            .chain([Instant::now()])
-            .collect();
-        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
-    }
 }
 
 impl Drop for Prober {

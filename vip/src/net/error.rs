@@ -26,11 +26,15 @@ pub enum Error {
     )]
     NoNftables { doing: &'static str, missing: &'static str, module: &'static str, source: io::Error },
     /// The refresh reached the kernel too late to be believed: the process was stopped or starved meanwhile.
-    /// Nothing has changed; what was there before expires when it would have.
-    #[error("{doing}: stopped for longer than {} ms at each attempt, so the fence was left to expire", super::fence::FRESHNESS.as_millis())]
+    #[error("{doing}: stopped for longer than {} ms at each attempt, so the fence was closed", super::fence::FRESHNESS.as_millis())]
     Stalled { doing: &'static str },
     #[error("{count} addresses are more than a gateway can hold ({most})")]
     TooMany { count: usize, most: usize },
+    /// Somebody started the guard by hand.
+    #[error(
+        "the guard is started by the gateway: its standard input must be a descriptor of the process to watch"
+    )]
+    NoProcess,
     #[error("{doing}")]
     Kernel { doing: &'static str, source: io::Error },
 }
@@ -47,6 +51,8 @@ pub enum Capability {
 }
 
 impl Capability {
+    pub(super) const ALL: [Self; 2] = [Self::NetAdmin, Self::NetRaw];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NetAdmin => "CAP_NET_ADMIN",

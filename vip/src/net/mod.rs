@@ -10,13 +10,17 @@ mod announce;
 mod conflict;
 mod error;
 mod fence;
+mod guard;
 mod interface;
 mod netlink;
 pub mod packet;
+mod privileges;
 
 pub use address::{Addresses, Assigned, Stale};
 pub use announce::{Announcer, Schedule};
 pub use conflict::ConflictWatch;
 pub use error::{Capability, Error, Result};
 pub use fence::{FRESHNESS, Fence, Hold, MOST_ADDRESSES};
+pub use guard::{Guard, Orders, stand_guard};
 pub use interface::{Changes, Interface, Mac};
+pub use privileges::missing_capabilities;

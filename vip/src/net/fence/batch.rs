@@ -148,11 +148,11 @@ impl Batch {
     }
 
     /// Makes the token, and what it needs where that is missing.
-    pub fn put_token(&mut self, token: u32) {
+    pub fn put_token(&mut self, token: u32, lifetime: Duration) {
         let clock = clock_of(&self.table);
         self.create_table(rules::INET, &clock);
         self.create_set(rules::INET, &clock, FRESH);
-        self.token(NEWSETELEM, &clock, token, Some(super::FRESHNESS));
+        self.token(NEWSETELEM, &clock, token, Some(lifetime));
     }
 
     /// Fails, and everything with it, when the token has expired. Returns the message's number.

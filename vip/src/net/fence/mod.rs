@@ -33,6 +33,10 @@ use super::netlink::{Rejection, Socket};
 /// How old a look at the clock may be when the kernel acts on it. Two ticks of a kernel with HZ=100, and
 /// more than a healthy process needs by a factor of a hundred. A lease loses this much of its use.
 pub const FRESHNESS: Duration = Duration::from_millis(20);
+/// What a rebuild may take longer for each address, fenced or held: several times of what a slow machine takes.
+const FRESHNESS_EACH: Duration = Duration::from_micros(40);
+/// So many addresses are refreshed in one transaction, which is then over long before its token expires.
+const REFRESHED_AT_ONCE: usize = 256;
 /// As often a refresh is tried when it comes too late; then the machine is in no state to hold anything.
 const ATTEMPTS: usize = 3;
 /// Addresses that one fence can have: what a batch of all of them takes stays far below the socket's limit.
@@ -99,18 +103,17 @@ impl Fence {
     /// Addresses that are not named keep what they have. Mends a fence that has been deleted.
     ///
     /// # Errors
-    /// [`Error::Stalled`] when the process was stopped meanwhile, and the system's. Nothing has changed then, so
-    /// the addresses expire when they would have.
+    /// [`Error::Stalled`] when the process was stopped meanwhile, at each attempt; then `holds` are closed. With the
+    /// system's errors what is held expires when it would have, at the latest.
     pub fn refresh(&mut self, holds: &[Hold]) -> Result<()> {
-        if holds.is_empty() {
-            return Ok(());
+        for some in holds.chunks(REFRESHED_AT_ONCE) {
+            match self.timed(some, FRESHNESS, |batch, kept| batch.replace(kept)) {
+                // `nft flush ruleset`, for instance.
+                Err(error) if error.errno() == Some(Errno::NOENT) => return self.rebuild(holds),
+                outcome => outcome?,
+            }
         }
-        let outcome = self.timed(holds, |batch, kept| batch.replace(kept));
-        match outcome {
-            // `nft flush ruleset`, for instance.
-            Err(error) if error.errno() == Some(Errno::NOENT) => self.rebuild(holds),
-            outcome => outcome,
-        }
+        Ok(())
     }
 
     /// Lets none of `ips` through any more, as of now. Where there is no fence there is nothing to do.
@@ -156,7 +159,9 @@ impl Fence {
 
     fn rebuild(&mut self, holds: &[Hold]) -> Result<()> {
         let vips = std::mem::take(&mut self.vips);
-        let outcome = self.timed(holds, |batch, kept| batch.build(&vips, kept));
+        let count = (vips.len() + holds.len()) as u32;
+        let allowance = FRESHNESS + FRESHNESS_EACH * count;
+        let outcome = self.timed(holds, allowance, |batch, kept| batch.build(&vips, kept));
         self.vips = vips;
         outcome?;
         self.pristine = Some(self.contents()?);
@@ -168,28 +173,36 @@ impl Fence {
             .map_err(|error| Error::of(DOING, Capability::NetAdmin, error))
     }
 
-    /// Commits what `write` makes of `holds`, unless the clock was looked at too long ago.
-    fn timed(&mut self, holds: &[Hold], write: impl Fn(&mut Batch, &[Kept])) -> Result<()> {
+    /// Commits what `write` makes of `holds`, unless the clock was looked at longer than `allowance` ago.
+    fn timed(
+        &mut self,
+        holds: &[Hold],
+        allowance: Duration,
+        write: impl Fn(&mut Batch, &[Kept]),
+    ) -> Result<()> {
         for _ in 0..ATTEMPTS {
             self.token = self.token.wrapping_add(1);
             let mut batch = Batch::begin(self.socket.requests(), &self.table);
-            batch.put_token(self.token);
+            batch.put_token(self.token, allowance);
             self.commit(batch)?.map_err(|rejected| refused(&rejected))?;
 
             let now = Instant::now();
-            let kept: Vec<Kept> = holds.iter().map(|hold| keep(hold, now)).collect();
+            let kept: Vec<Kept> = holds.iter().map(|hold| keep(hold, now, allowance)).collect();
             let mut batch = Batch::begin(self.socket.requests(), &self.table);
             // The token goes last: what was read before it had been read in time.
             write(&mut batch, &kept);
             let token = batch.take_token(self.token);
             match self.commit(batch)? {
-                Ok(()) if now.elapsed() <= FRESHNESS => return Ok(()),
-                // It came late between two steps of one transaction, which no token can see.
+                Ok(()) if now.elapsed() <= allowance => return Ok(()),
+                // It came late between two steps of one transaction, which no token can see. The next attempt
+                // replaces it, or the last one takes it back.
                 Ok(()) => {}
-                Err(rejected) if rejected.iter().all(|one| one.sequence == token) => {}
+                Err(rejected) if rejected.iter().all(|one| one.sequence == token) => continue,
                 Err(rejected) => return Err(refused(&rejected)),
             }
         }
+        let ips: Vec<IpAddr> = holds.iter().map(|(ip, _)| *ip).collect();
+        self.close(&ips)?;
         Err(Error::Stalled { doing: "refreshing the nftables fence" })
     }
 
@@ -200,8 +213,8 @@ impl Fence {
 }
 
 /// A hold as a time to live: `None` closes.
-fn keep((ip, until): &Hold, now: Instant) -> Kept {
-    let left = until.saturating_duration_since(now).saturating_sub(FRESHNESS);
+fn keep((ip, until): &Hold, now: Instant, allowance: Duration) -> Kept {
+    let left = until.saturating_duration_since(now).saturating_sub(allowance);
     // Less than a millisecond is nothing to the kernel, and nothing means for ever.
     (*ip, (left >= Duration::from_millis(1)).then_some(left))
 }
