@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, BufReader, stdin};
+use tokio::sync::oneshot;
 use vip::net::{Addresses, Announcer, Fence, Guard, Interface, Orders, missing_capabilities, stand_guard};
 
 const TABLE: &str = "sluice_vip";
@@ -74,15 +74,19 @@ async fn hold(lease: Duration, vips: &[IpAddr]) -> Result<(), Box<dyn Error>> {
     let guard = Guard::start(command)?;
     println!("{}", guard.pid().ok_or("the guard has ended")?);
     let mut turns = tokio::time::interval(lease / 6);
-    let mut lines = BufReader::new(stdin()).lines();
+    let (said, mut dismissed) = oneshot::channel();
+    std::thread::spawn(move || {
+        // Also at the end of the input.
+        std::io::stdin().read_line(&mut String::new()).ok();
+        said.send(()).ok();
+    });
     loop {
         tokio::select! {
             _ = turns.tick() => {
                 let until = Instant::now() + lease;
                 fence.refresh(&vips.iter().map(|ip| (*ip, until)).collect::<Vec<_>>())?;
             }
-            line = lines.next_line() => {
-                line?;
+            _ = &mut dismissed => {
                 guard.dismiss().await?;
                 return Ok(());
             }

@@ -3,6 +3,7 @@
 mod addresses;
 mod fence;
 mod guard;
+mod listeners;
 mod prober;
 mod wire;
 
