@@ -33,7 +33,7 @@ const MOST_COMPARED: usize = 1000;
 /// A program that passes ARP packets whose sender is one of `vips`.
 pub(super) fn arp(vips: &[IpAddr], own: Mac) -> Vec<SockFilter> {
     let mut program = preamble(ETHERTYPE_ARP, own);
-    let words: Vec<u32> = vips.iter().filter_map(|ip| ip.is_ipv4().then(|| last_word(*ip))).collect();
+    let words: Vec<u32> = vips.iter().filter(|ip| ip.is_ipv4()).map(|ip| last_word(*ip)).collect();
     passing(&mut program, 28, &words);
     program.push(refuse());
     program
@@ -42,7 +42,7 @@ pub(super) fn arp(vips: &[IpAddr], own: Mac) -> Vec<SockFilter> {
 /// A program that passes neighbour advertisements of one of `vips`, and solicitations from one.
 pub(super) fn neighbour(vips: &[IpAddr], own: Mac) -> Vec<SockFilter> {
     let mut program = preamble(ETHERTYPE_IPV6, own);
-    let words: Vec<u32> = vips.iter().filter_map(|ip| ip.is_ipv6().then(|| last_word(*ip))).collect();
+    let words: Vec<u32> = vips.iter().filter(|ip| ip.is_ipv6()).map(|ip| last_word(*ip)).collect();
     // Next header: ICMPv6.
     load(&mut program, LOAD_BYTE, 20);
     require(&mut program, 58);
