@@ -20,11 +20,11 @@ const TABLE: &str = "sluice_vip";
 const LONG: Duration = Duration::from_secs(600);
 
 fn vip4() -> IpAddr {
-    VIP4.parse().unwrap()
+    VIP4.parse().expect("an address")
 }
 
 fn vip6() -> IpAddr {
-    VIP6.parse().unwrap()
+    VIP6.parse().expect("an address")
 }
 
 fn vips() -> [IpAddr; 2] {
@@ -53,11 +53,11 @@ impl Lab {
 
     /// The addresses on, and fenced off.
     fn fenced(&self) -> Fence {
-        let fence = self.gateway.run(|| Fence::install(TABLE, &vips()).unwrap());
+        let fence = self.gateway.run(|| Fence::install(TABLE, &vips()).expect("there is nf_tables"));
         self.gateway.run(|| {
             let interface = eth0();
-            let mut addresses = Addresses::open().unwrap();
-            vips().iter().for_each(|ip| addresses.put(&interface, *ip, LONG).unwrap());
+            let mut addresses = Addresses::open().expect("there is netlink");
+            vips().iter().for_each(|ip| addresses.put(&interface, *ip, LONG).expect("we are root"));
         });
         fence
     }
@@ -65,5 +65,5 @@ impl Lab {
 
 /// Of the namespace that the calling thread is in.
 fn eth0() -> Interface {
-    Interface::find("eth0").unwrap()
+    Interface::find("eth0").expect("hosts have it")
 }

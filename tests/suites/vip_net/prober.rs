@@ -27,13 +27,13 @@ impl Prober {
         let (socket, frame, mac) = host.run(|| {
             let interface = crate::eth0();
             let kind = if ip.is_ipv4() { 0x0806 } else { 0x86dd };
-            let socket = PacketSocket::receiver(&interface, kind).unwrap();
+            let socket = PacketSocket::receiver(&interface, kind).expect("we are root");
             (socket, question(&interface, ip), interface.mac)
         });
         Self::start(move || socket.send(&frame).is_ok(), {
             let socket = host.run(|| {
                 let kind = if ip.is_ipv4() { 0x0806 } else { 0x86dd };
-                PacketSocket::receiver(&crate::eth0(), kind).unwrap()
+                PacketSocket::receiver(&crate::eth0(), kind).expect("we are root")
             });
             move || {
                 let mut frame: Frame = [0; size_of::<Frame>()];
@@ -49,12 +49,13 @@ impl Prober {
     /// Sends datagrams to `target` from `host`, where somebody sends them back.
     pub fn asking(host: &Host, target: SocketAddr) -> Self {
         let socket = host.run(|| {
-            let any: SocketAddr = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
-            let socket = UdpSocket::bind(any).unwrap();
-            socket.set_nonblocking(true).unwrap();
+            let any: SocketAddr =
+                if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().expect("an address");
+            let socket = UdpSocket::bind(any).expect("any port is free");
+            socket.set_nonblocking(true).expect("the socket is ours");
             socket
         });
-        let sender = socket.try_clone().unwrap();
+        let sender = socket.try_clone().expect("a socket can be shared");
         Self::start(
             move || sender.send_to(b"?", target).is_ok(),
             move || {
@@ -79,7 +80,7 @@ impl Prober {
                 ask();
                 std::thread::sleep(EVERY);
                 if hear() {
-                    noted.lock().unwrap().push(Instant::now());
+                    noted.lock().expect("nobody panics with it").push(Instant::now());
                 }
             }
         });
@@ -87,12 +88,12 @@ impl Prober {
     }
 
     pub fn count(&self) -> usize {
-        self.answers.lock().unwrap().len()
+        self.answers.lock().expect("nobody panics with it").len()
     }
 
     /// When it was answered last.
     pub fn last(&self) -> Option<Instant> {
-        self.answers.lock().unwrap().last().copied()
+        self.answers.lock().expect("nobody panics with it").last().copied()
     }
 }
 
@@ -107,12 +108,13 @@ impl Drop for Prober {
 pub fn echo(host: &Host, ip: IpAddr) -> SocketAddr {
     let socket = host.run(|| {
         let domain = socket2::Domain::for_address(SocketAddr::new(ip, 0));
-        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None).unwrap();
-        if ip.is_ipv4() { socket.set_freebind_v4(true) } else { socket.set_freebind_v6(true) }.unwrap();
-        socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None).expect("a socket can be made");
+        if ip.is_ipv4() { socket.set_freebind_v4(true) } else { socket.set_freebind_v6(true) }
+            .expect("it takes no capability");
+        socket.bind(&SocketAddr::new(ip, 0).into()).expect("any port is free");
         UdpSocket::from(socket)
     });
-    let address = socket.local_addr().unwrap();
+    let address = socket.local_addr().expect("it is bound");
     std::thread::spawn(move || {
         let mut bytes = [0; 64];
         loop {
@@ -143,8 +145,8 @@ pub fn question(interface: &Interface, ip: IpAddr) -> Vec<u8> {
         }
         IpAddr::V6(ip) => {
             let target = ip.octets();
-            let sender: std::net::Ipv6Addr = "fd00:77::9".parse().unwrap();
-            let group: std::net::Ipv6Addr = "ff02::1:ff00:0".parse().unwrap();
+            let sender: std::net::Ipv6Addr = "fd00:77::9".parse().expect("an address");
+            let group: std::net::Ipv6Addr = "ff02::1:ff00:0".parse().expect("an address");
             let mut group = group.octets();
             group[13..].copy_from_slice(&target[13..]);
             let to: Mac = [0x33, 0x33, 0xff, target[13], target[14], target[15]];
@@ -174,7 +176,7 @@ impl Prober {
     /// Asks nothing, and notes who claims `ip` before `host`.
     pub fn heard(host: &Host, ip: IpAddr) -> Self {
         let kind = if ip.is_ipv4() { 0x0806 } else { 0x86dd };
-        let socket = host.run(|| PacketSocket::receiver(&crate::eth0(), kind).unwrap());
+        let socket = host.run(|| PacketSocket::receiver(&crate::eth0(), kind).expect("we are root"));
         Self::start(
             || true,
             move || {

@@ -12,14 +12,14 @@ use crate::{Lab, VIP4, VIP6, eth0, vip4, vip6, vips};
 /// Everything of one protocol that arrives at `host`.
 fn listen(host: &Host, ip: IpAddr) -> PacketSocket {
     let kind = if ip.is_ipv4() { 0x0806 } else { 0x86dd };
-    host.run(|| PacketSocket::receiver(&eth0(), kind).unwrap())
+    host.run(|| PacketSocket::receiver(&eth0(), kind).expect("we are root"))
 }
 
 /// Waits for exactly `frame`.
 fn see(socket: &PacketSocket, frame: &[u8]) {
     eventually(DEADLINE, "the frame arrives", || {
         let mut buffer: Frame = [0; size_of::<Frame>()];
-        socket.receive(&mut buffer).unwrap() == Some(frame)
+        socket.receive(&mut buffer).expect("the link is up") == Some(frame)
     });
 }
 
