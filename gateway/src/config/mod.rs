@@ -34,7 +34,7 @@ use topology::filters::RateLimit;
 
 use crate::access_log::{Format, LogTarget};
 use crate::listener::proxy_protocol::Mode;
-use crate::listener::{Limits, Transport};
+use crate::listener::{Limits, Presence, Transport};
 use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
@@ -150,6 +150,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// Default: off.
     pub proxy_protocol: Mode,
+    /// `freebind`. Default: this host must have the address.
+    pub presence: Presence,
     /// What `[gateway.limits]` says, where the listener says nothing of its own.
     pub limits: Arc<Limits>,
     pub protocol: ListenerProtocol,

@@ -270,9 +270,10 @@ proxy_protocol = "required"
 
 [[gateway.listener]]
 name = "ended"
-address = "0.0.0.0:8443"
+address = "10.0.0.200:8443"
 protocol = "tcp"
 app = "db"
+freebind = true
 tls = { certificates = ["a.pem"] }
 "#,
     )
@@ -289,6 +290,7 @@ tls = { certificates = ["a.pem"] }
     assert_eq!(tls.protocol, ListenerProtocol::Tcp(TcpConfig { app: None, sni, tls: None, idle_timeout }));
     assert_eq!((dns.proxy_protocol, tls.proxy_protocol), (Mode::Off, Mode::Required));
     assert!(ended.protocol.tls().is_some());
+    assert_eq!((tls.presence, ended.presence), (Presence::Required, Presence::Optional));
 }
 
 #[test]
@@ -337,6 +339,10 @@ fn mistakes_name_line_key_and_what_to_write() {
         (
             format!("{LISTENER}proxy_protocol = \"on\""),
             "sluice.toml:5: gateway.listener[0].proxy_protocol: \"on\" is none of off, optional, required",
+        ),
+        (
+            format!("{LISTENER}freebind = true"),
+            "sluice.toml:5: gateway.listener[0].freebind: is for one address; a listener of all addresses serves those that come later anyway",
         ),
         (
             format!("{LISTENER}idle_timeout = \"5s\""),
