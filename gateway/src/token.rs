@@ -47,7 +47,9 @@ pub fn run(command: TokenCommand) -> anyhow::Result<()> {
     let expires = expiry(&expires)?;
     let (token, line) = new_token(&Identity { name, role }, expires).map_err(anyhow::Error::msg)?;
     println!("{token}");
-    eprintln!("The token is above and is not shown again. Append this line to the file that admin.tokens names:");
+    eprintln!(
+        "The token is above and is not shown again. Append this line to the file that admin.tokens names:"
+    );
     eprintln!("{line}");
     Ok(())
 }
@@ -59,6 +61,8 @@ fn expiry(text: &str) -> anyhow::Result<Option<i64>> {
             anyhow::ensure!(life > Duration::ZERO, "--expires: a token that has expired is none");
             Ok(Some(i64::try_from((now + life).as_secs())?))
         }
-        Err(_) => parse_expiry(text).map_err(|why| anyhow::anyhow!("--expires: {why}; or a duration such as 90d")),
+        Err(_) => {
+            parse_expiry(text).map_err(|why| anyhow::anyhow!("--expires: {why}; or a duration such as 90d"))
+        }
     }
 }

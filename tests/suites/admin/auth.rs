@@ -37,7 +37,8 @@ fn roles_are_enforced_and_authors_recorded() {
     let (old, expired) = token(&["bob", "--role", "operate", "--expires", "2020-01-01T00:00:00Z"]);
     store(&gateway, &[&reads, &operates, &tenants, &expired]);
     gateway.put_app(&App::new("blog").host("blog.test").endpoint("v1", "c1", endpoint.address()));
-    let [reader, operator, tenant, old] = [reader, operator, tenant, old].map(|token| Api::with_token(&gateway, &token));
+    let [reader, operator, tenant, old] =
+        [reader, operator, tenant, old].map(|token| Api::with_token(&gateway, &token));
     eventually(DEADLINE, "the tokens are known", || reader.get("/v1/config").status == 200);
 
     // Nobody without one, but for load balancers.
@@ -63,7 +64,8 @@ fn roles_are_enforced_and_authors_recorded() {
     tenant.put("/v1/config/routes/shop", &json!({})).expect(403);
     tenant.post("/v1/config/apply", &json!({ "entries": { "app/shop": {}, "app/other": null } })).expect(403);
     let listed = tenant.get("/v1/config").expect(200).json;
-    let keys: Vec<_> = listed["entries"].as_array().unwrap().iter().map(|one| one["key"].as_str().unwrap()).collect();
+    let keys: Vec<_> =
+        listed["entries"].as_array().unwrap().iter().map(|one| one["key"].as_str().unwrap()).collect();
     assert_eq!(keys, ["app/shop", "operator/shop/v1/c1"]);
     tenant.get("/v1/apps").expect(403);
     tenant.get("/v1/apps?app=blog").expect(403);
@@ -73,7 +75,12 @@ fn roles_are_enforced_and_authors_recorded() {
         tenant.get(path).expect(403);
     }
     // Pruning and rolling back end where its apps do.
-    tenant.post("/v1/config/apply", &json!({ "entries": { "app/shop": { "hosts": ["s.test"] } }, "prune": true })).expect(200);
+    tenant
+        .post(
+            "/v1/config/apply",
+            &json!({ "entries": { "app/shop": { "hosts": ["s.test"] } }, "prune": true }),
+        )
+        .expect(200);
     tenant.get("/v1/history/1").expect(404);
     assert_eq!(tenant.get("/v1/history").json["records"].as_array().unwrap().len(), 3);
     tenant.post("/v1/rollback", &json!({ "to": 0 })).expect(200);
@@ -81,7 +88,8 @@ fn roles_are_enforced_and_authors_recorded() {
     operator.get("/v1/config/apps/other").expect(200);
 
     let records = operator.get("/v1/history").expect(200).json;
-    let authors: Vec<_> = records["records"].as_array().unwrap().iter().map(|one| one["author"].as_str().unwrap()).collect();
+    let authors: Vec<_> =
+        records["records"].as_array().unwrap().iter().map(|one| one["author"].as_str().unwrap()).collect();
     assert_eq!(authors, ["ci-shop", "ci-shop", "ci-shop", "ci-shop", "alice@ops"]);
     // Each change and each refusal left a line.
     let log = gateway.output();
@@ -144,7 +152,8 @@ fn what_would_open_the_admin_api_to_everybody_is_refused_with_the_fix() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sluice.toml");
-        let listener = "[[gateway.listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nprotocol = \"http\"\n";
+        let listener =
+            "[[gateway.listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nprotocol = \"http\"\n";
         std::fs::write(&path, format!("{listener}[admin]\n{section}\n")).unwrap();
         let report = finish(sluice().args(["check", "--config"]).arg(&path), "", DEADLINE);
         assert_eq!(report.code, Some(1), "{section}: {}", report.text());

@@ -55,12 +55,13 @@ fn tls_lets_in_tokens_and_certificates_and_nobody_else() {
         .admin("socket = \"admin.sock\"")
         .admin(&format!("tls = {{ certificates = [\"{outer}/admin.pem\"], client_ca = \"{outer}/ops.test.crt\", client_auth = \"optional\" }}"))
         .admin(&format!("tokens = \"{outer}/tokens\""));
-    let gateway = Gateway::start_with_admin(&config, "admin.sock");
+    let gateway = Gateway::start_with_tls_admin(&config);
     let port = gateway.admin().port();
     let (authority, url) = (folder.path().join("gw.test.crt"), format!("https://gw.test:{port}/v1/config"));
     let ask = |arguments: &[&str]| {
         let resolve = format!("gw.test:{port}:127.0.0.1");
-        let mut all = vec!["--resolve", &resolve, "--cacert", authority.to_str().unwrap(), "-w", " %{http_code}"];
+        let mut all =
+            vec!["--resolve", &resolve, "--cacert", authority.to_str().unwrap(), "-w", " %{http_code}"];
         all.extend(arguments);
         all.push(&url);
         curl(&all)
@@ -71,7 +72,16 @@ fn tls_lets_in_tokens_and_certificates_and_nobody_else() {
     let client = |name: &str| folder.path().join(name).display().to_string();
     let shown = ask(&["--cert", &client("client.pem")]);
     assert!(shown.stdout.ends_with(" 200"), "{}", shown.text());
-    let made = ask(&["--cert", &client("client.pem"), "-X", "POST", "-H", "Content-Type: application/json", "-d", "{}"]);
+    let made = ask(&[
+        "--cert",
+        &client("client.pem"),
+        "-X",
+        "POST",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        "{}",
+    ]);
     assert!(made.stdout.ends_with(" 405"), "operators may write, but not so: {}", made.text());
     let stranger = ask(&["--cert", &client("stranger.pem")]);
     assert!(!stranger.stdout.ends_with(" 200"), "{}", stranger.text());

@@ -56,7 +56,10 @@ fn preconditions_are_honoured_and_the_present_etag_is_told() {
     put("If-Match: *", "a.test").expect(412);
     let first = put("If-None-Match: *", "a.test").expect(201).etag.unwrap();
     let refused = put("If-None-Match: *", "b.test").expect(412);
-    assert_eq!((refused.etag.as_deref(), &refused.json["type"]), (Some(&*first), &json!("urn:sluice:conflict")));
+    assert_eq!(
+        (refused.etag.as_deref(), &refused.json["type"]),
+        (Some(&*first), &json!("urn:sluice:conflict"))
+    );
     let second = put(&format!("If-Match: {first}"), "b.test").expect(200).etag.unwrap();
     assert_eq!(put(&format!("If-Match: {first}"), "c.test").expect(412).etag.as_deref(), Some(&*second));
     put(&format!("If-Match: \"1\", {second}"), "d.test").expect(200);
@@ -72,7 +75,8 @@ fn preconditions_are_honoured_and_the_present_etag_is_told() {
 fn all_mistakes_are_told_at_once_and_nothing_is_written() {
     let gateway = Gateway::start(&Config::new());
     let api = Api::of(&gateway);
-    let wrong = json!({ "hostz": [], "balance": "dice", "filters": { "redirects": [{ "from": "x", "to": "y" }] } });
+    let wrong =
+        json!({ "hostz": [], "balance": "dice", "filters": { "redirects": [{ "from": "x", "to": "y" }] } });
     let refused = api.put(SHOP, &wrong).expect(422);
     for field in ["hostz", "balance", "filters.redirects[0].from", "filters.redirects[0].to"] {
         assert!(refused.mistakes().contains(&("app/shop", field)), "{field} in {}", refused.text);
@@ -87,7 +91,12 @@ fn all_mistakes_are_told_at_once_and_nothing_is_written() {
         "operator/good/v1/c1": { "state": "asleep" },
     } });
     let refused = api.post("/v1/config/apply", &many).expect(422);
-    assert_eq!(refused.mistakes(), [("app/bad", "hostz"), ("operator/good/v1/c1", "state")], "{}", refused.text);
+    assert_eq!(
+        refused.mistakes(),
+        [("app/bad", "hostz"), ("operator/good/v1/c1", "state")],
+        "{}",
+        refused.text
+    );
     let unknown = json!({ "entries": { "vip/10.0.0.1": {}, "history/000000000001": {} } });
     assert_eq!(api.post("/v1/config/apply", &unknown).expect(400).mistakes().len(), 2);
     assert_eq!(api.get("/v1/config").json["entries"], json!([]));
@@ -115,12 +124,18 @@ fn many_entries_change_at_once_and_a_stale_etag_stops_them() {
     let made = api
         .post("/v1/config/apply", &json!({ "entries": entries, "if_match": before, "message": "both" }))
         .expect(200);
-    assert_eq!((made.json["revision"].as_u64(), made.json["changes"].as_array().unwrap().len()), (Some(1), 2));
+    assert_eq!(
+        (made.json["revision"].as_u64(), made.json["changes"].as_array().unwrap().len()),
+        (Some(1), 2)
+    );
     let stale = json!({ "entries": { "app/a": null }, "if_match": before });
     api.post("/v1/config/apply", &stale).expect(412);
     let pruning = json!({ "entries": { "app/b": { "hosts": ["b.test"] } }, "prune": true });
     let pruned = api.post("/v1/config/apply", &pruning).expect(200);
-    assert_eq!((&pruned.json["changes"][0]["key"], &pruned.json["changes"][0]["action"]), (&json!("app/a"), &json!("delete")));
+    assert_eq!(
+        (&pruned.json["changes"][0]["key"], &pruned.json["changes"][0]["action"]),
+        (&json!("app/a"), &json!("delete"))
+    );
     assert_eq!(api.get("/v1/config?prefix=app/").json["entries"].as_array().unwrap().len(), 1);
     // A write can be waited for until every gateway has it.
     let revision = pruned.json["registry_revision"].as_u64().unwrap();

@@ -17,7 +17,8 @@ fn every_change_is_kept_with_who_when_why_and_what() {
     api.put("/v1/config/apps/blog", &hosts("blog.test")).expect(201);
     api.put("/v1/config/apps/shop?message=moved", &hosts("b.test")).expect(200);
     let records = api.get("/v1/history").expect(200).json;
-    let told: Vec<_> = records["records"].as_array().unwrap().iter().map(|one| one["revision"].as_u64().unwrap()).collect();
+    let told: Vec<_> =
+        records["records"].as_array().unwrap().iter().map(|one| one["revision"].as_u64().unwrap()).collect();
     assert_eq!(told, [3, 2, 1]);
     let newest = &records["records"][0];
     assert_eq!((&newest["author"], &newest["message"]), (&json!("loopback"), &json!("moved")));
@@ -28,7 +29,10 @@ fn every_change_is_kept_with_who_when_why_and_what() {
     let whole = api.get("/v1/history/3").expect(200).json;
     assert_eq!(whole["changes"][0]["before"], hosts("a.test"));
     assert_eq!(whole["changes"][0]["after"], hosts("b.test"));
-    assert_eq!(whole["changes"][0]["diff"], json!([{ "path": "hosts[0]", "before": "a.test", "after": "b.test" }]));
+    assert_eq!(
+        whole["changes"][0]["diff"],
+        json!([{ "path": "hosts[0]", "before": "a.test", "after": "b.test" }])
+    );
     api.get("/v1/history/4").expect(404);
     api.get("/v1/history/x").expect(400);
     api.get("/v1/history?limit=0").expect(400);
@@ -80,17 +84,12 @@ fn the_history_outlives_the_process_and_is_bounded() {
 fn with_a_key_file_neither_values_nor_history_are_in_the_registry_in_clear() {
     let key = finish(sluice().args(["secret", "new-key", "k"]), "", DEADLINE).stdout;
     let config = Config::new().registry("kind = \"embedded\"\npath = \"registry\"\nkey_file = \"keys\"\n");
-    let gateway = Gateway::start_as(&config.file("keys", &key), |mut command| {
-        // The file has to be its owner's before the gateway reads it.
+    let gateway = Gateway::start_as(&config.file("keys", &key), |command| {
+        // Keys are read only from files that nobody else can read.
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = command.get_current_dir().map(std::path::Path::to_owned);
-        let folder = folder.or_else(|| {
-            let config = command.get_args().last()?.to_owned();
-            Some(std::path::PathBuf::from(config).parent()?.to_owned())
-        });
-        let keys = folder.expect("it has a folder").join("keys");
-        std::fs::set_permissions(keys, std::fs::Permissions::from_mode(0o600)).unwrap();
-        command.env("SLUICE_LOG", "info");
+        let config = std::path::PathBuf::from(command.get_args().last().expect("it names its configuration"));
+        let owners = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(config.with_file_name("keys"), owners).expect("the file is ours");
         command
     });
     let api = Api::of(&gateway);

@@ -26,7 +26,8 @@ fn schemathesis() -> PathBuf {
 #[test]
 fn the_copy_in_the_docs_is_what_a_gateway_serves() {
     let gateway = Gateway::start(&Config::new());
-    let copy = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json")).unwrap();
+    let copy =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json")).unwrap();
     assert_eq!(Api::of(&gateway).get("/v1/openapi.json").expect(200).text, copy);
 }
 
