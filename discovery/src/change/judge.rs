@@ -8,12 +8,14 @@ use super::entry::EntryKey;
 use super::value::Stored;
 use crate::document::{Document, Mistake, Mistakes};
 use crate::secrets::{Keys, unseal};
-use crate::spec::parse_app_value;
+use crate::spec::{parse_app_value, parse_route_value};
 
 /// A value that its own kind's reader took.
 #[derive(Debug)]
 pub enum Parsed<'v> {
     App(&'v AppId, Arc<AppSpec>),
+    /// As it is served.
+    Route(AppId, Arc<AppSpec>),
     /// PEM.
     Certificate(&'v [u8]),
     Other,
@@ -50,8 +52,8 @@ pub(super) fn examine(
             Err(Mistakes::one(&source, None, "this version serves certificates from files only"))
         }
         EntryKey::Operator { .. } => parse_word(&source, &plain).map(|()| Parsed::Other),
-        EntryKey::Route(_) => {
-            Err(Mistakes::one(&source, None, "this version knows no routes without an app"))
+        EntryKey::Route(id) => {
+            parse_route_value(&source, &plain).map(|spec| Parsed::Route(AppId::of_route(id), Arc::new(spec)))
         }
     };
     match parsed {
