@@ -16,8 +16,6 @@ pub enum Parsed<'v> {
     App(&'v AppId, Arc<AppSpec>),
     /// As it is served.
     Route(AppId, Arc<AppSpec>),
-    /// PEM.
-    Certificate(&'v [u8]),
     Other,
 }
 

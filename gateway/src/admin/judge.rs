@@ -20,7 +20,7 @@ impl Judge for GatewayJudge {
         let (id, spec) = match parsed {
             Parsed::App(id, spec) => ((*id).clone(), spec.clone()),
             Parsed::Route(id, spec) => (id.clone(), spec.clone()),
-            Parsed::Certificate(_) | Parsed::Other => return verdict,
+            Parsed::Other => return verdict,
         };
         let app = App { id, spec, endpoints: Vec::new(), claimed: 0 };
         self.judge_app(entry, &app, &mut verdict);
