@@ -11,16 +11,16 @@ use crate::api::Api;
 fn token(arguments: &[&str]) -> (String, String) {
     let report = finish(sluice().args(["token", "new"]).args(arguments), "", DEADLINE);
     assert_eq!(report.code, Some(0), "{}", report.text());
-    let line = report.stderr.lines().last().unwrap().to_owned();
+    let line = report.stderr.lines().last().expect("the line is the last").to_owned();
     (report.stdout.trim().to_owned(), line)
 }
 
 fn store(gateway: &Gateway, lines: &[&str]) {
     // Written beside and moved: nobody reads half of it.
     let (path, beside) = (gateway.folder().join("tokens"), gateway.folder().join("tokens.new"));
-    std::fs::write(&beside, lines.join("\n") + "\n").unwrap();
-    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600)).unwrap();
-    std::fs::rename(beside, path).unwrap();
+    std::fs::write(&beside, lines.join("\n") + "\n").expect("the folder is ours");
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600)).expect("the file is ours");
+    std::fs::rename(beside, path).expect("the folder is ours");
 }
 
 /// With these tokens from its start on: a client that is too early would be taken for one that guesses.

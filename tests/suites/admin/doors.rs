@@ -15,7 +15,7 @@ fn curl(arguments: &[&str]) -> Finished {
 }
 
 fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }
 
 #[test]
