@@ -373,7 +373,7 @@ fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
     for app in table.apps.values() {
         let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
         for endpoint in &app.endpoints {
-            let state = endpoint.live.state();
+            let state = endpoint.state();
             *counts.entry((endpoint.key.version.as_str(), state)).or_default() += 1;
         }
         for ((version, state), count) in counts {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion, VersionId};
+use topology::{AppId, AppSpec, HostPattern, InstanceKey, OperatorWord, Protocol, ProxyVersion, VersionId};
 
 use super::limits::{Gate, Load};
 use super::live::{AppLive, EndpointLive};
@@ -148,7 +148,9 @@ pub struct Manner {
 pub struct PooledEndpoint {
     pub key: InstanceKey,
     pub address: SocketAddr,
+    /// The one that holds: an operator's, where one says something.
     pub weight: u16,
+    pub word: OperatorWord,
     pub protocol: Protocol,
     pub manner: Manner,
     pub live: Arc<EndpointLive>,

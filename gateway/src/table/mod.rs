@@ -9,6 +9,7 @@ mod hosts;
 pub mod limits;
 pub mod live;
 mod matches;
+mod standing;
 mod tally;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use hosts::HostIndex;
 pub use hosts::HostRoutes;
 use imbl::OrdMap;
 pub use matches::{CompiledMatch, Matches, Way};
+pub use standing::Out;
 pub use tally::Tally;
 use topology::{AppId, Snapshot};
 
