@@ -4,6 +4,7 @@
 //! changed but that tunnels can be closed and a doubted registry accepted.
 
 mod certificates;
+mod explain;
 mod filters;
 mod guard;
 mod process;
@@ -72,6 +73,7 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/ready", get(ready))
         .route("/v1/apps", get(apps))
         .route("/v1/endpoints", get(endpoints))
+        .route("/v1/explain", get(explain::show))
         .route("/v1/filters", get(filters))
         .route("/v1/table", get(table))
         .route("/v1/revisions", get(revisions::show))

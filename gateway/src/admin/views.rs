@@ -202,7 +202,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
     page(table, selected().count(), selected().take(most).map(view).collect())
 }
 
-fn balance_view(balance: &Balance) -> BalanceView {
+pub fn balance_view(balance: &Balance) -> BalanceView {
     let mut view = BalanceView { kind: balance.kind(), key: None, bounded_load: None, decay_seconds: None };
     match balance {
         Balance::RoundRobin | Balance::Random | Balance::LeastRequests => {}
@@ -337,7 +337,7 @@ fn refused(app: &Arc<CompiledApp>) -> Option<RejectionView> {
     Some(RejectionView { place: format!("app {}", app.id), app: Some(app.id.to_string()), reason })
 }
 
-fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
+pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
     let report = endpoint.live.health.report();
     let error = report.last_error.as_ref();
     let ejection = endpoint.live.ejection.report();

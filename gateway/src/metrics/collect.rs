@@ -24,6 +24,7 @@ use crate::access_log::LogWatch;
 use crate::control::Applied;
 use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
+use crate::listeners::Doorways;
 use crate::statistics::Store;
 use crate::table::RoutingTable;
 use crate::table::limits::Tenants;
@@ -36,6 +37,7 @@ pub struct Sources {
     pub shared: Arc<Shared>,
     pub workers: Vec<Arc<WorkerMetrics>>,
     pub listeners: Arc<ListenerMetrics>,
+    pub doorways: Doorways,
     pub reloads: Arc<Reloads>,
     pub registry: watch::Receiver<State>,
     /// What is served otherwise than the registry says.

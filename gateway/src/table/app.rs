@@ -228,6 +228,11 @@ impl Spread {
         in_turn.chain(others).map(|pool| &**pool)
     }
 
+    /// Those that take turns, and those that only stand in.
+    pub fn parts(&self) -> (&[Arc<Pool>], &[Arc<Pool>]) {
+        self.pools.split_at(self.turns)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.pools.iter().all(|pool| pool.endpoints.is_empty())
     }

@@ -43,7 +43,7 @@ pub enum Entry {
 }
 
 /// Why there is nobody to go to; also the answer to whoever waits for one.
-fn nobody(spread: &Spread) -> Reason {
+pub fn nobody(spread: &Spread) -> Reason {
     let mut endpoints = spread.pools.iter().flat_map(|pool| &pool.endpoints);
     match endpoints.any(|endpoint| endpoint.is_withdrawn()) {
         true => Reason::EndpointsWithdrawn,
