@@ -73,6 +73,12 @@ name!(
 name!(
     /// One container (or process) of one version.
     InstanceId, "instance id");
+name!(
+    /// A route of no app.
+    RouteId, "route id");
+name!(
+    /// A certificate that the registry keeps.
+    CertificateName, "certificate name");
 
 #[cfg(test)]
 mod tests {

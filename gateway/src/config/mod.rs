@@ -5,6 +5,7 @@
 //! what is, [`Config::take_up`] takes a part while it runs.
 
 mod access_log;
+mod admin;
 mod changes;
 mod check;
 mod file;
@@ -289,11 +290,19 @@ pub struct TracingConfig {
     pub service_name: String,
 }
 
-/// The listener for operators.
+/// Where operators and tenants ask. At least one of `address` and `socket`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
-    /// Always a loopback address.
-    pub address: SocketAddr,
+    /// A loopback address, but with [`Self::tls`] and somebody to believe: tokens or a client CA.
+    pub address: Option<SocketAddr>,
+    /// A Unix socket, for its owner only.
+    pub socket: Option<PathBuf>,
+    /// Of [`Self::address`]. `None`: clear text, on the loopback.
+    pub tls: Option<TlsConfig>,
+    /// The file of tokens.
+    pub tokens: Option<PathBuf>,
+    /// Whether who comes from this machine needs a token too. Default: no.
+    pub requires_token: bool,
 }
 
 /// Apps that stand in files.

@@ -104,7 +104,14 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
         gateway.access_log,
         AccessLogConfig { target, format: Format::Combined, ..AccessLogConfig::default() }
     );
-    assert_eq!(config.admin, Some(AdminConfig { address: "127.0.0.1:9901".parse().unwrap() }));
+    let admin = AdminConfig {
+        address: Some("127.0.0.1:9901".parse().unwrap()),
+        socket: None,
+        tls: None,
+        tokens: None,
+        requires_token: false,
+    };
+    assert_eq!(config.admin, Some(admin));
     assert_eq!(config.apps.files, [pattern("apps/*.toml"), pattern("/srv/apps/*.toml")]);
 }
 
@@ -483,7 +490,7 @@ fn mistakes_name_line_key_and_what_to_write() {
         // The admin API.
         (
             before("[admin]\naddress = \"0.0.0.0:9901\""),
-            "sluice.toml:2: admin.address: 0.0.0.0:9901 is no loopback address: this version serves the admin API on loopback only; write \"127.0.0.1:9901\"",
+            "sluice.toml:2: admin.address: 0.0.0.0:9901 is no loopback address: there the admin API needs TLS, and tokens or client certificates; add tls = { certificates = [\"admin.pem\"] } and tokens = \"admin-tokens\", or write \"127.0.0.1:9901\"",
         ),
         (
             format!("{}[admin]\naddress = \"127.0.0.1:8080\"", LISTENER.replace("0.0.0.0", "127.0.0.1")),

@@ -1,0 +1,8 @@
+//! The admin API that writes: entries, changes, the history and the way back, and who may use it.
+
+mod api;
+mod auth;
+mod doors;
+mod entries;
+mod history;
+mod openapi;
