@@ -47,7 +47,9 @@ pub(super) fn examine(
     };
     let parsed = match entry {
         EntryKey::App(id) => parse_app_value(&source, &plain, id).map(|spec| Parsed::App(id, Arc::new(spec))),
-        EntryKey::Certificate(_) => Ok(Parsed::Certificate(&plain)),
+        EntryKey::Certificate(_) => {
+            Err(Mistakes::one(&source, None, "this version serves certificates from files only"))
+        }
         EntryKey::Operator { .. } => parse_word_value(&source, &plain).map(|_| Parsed::Other),
         EntryKey::Route(_) => {
             Err(Mistakes::one(&source, None, "this version knows no routes without an app"))

@@ -30,8 +30,8 @@ use crate::registry::RegistryError;
 /// Entries of one change. Beside them stand the record and the records that it replaces, within
 /// [`crate::registry::MAX_STEPS`].
 pub const MAX_EDITS: usize = 100;
-/// Of a message: a sentence or two.
-pub const MAX_MESSAGE_BYTES: usize = 1_000;
+/// Of a message, in characters: a sentence or two.
+pub const MAX_MESSAGE: usize = 1_000;
 
 /// What becomes of one entry.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use discovery::change::history::Record;
 use discovery::change::{
-    ChangeError, Changed, Difference, EntryKey, MAX_MESSAGE_BYTES, Occasion, Outcome, Scope, Wanted,
+    ChangeError, Changed, Difference, EntryKey, MAX_MESSAGE, Occasion, Outcome, Scope, Wanted,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,8 +38,8 @@ impl Wanting<'_> {
     /// A message that is none.
     pub fn occasion(&self, identity: &Identity) -> Result<Occasion, Problem> {
         let message = self.message.unwrap_or_default();
-        if message.len() > MAX_MESSAGE_BYTES || message.chars().any(|letter| letter.is_control()) {
-            let told = format!("write at most {MAX_MESSAGE_BYTES} bytes, without control characters");
+        if message.chars().count() > MAX_MESSAGE || message.chars().any(|letter| letter.is_control()) {
+            let told = format!("write at most {MAX_MESSAGE} characters, without control characters");
             return Err(Problem::malformed("message", told));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -135,9 +135,9 @@ pub struct ApplyRequest {
     /// Only where the ETag of `GET /v1/config` is still this one.
     #[serde(default)]
     if_match: Option<String>,
-    /// Why, for the history; at most 1,000 bytes.
+    /// Why, for the history; at most 1,000 characters.
     #[serde(default)]
-    #[schema(max_length = 250)]
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
@@ -388,9 +388,9 @@ pub struct RollbackRequest {
     /// Say what it would change, and write nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the history; at most 1,000 bytes.
+    /// Why, for the history; at most 1,000 characters.
     #[serde(default)]
-    #[schema(max_length = 250)]
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
@@ -438,6 +438,12 @@ impl AdminState {
     ) -> Result<Outcome, Problem> {
         if wanting.dry_run {
             return Ok(outcome?);
+        }
+        if let Ok(outcome) = outcome.as_ref()
+            && outcome.revision.is_none()
+        {
+            // Nothing differed, and nothing was written.
+            return Ok(outcome.clone());
         }
         self.metrics.change(outcome.is_ok());
         match outcome {

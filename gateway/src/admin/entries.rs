@@ -174,8 +174,8 @@ pub struct Manner {
     /// always sealed.
     #[serde(default)]
     seal: bool,
-    /// Why, for the history; at most 1,000 bytes.
-    #[param(max_length = 250)]
+    /// Why, for the history; at most 1,000 characters.
+    #[param(max_length = 1000)]
     message: Option<String>,
 }
 

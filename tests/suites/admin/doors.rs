@@ -6,6 +6,8 @@ use std::process::Command;
 
 use tests::{Config, DEADLINE, Finished, Gateway, certificate, eventually, finish, sluice};
 
+use crate::pki::Authority;
+
 fn curl(arguments: &[&str]) -> Finished {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--max-time", "10", "--noproxy", "*"]).args(arguments);
@@ -44,8 +46,10 @@ fn tls_lets_in_tokens_and_certificates_and_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     put("admin.pem", &certificate(folder.path(), "gw.test"));
-    put("client.pem", &certificate(folder.path(), "ops.test"));
-    put("stranger.pem", &certificate(folder.path(), "stranger.test"));
+    let (ours, others) = (Authority::new(), Authority::new());
+    put("client.pem", &ours.issue("ops.test"));
+    put("stranger.pem", &others.issue("ops.test"));
+    put("ca.crt", &ours.pem());
     let report = finish(sluice().args(["token", "new", "alice", "--role", "read"]), "", DEADLINE);
     let token = report.stdout.trim().to_owned();
     put("tokens", report.stderr.lines().last().unwrap());
@@ -53,7 +57,7 @@ fn tls_lets_in_tokens_and_certificates_and_nobody_else() {
     let outer = folder.path().display().to_string();
     let config = Config::new()
         .admin("socket = \"admin.sock\"")
-        .admin(&format!("tls = {{ certificates = [\"{outer}/admin.pem\"], client_ca = \"{outer}/ops.test.crt\", client_auth = \"optional\" }}"))
+        .admin(&format!("tls = {{ certificates = [\"{outer}/admin.pem\"], client_ca = \"{outer}/ca.crt\", client_auth = \"optional\" }}"))
         .admin(&format!("tokens = \"{outer}/tokens\""));
     let gateway = Gateway::start_with_tls_admin(&config);
     let port = gateway.admin().port();
@@ -85,6 +89,12 @@ fn tls_lets_in_tokens_and_certificates_and_nobody_else() {
     assert!(made.stdout.ends_with(" 405"), "operators may write, but not so: {}", made.text());
     let stranger = ask(&["--cert", &client("stranger.pem")]);
     assert!(!stranger.stdout.ends_with(" 200"), "{}", stranger.text());
+    let history = curl(&[
+        "--unix-socket",
+        gateway.folder().join("admin.sock").to_str().unwrap(),
+        "http://sluice/v1/history",
+    ]);
+    assert!(history.stdout.contains("\"author\":\"ops.test\""), "{}", history.text());
     // In clear text there is nothing.
     let plain = curl(&[&format!("http://127.0.0.1:{port}/v1/config")]);
     assert_ne!(plain.code, Some(0), "{}", plain.text());
