@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use super::question::{Asking, BadQuestion, Question};
 use super::{Surroundings, explain};
+use crate::admin::problem::{FieldMistake, Problem};
 use crate::admin::{AdminState, build};
 
 /// Of a query: what fits into one head, encoded.
@@ -91,17 +91,13 @@ pub async fn show(State(state): State<Arc<AdminState>>, RawQuery(query): RawQuer
     .await
 }
 
-/// RFC 9457.
 fn refuse(mistakes: &[BadQuestion]) -> Response {
-    let listed: Vec<_> = mistakes
-        .iter()
-        .map(|mistake| json!({ "field": mistake.field, "message": mistake.message }))
-        .collect();
-    let problem = json!({
-        "type": "about:blank", "title": "Bad Request", "status": 400,
-        "detail": mistakes.iter().map(|m| format!("{}: {}", m.field, m.message)).collect::<Vec<_>>().join("; "),
-        "mistakes": listed,
-    });
-    let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-    (StatusCode::BAD_REQUEST, content_type, problem.to_string()).into_response()
+    let told = |mistake: &BadQuestion| FieldMistake {
+        entry: String::new(),
+        field: mistake.field.to_owned(),
+        message: mistake.message.clone(),
+    };
+    let detail = format!("the question is wrong; mistakes: {}", mistakes.len());
+    let problem = Problem::new(StatusCode::BAD_REQUEST, "malformed", detail);
+    Problem { mistakes: mistakes.iter().map(told).collect(), ..problem }.into_response()
 }
