@@ -192,9 +192,11 @@ async fn exchange(stream: Box<dyn Wire>, request: Request<Full<Bytes>>) -> Resul
         let body = body.map_err(|error| format!("{error}"))?.to_bytes();
         Ok(Answer { status: head.status, etag, body })
     };
-    // A connection that ends has said all that there is, or why not: the answer tells.
-    let (answer, _) = tokio::join!(answered, async { connection.await.ok() });
-    answer
+    tokio::select! {
+        answer = answered => answer,
+        // One that ends well may have brought the answer.
+        Err(error) = connection => Err(failed(error)),
+    }
 }
 
 impl Place {

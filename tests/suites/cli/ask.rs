@@ -51,7 +51,7 @@ pub fn json(gateway: &Gateway, code: i32, arguments: &[&str]) -> Value {
 /// Words of a line that begins with `start`, blanks folded.
 #[track_caller]
 pub fn line(text: &str, start: &str) -> String {
-    let found = text.lines().find(|line| line.trim_start().starts_with(start));
-    let found = found.unwrap_or_else(|| panic!("no line begins with {start:?}:\n{text}"));
-    found.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    let found = lines.find(|line| line.starts_with(start));
+    found.unwrap_or_else(|| panic!("no line begins with {start:?}:\n{text}"))
 }

@@ -59,7 +59,8 @@ fn load(file: &Path) -> Result<String, String> {
 }
 
 fn parse(name: &str, text: &str) -> Result<Entries, Vec<Told>> {
-    let is_json = matches!(text.trim_ascii_start().bytes().next(), Some(b'{' | b'['));
+    // A section of TOML begins as a list of JSON does.
+    let is_json = text.trim_ascii_start().starts_with('{') || serde_json::from_str::<Value>(text).is_ok();
     if is_json {
         let value =
             serde_json::from_str(text).map_err(|error| vec![told(name, &format!("is no JSON: {error}"))])?;
