@@ -199,27 +199,15 @@ impl Editor {
             Wanted::Json(value) => (value, false),
             Wanted::Seal(value) => (value, true),
         };
-        let pem = match (entry, &value) {
-            (EntryKey::Certificate(_), serde_json::Value::Object(members)) => {
-                let pem = members.get("pem").and_then(serde_json::Value::as_str);
-                let only = members.len() == 1;
-                Some(pem.filter(|_| only).ok_or("write {\"pem\": \"…\"}: a chain and its key")?.to_owned())
-            }
-            _ => None,
-        };
-        let stored = match &pem {
-            Some(pem) => Stored::of_bytes(pem.clone().into()),
-            None => Stored::of_json(&value),
-        };
+        let stored = Stored::of_json(&value);
         if stored.bytes().len() > MAX_VALUE_BYTES {
             return Err(format!("has {} bytes; the limit is {MAX_VALUE_BYTES}", stored.bytes().len()));
         }
-        if stored.is_sealed() || !(seals || pem.is_some()) {
-            return match &value {
-                serde_json::Value::Object(_) => Ok(Some(stored)),
-                _ if stored.is_sealed() => Ok(Some(stored)),
-                _ => Err("must be a JSON object, or the text of a sealed value".to_owned()),
-            };
+        if !value.is_object() && !stored.is_sealed() {
+            return Err("must be a JSON object, or the text of a sealed value".to_owned());
+        }
+        if stored.is_sealed() || !seals {
+            return Ok(Some(stored));
         }
         let keys = self.keys.as_deref();
         let keys =

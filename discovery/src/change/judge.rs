@@ -9,14 +9,14 @@ use super::value::Stored;
 use crate::document::{Mistake, Mistakes};
 use crate::layout::parse_word_value;
 use crate::secrets::{Keys, unseal};
-use crate::spec::parse_app_value;
+use crate::spec::{parse_app_value, parse_route_value};
 
 /// A value that its own kind's reader took.
 #[derive(Debug)]
 pub enum Parsed<'v> {
     App(&'v AppId, Arc<AppSpec>),
-    /// PEM.
-    Certificate(&'v [u8]),
+    /// As it is served.
+    Route(AppId, Arc<AppSpec>),
     Other,
 }
 
@@ -51,8 +51,8 @@ pub(super) fn examine(
             Err(Mistakes::one(&source, None, "this version serves certificates from files only"))
         }
         EntryKey::Operator { .. } => parse_word_value(&source, &plain).map(|_| Parsed::Other),
-        EntryKey::Route(_) => {
-            Err(Mistakes::one(&source, None, "this version knows no routes without an app"))
+        EntryKey::Route(id) => {
+            parse_route_value(&source, &plain).map(|spec| Parsed::Route(AppId::of_route(id), Arc::new(spec)))
         }
     };
     match parsed {

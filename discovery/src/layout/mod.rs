@@ -5,15 +5,16 @@
 //! | `service/address/{appId}/{version}/{containerId}` | `10.0.0.1:8080`, or JSON with `address` and, if wanted, `weight`, `zone`, `protocol` |
 //! | `app/{appId}` | JSON app spec |
 //! | `operator/{appId}/{version}/{containerId}` | JSON with `state` and `weight`, both if wanted: an operator's word |
+//! | `route/{id}` | JSON: a redirect or a fixed response, of no app |
 //!
-//! Keys of other families (`route`, `host`, `vip`, …) are somebody else's and pass unread.
+//! Keys of other families (`host`, `vip`, …) are somebody else's and pass unread.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use topology::{
-    AdminState, AppId, Endpoint, InstanceId, InstanceKey, OperatorWord, Origin, Protocol, VersionId,
+    AdminState, AppId, Endpoint, InstanceId, InstanceKey, OperatorWord, Origin, Protocol, RouteId, VersionId,
 };
 
 use crate::document::{Document, Mistakes, pick};
@@ -23,6 +24,7 @@ use crate::spec;
 const ADDRESS_FAMILY: &str = "service/address";
 const SPEC_FAMILY: &str = "app";
 const WORD_FAMILY: &str = "operator";
+const ROUTE_FAMILY: &str = "route";
 
 /// What a key stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum Place {
     Spec(AppId),
     /// What an operator says of one instance.
     Word { app: AppId, key: InstanceKey },
+    /// A route of no app.
+    Route(RouteId),
     /// Nothing of ours: another family, or a node that only stands above others. Those may hold a
     /// value all the same: Curator writes the client's own address into the parents that it creates.
     Other,
@@ -61,6 +65,11 @@ impl Place {
             [Some("app"), Some(app), ..] => {
                 Err(misplaced(AppId::parse(app).ok(), "no key belongs below app/{appId}"))
             }
+            [Some("route"), Some(id), None, ..] => {
+                let id = RouteId::parse(id).map_err(|error| misplaced(None, &error.to_string()))?;
+                Ok(Self::Route(id))
+            }
+            [Some("route"), Some(_), ..] => Err(misplaced(None, "no key belongs below route/{id}")),
             [Some("service"), Some("address"), Some(app), Some(version), Some(instance), None] => {
                 let (app, key) = instance_of(app, version, instance)?;
                 Ok(Self::Address { app, key })
@@ -197,6 +206,14 @@ pub fn word_value(word: OperatorWord) -> Option<Bytes> {
         value["weight"] = weight.into();
     }
     Some(Bytes::from(value.to_string()))
+}
+
+/// Where the spec of what is served as `app` stands: an app's, or a route's.
+pub fn spec_key(app: &AppId) -> Key {
+    match app.route() {
+        Some(route) => Key::parse(&format!("{ROUTE_FAMILY}/{route}")).expect("an id is a path segment"),
+        None => app_key(app),
+    }
 }
 
 /// What to write at [`address_key`]: the plain form where it says everything, since every reader of this

@@ -170,8 +170,7 @@ pub struct Manner {
     /// Judge it and say what it would change, and write nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Seal the value for its place with `registry.key_file`: nobody without that file can read it. A certificate's `pem` is
-    /// always sealed.
+    /// Seal the value for its place with `registry.key_file`: nobody without that file can read it.
     #[serde(default)]
     seal: bool,
     /// Why, for the history; at most 1,000 characters.

@@ -36,11 +36,25 @@ pub async fn check(State(state): State<Arc<AdminState>>, mut request: Request, n
     if !permits(&identity.role, wish) {
         return state.turn_away(&identity.name, &request, Denied::Role).into_response();
     }
+    let action = action(&request).map(|action| (action, identity.name.clone()));
     let role = identity.role.clone();
     request.extensions_mut().insert(identity);
     let response = next.run(request).await;
-    state.metrics.request(&role, response.status().as_u16());
+    let status = response.status().as_u16();
+    state.metrics.request(&role, status);
+    if let Some((action, author)) = action {
+        tracing::info!(target: "sluice::audit", author = &*author, role = role.as_str(), action, status, "admin action");
+    }
     response
+}
+
+/// What is done otherwise than to the configuration, which tells more of what becomes of it.
+fn action(request: &Request) -> Option<String> {
+    let (method, path) = (request.method(), request.uri().path());
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let is_told = path.starts_with("/v1/config/") || path == "/v1/rollback";
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    (!reads && !is_told).then(|| format!("{method} {path}{query}").chars().take(256).collect())
 }
 
 /// The one `app` of the query. Two of them are none.

@@ -17,10 +17,13 @@ pub struct GatewayJudge {
 impl Judge for GatewayJudge {
     fn judge(&self, entry: &EntryKey, parsed: &Parsed<'_>) -> Verdict {
         let mut verdict = Verdict::default();
-        if let Parsed::App(id, spec) = parsed {
-            let app = App { id: (*id).clone(), spec: spec.clone(), endpoints: Vec::new(), claimed: 0 };
-            self.judge_app(entry, &app, &mut verdict);
-        }
+        let (id, spec) = match parsed {
+            Parsed::App(id, spec) => ((*id).clone(), spec.clone()),
+            Parsed::Route(id, spec) => (id.clone(), spec.clone()),
+            Parsed::Other => return verdict,
+        };
+        let app = App { id, spec, endpoints: Vec::new(), claimed: 0 };
+        self.judge_app(entry, &app, &mut verdict);
         verdict
     }
 }

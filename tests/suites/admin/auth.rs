@@ -23,23 +23,24 @@ fn store(gateway: &Gateway, lines: &[&str]) {
     std::fs::rename(beside, path).unwrap();
 }
 
-fn gateway(more: &str) -> Gateway {
-    Gateway::start(&Config::new().file("tokens", "# none yet\n").admin("tokens = \"tokens\"").admin(more))
+/// With these tokens from its start on: a client that is too early would be taken for one that guesses.
+fn gateway(lines: &[&str], more: &str) -> Gateway {
+    let tokens = format!("# ours\n{}\n", lines.join("\n"));
+    Gateway::start(&Config::new().file("tokens", &tokens).admin("tokens = \"tokens\"").admin(more))
 }
 
 #[test]
 fn roles_are_enforced_and_authors_recorded() {
     let endpoint = Endpoint::start("a");
-    let gateway = gateway("require_token = true");
     let (reader, reads) = token(&["grafana", "--role", "read"]);
     let (operator, operates) = token(&["alice@ops", "--role", "operate", "--expires", "never"]);
     let (tenant, tenants) = token(&["ci-shop", "--role", "tenant", "--app", "shop", "--expires", "30d"]);
     let (old, expired) = token(&["bob", "--role", "operate", "--expires", "2020-01-01T00:00:00Z"]);
-    store(&gateway, &[&reads, &operates, &tenants, &expired]);
+    let gateway = gateway(&[&reads, &operates, &tenants, &expired], "require_token = true");
     gateway.put_app(&App::new("blog").host("blog.test").endpoint("v1", "c1", endpoint.address()));
     let [reader, operator, tenant, old] =
         [reader, operator, tenant, old].map(|token| Api::with_token(&gateway, &token));
-    eventually(DEADLINE, "the tokens are known", || reader.get("/v1/config").status == 200);
+    reader.get("/v1/config").expect(200);
 
     // Nobody without one, but for load balancers.
     let nobody = Api::of(&gateway);
@@ -87,6 +88,7 @@ fn roles_are_enforced_and_authors_recorded() {
     operator.get("/v1/config/apps/shop").expect(404);
     operator.get("/v1/config/apps/other").expect(200);
 
+    assert_eq!(operator.send("POST", "/v1/registry/accept", &[], None).status, 200);
     let records = operator.get("/v1/history").expect(200).json;
     let authors: Vec<_> =
         records["records"].as_array().unwrap().iter().map(|one| one["author"].as_str().unwrap()).collect();
@@ -95,6 +97,7 @@ fn roles_are_enforced_and_authors_recorded() {
     let log = gateway.output();
     for words in [
         &["sluice::audit", "configuration changed", "ci-shop", "create app/shop"][..],
+        &["sluice::audit", "admin action", "alice@ops", "POST /v1/registry/accept", "\"status\":200"],
         &["sluice::audit", "admin request refused", "grafana", "\"reason\":\"role\""],
         &["sluice::audit", "admin request refused", "expired_token"],
     ] {
@@ -106,14 +109,10 @@ fn roles_are_enforced_and_authors_recorded() {
 
 #[test]
 fn guessing_is_counted_and_ends_in_a_lock() {
-    let gateway = gateway("");
     let (token, line) = token(&["alice", "--role", "operate"]);
-    store(&gateway, &[&line]);
+    let gateway = gateway(&[&line], "");
     let right = Api::with_token(&gateway, &token);
-    eventually(DEADLINE, "the token is known", || {
-        // Each attempt before that counts as a guess: one who is locked out waits.
-        right.get("/v1/config").status == 200
-    });
+    right.get("/v1/config").expect(200);
     let mut statuses = Vec::new();
     for guess in 0..12 {
         statuses.push(Api::with_token(&gateway, &format!("sluice_{guess}")).get("/v1/config").status);
@@ -129,12 +128,14 @@ fn guessing_is_counted_and_ends_in_a_lock() {
 
 #[test]
 fn a_token_that_is_taken_out_of_the_file_is_none() {
-    let gateway = gateway("");
     let (token, line) = token(&["alice", "--role", "read"]);
-    store(&gateway, &[&line]);
+    let gateway = gateway(&[&line], "");
     let api = Api::with_token(&gateway, &token);
-    eventually(DEADLINE * 2, "it is known", || api.get("/v1/config").status == 200);
+    api.get("/v1/config").expect(200);
+    // A file that cannot be used changes nothing, and says so.
     store(&gateway, &["nonsense"]);
+    eventually(DEADLINE, "it is told", || gateway.output().contains("tokens rejected"));
+    api.get("/v1/config").expect(200);
     store(&gateway, &["# nobody"]);
     eventually(DEADLINE, "it is none", || api.get("/v1/config").status == 401);
 }

@@ -9,3 +9,4 @@ mod openapi;
 #[expect(dead_code, reason = "the suite of TLS wants more of it")]
 #[path = "../tls/pki.rs"]
 mod pki;
+mod routes;
