@@ -76,17 +76,11 @@ fn tls_lets_in_tokens_and_certificates_and_nobody_else() {
     let client = |name: &str| folder.path().join(name).display().to_string();
     let shown = ask(&["--cert", &client("client.pem")]);
     assert!(shown.stdout.ends_with(" 200"), "{}", shown.text());
-    let made = ask(&[
-        "--cert",
-        &client("client.pem"),
-        "-X",
-        "POST",
-        "-H",
-        "Content-Type: application/json",
-        "-d",
-        "{}",
-    ]);
-    assert!(made.stdout.ends_with(" 405"), "operators may write, but not so: {}", made.text());
+    // The list itself takes no POST: what is asked first is `apply`.
+    let body = "{\"entries\":{\"app/shop\":{}}}";
+    let (certificate, apply) = (client("client.pem"), format!("{url}/apply"));
+    let made = ask(&["--cert", &certificate, "-H", "Content-Type: application/json", "-d", body, &apply]);
+    assert!(made.stdout.contains("\"revision\":1"), "{}", made.text());
     let stranger = ask(&["--cert", &client("stranger.pem")]);
     assert!(!stranger.stdout.ends_with(" 200"), "{}", stranger.text());
     let history = curl(&[

@@ -148,7 +148,7 @@ pub fn parse_role(text: &str) -> Result<Role, String> {
         }
         ("tenant", None) => Err("tenant: needs its apps; write tenant=shop,blog".to_owned()),
         _ => {
-            let meant = nearest(word, Role::NAMES.into_iter());
+            let meant = nearest(word, Role::NAMES);
             let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
             Err(format!("{text:.80?} is no role; write read, operate or tenant=APP,APP{meant}"))
         }
