@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub use admission::{
-    Admitted, EndpointStream, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot,
+    Admitted, EndpointStream, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, nobody, take_slot,
 };
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
