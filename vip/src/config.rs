@@ -95,7 +95,7 @@ pub struct AddressSettings {
     pub ip: IpAddr,
     /// Names of those that may hold it; none: all.
     pub gateways: Vec<String>,
-    /// How much of a gateway's share of addresses this one is.
+    /// How often this gateway is preferred for it, compared with the others' weights; all gateways learn it by the registry.
     pub weight: u32,
 }
 
@@ -250,8 +250,10 @@ impl Settings {
             return;
         }
         match self.peer_listen {
-            None => mistakes
-                .add("peer_listen", "is missing; write the address that peers reach, or `mode = \"registry\"`".to_owned()),
+            None => mistakes.add(
+                "peer_listen",
+                "is missing; write the address that peers reach, or `mode = \"registry\"`".to_owned(),
+            ),
             Some(address) if address.ip().is_unspecified() || address.ip().is_multicast() => mistakes.add(
                 "peer_listen",
                 format!("{address} is no address that peers can send to; write this machine's own"),
@@ -282,7 +284,8 @@ impl Settings {
         mistakes.within("hold_max", self.hold_max, HOLD_MAXES);
         if self.hold_max < self.registry_lease * 4 {
             let needed = self.registry_lease * 4;
-            mistakes.add("hold_max", format!("is below four times `registry_lease`; write {needed:?} or more"));
+            mistakes
+                .add("hold_max", format!("is below four times `registry_lease`; write {needed:?} or more"));
         }
         let needed = shortest_grace(self.lease, lateness);
         let grace = self.grace.unwrap_or_else(|| rounded_up(needed));
@@ -312,9 +315,15 @@ impl Settings {
             let key = |name: &str| format!("address[{index}].{name}");
             let ip = settings.ip;
             if let Some(what) = unfit(ip) {
-                mistakes.add(&key("ip"), format!("{ip} is {what}; write an address of the network of `interface`"));
+                mistakes.add(
+                    &key("ip"),
+                    format!("{ip} is {what}; write an address of the network of `interface`"),
+                );
             } else if self.peer_listen.is_some_and(|listen| listen.ip() == ip) {
-                mistakes.add(&key("ip"), format!("{ip} is `peer_listen`, which must not move; write another one"));
+                mistakes.add(
+                    &key("ip"),
+                    format!("{ip} is `peer_listen`, which must not move; write another one"),
+                );
             } else if !seen.insert(ip) {
                 mistakes.add(&key("ip"), format!("{ip} is there twice; remove one"));
             }

@@ -83,7 +83,10 @@ impl Eligibility {
 
     /// By check that is asked for, whether it is good.
     pub fn verdicts(&self) -> impl Iterator<Item = (Check, bool)> {
-        Check::ALL.into_iter().zip(&self.states).filter_map(|(check, state)| Some((check, state.as_ref()?.good)))
+        Check::ALL
+            .into_iter()
+            .zip(&self.states)
+            .filter_map(|(check, state)| Some((check, state.as_ref()?.good)))
     }
 }
 

@@ -10,11 +10,14 @@ use tokio::sync::watch;
 use crate::register::{Register, Versioned};
 
 /// What lies where an address's register belongs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Entry {
     Register(Versioned),
     /// Written by somebody else, or by a newer release: nobody takes over, a holder lets go.
-    Unreadable { version: u64, why: String },
+    Unreadable {
+        version: u64,
+        why: String,
+    },
 }
 
 impl Entry {

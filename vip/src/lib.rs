@@ -11,7 +11,7 @@
 #[cfg(test)]
 mod check;
 pub mod config;
-//pub mod driver;
+pub mod driver;
 pub mod eligibility;
 pub mod identity;
 pub mod lease;

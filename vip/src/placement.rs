@@ -122,7 +122,10 @@ mod tests {
             let order = order(ip.parse().unwrap(), &all);
             order.iter().map(|gateway| gateway.as_str()[3..].to_owned()).collect::<String>()
         };
-        assert_eq!(["10.0.0.200", "10.0.0.201", "10.0.0.202", "2001:db8::1"].map(names), ["312", "132", "123", "312"]);
+        assert_eq!(
+            ["10.0.0.200", "10.0.0.201", "10.0.0.202", "2001:db8::1"].map(names),
+            ["312", "132", "123", "312"]
+        );
     }
 
     #[test]

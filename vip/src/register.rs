@@ -74,8 +74,7 @@ impl Register {
         if !sorted || self.grantors.contains(&self.holder) {
             return Err(RegisterError::Grantors);
         }
-        let consistent =
-            if self.released { self.grantors.is_empty() } else { self.successor.is_none() };
+        let consistent = if self.released { self.grantors.is_empty() } else { self.successor.is_none() };
         if !consistent {
             return Err(RegisterError::Released);
         }

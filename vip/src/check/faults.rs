@@ -12,23 +12,58 @@ pub const FAULTS_END: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// SIGSTOP until then, in the middle of a turn or between two.
-    Freeze { node: usize, lasts: Duration, within_turn: bool },
-    Crash { node: usize, down: Duration },
+    Freeze {
+        node: usize,
+        lasts: Duration,
+        within_turn: bool,
+    },
+    Crash {
+        node: usize,
+        down: Duration,
+    },
     /// Messages one way.
-    Cut { from: usize, to: usize, lasts: Duration },
-    Isolate { node: usize, lasts: Duration },
+    Cut {
+        from: usize,
+        to: usize,
+        lasts: Duration,
+    },
+    Isolate {
+        node: usize,
+        lasts: Duration,
+    },
     /// The registry, for one of them.
-    CutRegistry { node: usize, lasts: Duration },
-    StopRegistry { lasts: Duration },
+    CutRegistry {
+        node: usize,
+        lasts: Duration,
+    },
+    StopRegistry {
+        lasts: Duration,
+    },
     /// Everything is late.
-    SlowRegistry { lasts: Duration },
-    SlowNetwork { lasts: Duration },
-    Ineligible { node: usize, lasts: Duration },
-    HandOver { node: usize, to: usize },
+    SlowRegistry {
+        lasts: Duration,
+    },
+    SlowNetwork {
+        lasts: Duration,
+    },
+    Ineligible {
+        node: usize,
+        lasts: Duration,
+    },
+    HandOver {
+        node: usize,
+        to: usize,
+    },
     /// The kernel refuses once.
-    HoldFails { node: usize },
-    DropFails { node: usize },
-    Contested { node: usize },
+    HoldFails {
+        node: usize,
+    },
+    DropFails {
+        node: usize,
+    },
+    Contested {
+        node: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +92,37 @@ pub fn script(seed: u64, nodes: usize) -> Vec<TimedFault> {
         at += Duration::from_millis(rng.u64(1..pause));
     }
     faults
+}
+
+/// A lone grantor is silent for a moment, the holder removes it and does not learn that it has: the register says registry
+/// mode, where a third that the holder does not reach may take over, while the grantor grants again.
+pub fn lone_grantor_returns(seed: u64) -> Vec<TimedFault> {
+    let mut rng = Rng::with_seed(seed);
+    let at = |millis, fault| TimedFault { at: Duration::from_millis(millis), fault };
+    let lasts = Duration::from_secs(9);
+    let short = Duration::from_millis(rng.u64(160..260));
+    vec![
+        at(3000, Fault::Cut { from: 0, to: 2, lasts }),
+        at(3000, Fault::Cut { from: 2, to: 0, lasts }),
+        at(4500, Fault::Cut { from: 0, to: 1, lasts: short }),
+        at(rng.u64(4600..4700), Fault::CutRegistry { node: 0, lasts }),
+    ]
+}
+
+/// The first holds, restarts while grants to its first run are under way, holds again, and is cut off from a grantor and from the
+/// registry when its heartbeats have the numbers that those grants answer.
+pub fn grants_outlive_a_run(seed: u64) -> Vec<TimedFault> {
+    let mut rng = Rng::with_seed(seed);
+    let at = |millis, fault| TimedFault { at: Duration::from_millis(millis), fault };
+    let lasts = Duration::from_secs(3);
+    let cut = rng.u64(5300..6300);
+    vec![
+        at(2500, Fault::SlowNetwork { lasts: Duration::from_secs(1) }),
+        at(3500, Fault::Crash { node: 0, down: Duration::from_millis(10) }),
+        at(4000, Fault::HandOver { node: 1, to: 0 }),
+        at(cut, Fault::Cut { from: 0, to: 1, lasts }),
+        at(cut, Fault::CutRegistry { node: 0, lasts }),
+    ]
 }
 
 fn one(kind: usize, nodes: usize, rng: &mut Rng) -> Fault {

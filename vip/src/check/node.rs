@@ -27,6 +27,8 @@ pub struct Node {
     pub undone: VecDeque<Action>,
     pub inbox: VecDeque<Event>,
     pub wake: Option<Real>,
+    /// Turns in a row after which the next one was due at once.
+    pub overdue: u32,
     /// The kernel answers for the address until then, whatever the process does.
     pub answers_until: Real,
     pub hold_fails: bool,
@@ -50,6 +52,7 @@ impl Node {
             undone: VecDeque::new(),
             inbox: VecDeque::new(),
             wake: None,
+            overdue: 0,
             answers_until: 0,
             hold_fails: false,
             drop_fails: false,
@@ -65,8 +68,13 @@ impl Node {
         (self.frozen_until, self.freeze_next, self.wake) = (None, None, None);
         self.undone.clear();
         self.inbox.clear();
-        let machine =
-            Machine::new(name(self.number), boot_id(self.number, self.boot), rules.mode, timing(), self.clock(now));
+        let machine = Machine::new(
+            name(self.number),
+            boot_id(self.number, self.boot),
+            rules.mode,
+            timing(),
+            self.clock(now),
+        );
         self.machine = Some(machine.heeding(rules.conditions));
     }
 

@@ -47,8 +47,15 @@ impl Default for Rules {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    Fine { turns: u64, takeovers: u64 },
-    TwoHolders { at: Duration, new: usize, old: usize },
+    Fine {
+        turns: u64,
+        takeovers: u64,
+    },
+    TwoHolders {
+        at: Duration,
+        new: usize,
+        old: usize,
+    },
     /// Nobody holds long after the last fault.
     NoHolder,
 }
@@ -67,16 +74,43 @@ pub type Real = u64;
 
 #[derive(Debug, Clone)]
 pub enum What {
-    Wake { node: usize, boot: u64 },
-    Thaw { node: usize },
-    Restart { node: usize },
+    Wake {
+        node: usize,
+        boot: u64,
+    },
+    Thaw {
+        node: usize,
+    },
+    Restart {
+        node: usize,
+    },
     /// To a process, by the network or the registry's client.
-    Tell { node: usize, boot: Option<u64>, event: Event },
-    WriteArrives { node: usize, boot: u64, request: u64, register: Register, expected: Option<u64>, timeout: Real },
-    ReadArrives { node: usize, boot: u64, request: u64, timeout: Real },
+    Tell {
+        node: usize,
+        boot: Option<u64>,
+        event: Event,
+    },
+    WriteArrives {
+        node: usize,
+        boot: u64,
+        request: u64,
+        register: Register,
+        expected: Option<u64>,
+        timeout: Real,
+    },
+    ReadArrives {
+        node: usize,
+        boot: u64,
+        request: u64,
+        timeout: Real,
+    },
     Fault(usize),
-    Eligible { node: usize },
-    LinkHeals { node: usize },
+    Eligible {
+        node: usize,
+    },
+    LinkHeals {
+        node: usize,
+    },
 }
 
 pub struct World<'a> {
@@ -269,6 +303,10 @@ impl<'a> World<'a> {
             return;
         }
         let at = this.real_of(wake).max(now + 1);
+        // A wake that is due again and again and does nothing would keep a processor busy.
+        this.overdue = if at == now + 1 { this.overdue + 1 } else { 0 };
+        let heeds = self.rules.conditions.deadline_comes_first;
+        assert!(this.overdue < 100 || !heeds, "a turn leaves what it should have done: {:#?}", this.machine);
         if this.wake != Some(at) {
             this.wake = Some(at);
             let boot = this.boot;
@@ -398,7 +436,14 @@ impl<'a> World<'a> {
         self.rng.bool().then_some(self.registry_cut[node] + delay)
     }
 
-    fn send_write(&mut self, node: usize, request: u64, register: Register, expected: Option<u64>, timeout: Real) {
+    fn send_write(
+        &mut self,
+        node: usize,
+        request: u64,
+        register: Register,
+        expected: Option<u64>,
+        timeout: Real,
+    ) {
         let boot = self.nodes[node].boot;
         if self.now < self.registry_cut[node] && self.rng.u8(0..3) == 0 {
             let event = Event::Written { request, outcome: WriteOutcome::NotDone };

@@ -32,9 +32,8 @@ fn defaults_are_those_measured() {
 fn shortest_grace_is_safe_and_nothing_shorter_is() {
     for lease in [60, 100, 300, 1000, 30_000].map(ms) {
         for lateness in [Duration::ZERO, NFT_LATENESS, LIFETIME_LATENESS] {
-            let safe = |grace: Duration| {
-                grace.as_nanos() * 99 >= lease.as_nanos() * 101 + lateness.as_nanos() * 100
-            };
+            let safe =
+                |grace: Duration| grace.as_nanos() * 99 >= lease.as_nanos() * 101 + lateness.as_nanos() * 100;
             let grace = shortest_grace(lease, lateness);
             assert!(safe(grace) && !safe(grace - Duration::from_nanos(1)), "{lease:?} {lateness:?}");
         }
@@ -104,7 +103,17 @@ fn registry_mode_needs_no_peers() {
 
 #[test]
 fn addresses_are_unicast_and_there_once() {
-    for ip in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1", "::ffff:1.2.3.4", "10.0.0.1"] {
+    for ip in [
+        "0.0.0.0",
+        "127.0.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "ff02::1",
+        "::ffff:1.2.3.4",
+        "10.0.0.1",
+    ] {
         let found = mistakes(|settings| settings.addresses[0].ip = ip.parse().unwrap());
         assert!(found.len() == 1 && found[0].starts_with("vip.address[0].ip: "), "{ip}: {found:?}");
     }

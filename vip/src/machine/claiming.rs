@@ -104,7 +104,8 @@ impl Machine {
         let grace = if conditions.waits_cover_errors { timing.grace } else { timing.lease };
         let (mode, wait) = if register.grantors.is_empty() {
             let own = conditions.registry_mode_has_its_own_wait;
-            let exact = if conditions.waits_cover_errors { timing.registry_grace } else { timing.registry_lease };
+            let exact =
+                if conditions.waits_cover_errors { timing.registry_grace } else { timing.registry_lease };
             (true, if own { exact } else { grace })
         } else if register.grantors.contains(&self.me) || !conditions.outsiders_wait_for_hold_max {
             (false, grace)
@@ -125,7 +126,8 @@ impl Machine {
     fn courtesy(&self, last: Option<&Register>) -> std::time::Duration {
         let timing = &self.timing;
         let mut courtesy = timing.rank_step * self.surroundings.rank;
-        let successor = last.filter(|register| register.released).and_then(|register| register.successor.as_ref());
+        let successor =
+            last.filter(|register| register.released).and_then(|register| register.successor.as_ref());
         match successor {
             Some(successor) if *successor == self.me => courtesy = std::time::Duration::ZERO,
             Some(_) => courtesy += timing.grace,

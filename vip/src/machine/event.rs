@@ -30,7 +30,7 @@ pub struct Surroundings {
     pub rank: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// Time has passed.
     Turn,
@@ -80,7 +80,7 @@ pub enum Event {
     DropFailed,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WriteOutcome {
     /// It happened, and this is the version.
     Done(u64),

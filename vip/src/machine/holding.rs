@@ -225,8 +225,7 @@ impl Machine {
         let due = self.now >= self.renewal(current);
         // Only a write that happens makes sure that earlier ones never do.
         let uncertain = !self.attempts.is_empty();
-        (grantors != current.grantors || due || uncertain)
-            .then(|| Register { grantors, ..current.clone() })
+        (grantors != current.grantors || due || uncertain).then(|| Register { grantors, ..current.clone() })
     }
 
     fn renewal(&self, current: &Register) -> Moment {
@@ -282,12 +281,22 @@ impl Machine {
         if self.request.is_some() {
             return beat;
         }
-        let silences = current.grantors.iter().filter_map(|grantor| {
-            self.answered.get(grantor).map(|sent| *sent + self.timing.silence)
-        });
+        let silences = current
+            .grantors
+            .iter()
+            .filter_map(|grantor| self.answered.get(grantor).map(|sent| *sent + self.timing.silence));
         let silence = silences.filter(|at| *at > self.now).min();
-        let urgent = self.reread || (self.leaving().is_some() && self.stuck.is_none()) || !self.attempts.is_empty();
-        let request = if urgent { self.now } else { self.renewal(current) }.max(self.retry_at);
-        [beat, silence, Some(request)].into_iter().flatten().min()
+        let leaves = self.leaving().is_some();
+        let request = if self.reread {
+            Some(self.retry_at)
+        } else if leaves && self.stuck.is_some() {
+            // What may answer still is not released yet.
+            None
+        } else if leaves || !self.attempts.is_empty() {
+            Some(self.retry_at)
+        } else {
+            Some(self.renewal(current).max(self.retry_at))
+        };
+        [beat, silence, request].into_iter().flatten().min()
     }
 }

@@ -204,9 +204,8 @@ impl Machine {
 
     pub fn view(&self) -> View {
         let registered = self.registered();
-        let missing = registered.map_or(0, |register| {
-            register.grantors.iter().filter(|grantor| self.is_silent(grantor)).count()
-        });
+        let missing = registered
+            .map_or(0, |register| register.grantors.iter().filter(|grantor| self.is_silent(grantor)).count());
         View {
             register: self.known.register().cloned(),
             version: self.known.version(),

@@ -48,8 +48,14 @@ pub(super) struct Request {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum RequestKind {
     /// And what was known when it was asked: the answer is not older than that.
-    Read { known: Option<u64> },
-    Write { register: Register, sent: Moment, expected: Option<u64> },
+    Read {
+        known: Option<u64>,
+    },
+    Write {
+        register: Register,
+        sent: Moment,
+        expected: Option<u64>,
+    },
 }
 
 impl Known {
@@ -175,8 +181,7 @@ impl Machine {
         }
         let was = self.registered().map(|register| register.epoch);
         let last = self.known.register().cloned();
-        self.known =
-            Known { contents: Contents::Absent(last), seen: self.now, written: Moment::START };
+        self.known = Known { contents: Contents::Absent(last), seen: self.now, written: Moment::START };
         self.attempts.clear();
         self.entered(was);
     }

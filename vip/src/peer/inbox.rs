@@ -57,8 +57,12 @@ impl Inbox {
             return Verdict::Ignore;
         }
         if message.from == self.me {
-            let proven = message.to_boot == self.boot && message.from_boot != self.boot;
-            return if proven { Verdict::Namesake } else { Verdict::Ignore };
+            // What is sent back to us proves nothing, nor does what an earlier run of ours said.
+            return match (message.from_boot == self.boot, message.to_boot == self.boot) {
+                (true, _) => Verdict::Ignore,
+                (false, true) => Verdict::Namesake,
+                (false, false) => Verdict::Greet,
+            };
         }
         if message.to_boot != self.boot {
             // It cannot know us yet, or it is recorded: neither tells anything about now.

@@ -1,8 +1,8 @@
 //! What gateways say to one another: one datagram per message, authenticated, bound to who says it to whom.
 //!
 //! ```text
-//!  0     2       3    4         20      36  44    52     53 69    70       71     72
-//!  magic version kind from_boot to_boot seq epoch family ip flags from_len to_len from to tag (32)
+//!  0     2       3    4         20      36  44    52   60     61 77    78       79     80
+//!  magic version kind from_boot to_boot seq epoch beat family ip flags from_len to_len from to tag (32)
 //! ```
 //!
 //! All numbers are big-endian. The tag is HMAC-SHA256 under the key that all gateways share, over all that
@@ -24,7 +24,7 @@ pub use inbox::{Inbox, Verdict};
 const MAGIC: [u8; 2] = *b"SV";
 const VERSION: u8 = 1;
 const TAG_BYTES: usize = 32;
-const HEAD_BYTES: usize = 72;
+const HEAD_BYTES: usize = 80;
 /// Nothing longer is a message of ours; fits every MTU.
 pub const MAX_MESSAGE_BYTES: usize = HEAD_BYTES + 2 * MAX_ID_BYTES + TAG_BYTES;
 
@@ -38,7 +38,7 @@ pub struct Message {
     pub to: GatewayId,
     /// The run it is for; [`BootId::NONE`] while that is unknown, which only a greeting may say.
     pub to_boot: BootId,
-    /// Of a grant or refusal: the heartbeat's. Else the sender's, which grows with every message.
+    /// Grows with every message of the sender's run.
     pub seq: u64,
     /// The sender could take over an address.
     pub serves: bool,
@@ -49,12 +49,12 @@ pub struct Message {
 pub enum Body {
     /// I am here.
     Hello,
-    /// I hold `ip` in this epoch: grant me a lease.
-    Heartbeat { ip: IpAddr, epoch: u64 },
-    /// I shall not take `ip` over for L′.
-    Grant { ip: IpAddr, epoch: u64 },
+    /// I hold `ip` in this epoch: grant me a lease. `beat` grows with every one for this address.
+    Heartbeat { ip: IpAddr, epoch: u64, beat: u64 },
+    /// I shall not take `ip` over for L′: the answer to that heartbeat.
+    Grant { ip: IpAddr, epoch: u64, beat: u64 },
     /// I know of this later epoch.
-    Refuse { ip: IpAddr, epoch: u64 },
+    Refuse { ip: IpAddr, epoch: u64, beat: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -90,22 +90,22 @@ impl Body {
         }
     }
 
-    fn of(kind: u8, subject: Option<IpAddr>, epoch: u64) -> Option<Self> {
+    fn of(kind: u8, subject: Option<IpAddr>, epoch: u64, beat: u64) -> Option<Self> {
         match (kind, subject) {
-            (1, None) if epoch == 0 => Some(Self::Hello),
-            (2, Some(ip)) => Some(Self::Heartbeat { ip, epoch }),
-            (3, Some(ip)) => Some(Self::Grant { ip, epoch }),
-            (4, Some(ip)) => Some(Self::Refuse { ip, epoch }),
+            (1, None) if (epoch, beat) == (0, 0) => Some(Self::Hello),
+            (2, Some(ip)) => Some(Self::Heartbeat { ip, epoch, beat }),
+            (3, Some(ip)) => Some(Self::Grant { ip, epoch, beat }),
+            (4, Some(ip)) => Some(Self::Refuse { ip, epoch, beat }),
             _ => None,
         }
     }
 
-    fn subject(&self) -> (Option<IpAddr>, u64) {
+    fn subject(&self) -> (Option<IpAddr>, u64, u64) {
         match *self {
-            Self::Hello => (None, 0),
-            Self::Heartbeat { ip, epoch } | Self::Grant { ip, epoch } | Self::Refuse { ip, epoch } => {
-                (Some(ip), epoch)
-            }
+            Self::Hello => (None, 0, 0),
+            Self::Heartbeat { ip, epoch, beat }
+            | Self::Grant { ip, epoch, beat }
+            | Self::Refuse { ip, epoch, beat } => (Some(ip), epoch, beat),
         }
     }
 }
@@ -113,13 +113,14 @@ impl Body {
 impl Message {
     pub fn encode(&self, key: &PeerKey) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MAX_MESSAGE_BYTES);
-        let (subject, epoch) = self.body.subject();
+        let (subject, epoch, beat) = self.body.subject();
         bytes.extend(MAGIC);
         bytes.extend([VERSION, self.body.kind()]);
         bytes.extend(self.from_boot.as_bytes());
         bytes.extend(self.to_boot.as_bytes());
         bytes.extend(self.seq.to_be_bytes());
         bytes.extend(epoch.to_be_bytes());
+        bytes.extend(beat.to_be_bytes());
         let (family, address) = address_bytes(subject);
         bytes.push(family);
         bytes.extend(address);
@@ -160,6 +161,7 @@ impl Message {
         let to_boot = BootId::from_bytes(take(&mut rest)?);
         let seq = u64::from_be_bytes(take(&mut rest)?);
         let epoch = u64::from_be_bytes(take(&mut rest)?);
+        let beat = u64::from_be_bytes(take(&mut rest)?);
         let [family] = take(&mut rest)?;
         let subject = parse_address(family, take(&mut rest)?)?;
         let [flags, from_len, to_len] = take(&mut rest)?;
@@ -167,7 +169,7 @@ impl Message {
             return None;
         }
         let (from, to) = rest.split_at_checked(usize::from(from_len))?;
-        let body = Body::of(kind, subject, epoch)?;
+        let body = Body::of(kind, subject, epoch, beat)?;
         let unknown_run = from_boot == BootId::NONE || (to_boot == BootId::NONE && body != Body::Hello);
         (!unknown_run).then_some(())?;
         Some(Self {

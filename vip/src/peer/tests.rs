@@ -26,9 +26,9 @@ fn bodies() -> Vec<Body> {
     let (v4, v6) = ("10.0.0.200".parse().unwrap(), "2001:db8::200".parse().unwrap());
     vec![
         Body::Hello,
-        Body::Heartbeat { ip: v4, epoch: 3 },
-        Body::Grant { ip: v6, epoch: u64::MAX },
-        Body::Refuse { ip: v4, epoch: 1 },
+        Body::Heartbeat { ip: v4, epoch: 3, beat: 9 },
+        Body::Grant { ip: v6, epoch: u64::MAX, beat: u64::MAX },
+        Body::Refuse { ip: v4, epoch: 1, beat: 0 },
     ]
 }
 
@@ -65,12 +65,13 @@ fn no_bit_can_be_changed() {
 
 #[test]
 fn layout_is_stable() {
-    let bytes = message(Body::Heartbeat { ip: "10.0.0.200".parse().unwrap(), epoch: 3 }).encode(&key());
+    let ip = "10.0.0.200".parse().unwrap();
+    let bytes = message(Body::Heartbeat { ip, epoch: 3, beat: 9 }).encode(&key());
     assert_eq!(bytes.len(), HEAD_BYTES + 8 + TAG_BYTES);
     assert_eq!(bytes[..4], *b"SV\x01\x02");
-    assert_eq!(bytes[36..52], [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 3]);
-    assert_eq!(bytes[52..57], [4, 10, 0, 0, 200]);
-    assert_eq!(bytes[69..80], *b"\x01\x04\x04gw-1gw-2");
+    assert_eq!(bytes[36..60], [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 9]);
+    assert_eq!(bytes[60..65], [4, 10, 0, 0, 200]);
+    assert_eq!(bytes[77..88], *b"\x01\x04\x04gw-1gw-2");
 }
 
 proptest! {
@@ -81,14 +82,14 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_has_one_form(bytes in proptest::collection::vec(any::<u8>(), 80), from in 0u8..9, kind in 1u8..5) {
+    fn what_is_read_has_one_form(bytes in proptest::collection::vec(any::<u8>(), 88), from in 0u8..9, kind in 1u8..5) {
         let mut bytes = bytes;
         bytes[..4].copy_from_slice(&[b'S', b'V', 1, kind]);
-        bytes[52..73].fill(0);
-        bytes[52] = if kind == 1 { 0 } else { 4 };
-        bytes[70] = from;
-        bytes[71] = 8 - from.min(8);
-        bytes[72..80].copy_from_slice(b"gw-1gw-2");
+        bytes[60..78].fill(0);
+        bytes[60] = if kind == 1 { 0 } else { 4 };
+        bytes[78] = from;
+        bytes[79] = 8 - from.min(8);
+        bytes[80..88].copy_from_slice(b"gw-1gw-2");
         if let Some(message) = Message::parse(&bytes) {
             let again = message.encode(&key());
             prop_assert_eq!(&again[..bytes.len()], &bytes[..]);
@@ -151,7 +152,7 @@ mod inbox {
         let namesake = Message { from: id("gw-2"), ..hello(8, 2, 1) };
         assert_eq!(inbox.judge(&namesake), Verdict::Namesake);
         let earlier_run = Message { from: id("gw-2"), ..hello(8, 7, 1) };
-        assert_eq!(inbox.judge(&earlier_run), Verdict::Ignore);
+        assert_eq!(inbox.judge(&earlier_run), Verdict::Greet);
     }
 
     #[test]
