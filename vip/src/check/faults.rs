@@ -46,6 +46,10 @@ pub enum Fault {
     SlowNetwork {
         lasts: Duration,
     },
+    /// What is sent meanwhile arrives a second time, up to three seconds later.
+    Echo {
+        lasts: Duration,
+    },
     Ineligible {
         node: usize,
         lasts: Duration,
@@ -75,7 +79,7 @@ pub struct TimedFault {
 /// Each seed has its own mixture: some kinds often, others never, so that rare sequences of few kinds are met.
 pub fn script(seed: u64, nodes: usize) -> Vec<TimedFault> {
     let mut rng = Rng::with_seed(seed ^ 0x5eed);
-    let likely: [u32; 13] = std::array::from_fn(|_| if rng.bool() { rng.u32(1..10) } else { 0 });
+    let likely: [u32; 14] = std::array::from_fn(|_| if rng.bool() { rng.u32(1..10) } else { 0 });
     let total: u32 = likely.iter().sum();
     let pause = rng.u64(60..1200);
     let mut faults = Vec::new();
@@ -117,7 +121,7 @@ pub fn grants_outlive_a_run(seed: u64) -> Vec<TimedFault> {
     let lasts = Duration::from_secs(3);
     let cut = rng.u64(5300..6300);
     vec![
-        at(2500, Fault::SlowNetwork { lasts: Duration::from_secs(1) }),
+        at(2500, Fault::Echo { lasts: Duration::from_secs(1) }),
         at(3500, Fault::Crash { node: 0, down: Duration::from_millis(10) }),
         at(4000, Fault::HandOver { node: 1, to: 0 }),
         at(cut, Fault::Cut { from: 0, to: 1, lasts }),
@@ -146,6 +150,7 @@ fn one(kind: usize, nodes: usize, rng: &mut Rng) -> Fault {
         9 => Fault::HandOver { node, to: other },
         10 => Fault::HoldFails { node },
         11 => Fault::DropFails { node },
+        12 => Fault::Echo { lasts },
         _ => Fault::Contested { node },
     }
 }

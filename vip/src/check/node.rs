@@ -141,6 +141,7 @@ impl World<'_> {
             }
             Fault::SlowRegistry { lasts } => self.slow_registry = until(lasts),
             Fault::SlowNetwork { lasts } => self.slow_network = until(lasts),
+            Fault::Echo { lasts } => self.echo = until(lasts),
             Fault::Ineligible { node, lasts } => {
                 let back = until(lasts);
                 self.deliver(node, Event::Wish(Wish::Yield));

@@ -126,6 +126,7 @@ pub struct World<'a> {
     pub registry_cut: Vec<Real>,
     pub slow_registry: Real,
     pub slow_network: Real,
+    pub echo: Real,
     loss: f64,
     register: Option<Versioned>,
     version: u64,
@@ -189,6 +190,7 @@ impl<'a> World<'a> {
             registry_cut: vec![0; count],
             slow_registry: 0,
             slow_network: 0,
+            echo: 0,
             loss,
             register: None,
             version: 100,
@@ -404,11 +406,12 @@ impl<'a> World<'a> {
     }
 
     fn send(&mut self, from: usize, to: usize, event: &Event) {
-        let copies = if self.rng.f64() < 0.03 { 2 } else { 1 };
+        let echoes = self.now < self.echo;
+        let copies = if echoes || self.rng.f64() < 0.03 { 2 } else { 1 };
         for copy in 0..copies {
             let lost = self.now < self.cut[from][to] || self.rng.f64() < self.loss;
-            let late = self.now < self.slow_network || copy > 0;
-            let delay = if late && self.rng.bool() {
+            let late = (self.now < self.slow_network && !echoes) || copy > 0;
+            let delay = if late && (echoes || self.rng.bool()) {
                 self.rng.u64(1_000_000..3_000_000_000)
             } else {
                 self.rng.u64(50_000..3_000_000)

@@ -142,7 +142,7 @@ impl Address {
             while let Some(action) = actions.next() {
                 if let Some(failure) = self.perform(action, driver) {
                     events.push_back(failure);
-                    events.extend(actions.by_ref().filter_map(undone));
+                    events.extend(actions.by_ref().filter_map(|action| undone(&action)));
                 }
             }
         }
@@ -242,8 +242,8 @@ impl Address {
 }
 
 /// What a machine must be told of a request that is not made.
-fn undone(action: Action) -> Option<Event> {
-    match action {
+fn undone(action: &Action) -> Option<Event> {
+    match *action {
         Action::Write { request, .. } => Some(Event::Written { request, outcome: WriteOutcome::NotDone }),
         Action::Read { request } => Some(Event::read_failed(request)),
         _ => None,

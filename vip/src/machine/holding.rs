@@ -120,13 +120,13 @@ impl Machine {
 
     pub(super) fn hold_failed(&mut self, actions: &mut Vec<Action>) {
         self.paused_until = self.now + PLATFORM_PAUSE;
-        if self.told.is_some() {
-            self.stop(DropReason::Platform, actions);
-        }
+        // Also where that turn went on to stop: it was not done.
+        self.stop(DropReason::Platform, actions);
     }
 
     pub(super) fn drop_failed(&mut self) {
         // A wait is longer than its lease by at least what a fence is late.
+        self.told = None;
         let until = self.fence + self.timing.grace.saturating_sub(self.timing.lease);
         if until > self.now {
             self.stuck = Some(Stuck { until, retry_at: self.now + self.timing.retry });

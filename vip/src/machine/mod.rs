@@ -199,7 +199,8 @@ impl Machine {
     pub fn next_wake(&self) -> Option<Moment> {
         let work = if self.registered().is_some() { self.next_work() } else { self.next_claim() };
         let stuck = self.stuck.map(|stuck| stuck.retry_at);
-        [self.told, stuck, work].into_iter().flatten().min()
+        let deadline = self.told.filter(|_| self.conditions.deadline_comes_first);
+        [deadline, stuck, work].into_iter().flatten().min()
     }
 
     pub fn view(&self) -> View {

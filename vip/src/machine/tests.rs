@@ -257,6 +257,20 @@ fn holder_that_cannot_write_lets_go_after_hold_max() {
 }
 
 #[test]
+fn kernel_that_refuses_to_hold_is_told_to_stop_though_the_same_turn_would_have() {
+    let mut machine = holder();
+    machine.handle(at(2250), Event::Turn);
+    let renewal = machine.handle(at(2260), Event::Turn);
+    assert_eq!(written(&renewal), None);
+    machine.handle(at(2265), Event::HandOver { successor: Some(id("c")), why: DropReason::Moved });
+    // The renewal is done: a turn that holds longer, lets go and releases. The first of that fails.
+    let turn = machine.handle(at(2270), Event::Written { request: 3, outcome: WriteOutcome::Done(8) });
+    assert!(matches!(turn[..], [Action::Hold { .. }, Action::Drop { .. }, Action::Write { .. }]), "{turn:?}");
+    let failed = machine.handle(at(2270), Event::HoldFailed);
+    assert!(matches!(failed[0], Action::Drop { .. }), "{failed:?}");
+}
+
+#[test]
 fn kernel_that_cannot_let_go_delays_the_release() {
     let mut machine = holder();
     let event = Event::HandOver { successor: None, why: DropReason::Moved };
