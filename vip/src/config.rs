@@ -25,8 +25,9 @@ pub const CLOCK_ERROR_PERCENT: u32 = 1;
 /// By how much a set element of nftables may outlive what it was given, with what lies between reading the
 /// clock and the kernel's reading of it.
 pub const NFT_LATENESS: Duration = Duration::from_millis(20);
-/// By how much the kernel is late with an address's `valid_lft`.
-pub const LIFETIME_LATENESS: Duration = Duration::from_millis(1250);
+/// By how much an address may outlive its lease without another fence: `valid_lft` counts whole seconds and is rounded
+/// up, and the kernel looks for what is over within two more (measured: up to 1.25 s).
+pub const LIFETIME_LATENESS: Duration = Duration::from_secs(3);
 
 /// Graces that nobody sets are rounded up to this.
 const GRACE_STEP: Duration = Duration::from_millis(10);

@@ -178,7 +178,8 @@ impl Driver {
                 let entries = inputs.entries.borrow_and_update().clone();
                 self.learn(&entries);
             }
-            command = inputs.commands.recv() => self.obey(command.unwrap_or(Command::Stop)),
+            // Nothing is obeyed any more once it ends, not even again and again that nobody is there.
+            command = inputs.commands.recv(), if self.ends.is_none() => self.obey(command.unwrap_or(Command::Stop)),
             Some(event) = inputs.platform_events.recv() => self.hear(event),
             Ok(()) = inputs.members.changed() => {
                 let members = inputs.members.borrow_and_update().clone();
