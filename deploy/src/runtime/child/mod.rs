@@ -48,7 +48,7 @@ pub struct ProcessSpec {
 
 /// Starts processes.
 #[derive(Debug, Clone)]
-pub struct ProcessRuntime {
+pub struct ChildRuntime {
     launcher: Launcher,
 }
 
@@ -67,7 +67,7 @@ pub struct Process {
     _launcher: Launcher,
 }
 
-impl ProcessRuntime {
+impl ChildRuntime {
     /// # Errors
     /// [`DeployError::Launcher`] when the system has no thread to spare.
     pub fn new() -> Result<Self, DeployError> {
