@@ -73,6 +73,9 @@ name!(
 name!(
     /// One container (or process) of one version.
     InstanceId, "instance id");
+name!(
+    /// A machine that runs instances.
+    HostId, "host id");
 
 #[cfg(test)]
 mod tests {
