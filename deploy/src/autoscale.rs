@@ -37,7 +37,10 @@ pub fn scale(
 ) -> Option<Scaling> {
     let bounded = count.clamp(policy.min, policy.max);
     if bounded != count {
-        return Some(Scaling { count: bounded, reason: format!("bounds are {} to {}", policy.min, policy.max) });
+        return Some(Scaling {
+            count: bounded,
+            reason: format!("bounds are {} to {}", policy.min, policy.max),
+        });
     }
     let (wanted, reason) = most_wanted(policy, load, available)?;
     let wanted = wanted.clamp(policy.min, policy.max);
@@ -54,10 +57,16 @@ fn most_wanted(policy: &AutoscalePolicy, load: &Load, available: u32) -> Option<
     let each = f64::from(available);
     let seconds = |duration: Duration| duration.as_secs_f64();
     let by_requests = load.requests.zip(policy.requests).map(|(rate, wanted)| {
-        (rate / each / wanted, format!("{:.1} requests a second and instance, {wanted} are wanted", rate / each))
+        (
+            rate / each / wanted,
+            format!("{:.1} requests a second and instance, {wanted} are wanted", rate / each),
+        )
     });
     let by_cpu = load.cpu.zip(policy.cpu).map(|(used, wanted)| {
-        (used / wanted, format!("{:.0} % of its processors, {:.0} % are wanted", used * 100.0, wanted * 100.0))
+        (
+            used / wanted,
+            format!("{:.0} % of its processors, {:.0} % are wanted", used * 100.0, wanted * 100.0),
+        )
     });
     let by_latency = load.latency.zip(policy.latency).map(|(taken, wanted)| {
         (seconds(taken) / seconds(wanted), format!("latency of {taken:?}, {wanted:?} is wanted"))
@@ -66,7 +75,8 @@ fn most_wanted(policy: &AutoscalePolicy, load: &Load, available: u32) -> Option<
     let blind = (policy.requests.is_some() && by_requests.is_none())
         || (policy.cpu.is_some() && by_cpu.is_none())
         || (policy.latency.is_some() && by_latency.is_none());
-    let known = [by_requests, by_cpu, by_latency].into_iter().flatten().filter(|(ratio, _)| ratio.is_finite());
+    let known =
+        [by_requests, by_cpu, by_latency].into_iter().flatten().filter(|(ratio, _)| ratio.is_finite());
     let (ratio, reason) = known.max_by(|one, other| one.0.total_cmp(&other.0))?;
     if (ratio - 1.0).abs() <= TOLERANCE || (blind && ratio < 1.0) {
         return None;
@@ -117,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_measure_that_wants_the_most_decides_and_blindness_shrinks_nobody() {
-        let policy = AutoscalePolicy { cpu: Some(0.5), latency: Some(Duration::from_millis(100)), ..policy() };
+        let policy =
+            AutoscalePolicy { cpu: Some(0.5), latency: Some(Duration::from_millis(100)), ..policy() };
         let mut load = rate(100.0);
         assert_eq!(to(&policy, &load, 4, 1_000_000), None);
         load.cpu = Some(0.1);

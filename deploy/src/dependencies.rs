@@ -68,7 +68,11 @@ impl Dependencies {
     }
 
     /// Depth first, each app after those that it leads to. Without recursion: chains may be as long as there are apps.
-    fn walk<'d>(&'d self, from: &'d AppId, next: impl Fn(&'d AppId) -> Vec<&'d AppId>) -> Result<Vec<AppId>, Cycle> {
+    fn walk<'d>(
+        &'d self,
+        from: &'d AppId,
+        next: impl Fn(&'d AppId) -> Vec<&'d AppId>,
+    ) -> Result<Vec<AppId>, Cycle> {
         let mut order = Vec::new();
         let mut done: BTreeSet<&AppId> = BTreeSet::new();
         let mut path: Vec<(&AppId, Vec<&AppId>)> = vec![(from, next(from))];

@@ -12,7 +12,8 @@ use super::world::{AppView, Versioned, World};
 use crate::autoscale::{self, Load};
 use crate::lifecycle::{self, HostSight, Move, Sight};
 use crate::model::{
-    Digest, Failure, Ledger, Millis, Phase, Record, Release, Rollout, Status, UnhealthyAction, VersionSpec, keys,
+    Digest, Failure, Ledger, Millis, Phase, Record, Release, Rollout, Status, UnhealthyAction, VersionSpec,
+    keys,
 };
 use crate::rollout::{self, Member, Plan, Situation, SplitInForce, Traffic};
 use crate::scheduler::{self, Seat, Wish};
@@ -62,7 +63,11 @@ struct Draft<'m> {
 }
 
 /// `seats` is asked for only where something is to be placed; `lot` draws names and ports.
-pub(super) fn decide(matter: &Matter<'_>, seats: impl FnOnce() -> Vec<Seat>, lot: &mut fastrand::Rng) -> Decision {
+pub(super) fn decide(
+    matter: &Matter<'_>,
+    seats: impl FnOnce() -> Vec<Seat>,
+    lot: &mut fastrand::Rng,
+) -> Decision {
     let state = matter.view.rollout.as_ref().map(|rollout| rollout.value.clone()).unwrap_or_default();
     let records = matter.view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect();
     let decision = Decision { unplaceable: matter.unplaceable.clone(), ..Decision::default() };
@@ -89,9 +94,12 @@ impl Draft<'_> {
     }
 
     fn move_instances(&mut self) {
-        let action = self.matter.view.deployment.as_ref().map_or(UnhealthyAction::Restart, |deployment| {
-            deployment.restart.on_unhealthy
-        });
+        let action = self
+            .matter
+            .view
+            .deployment
+            .as_ref()
+            .map_or(UnhealthyAction::Restart, |deployment| deployment.restart.on_unhealthy);
         let specs: BTreeMap<Digest, VersionSpec> =
             self.state.releases.iter().map(|release| (release.digest(), release.spec.clone())).collect();
         let ids: Vec<InstanceId> = self.records.keys().cloned().collect();
@@ -99,12 +107,18 @@ impl Draft<'_> {
             if self.changed.len() >= MAX_MOVES {
                 return;
             }
-            let (Some(record), Some(sight)) = (self.records.get(&id), self.matter.sights.get(&id)) else { continue };
+            let (Some(record), Some(sight)) = (self.records.get(&id), self.matter.sights.get(&id)) else {
+                continue;
+            };
             // Somebody has taken the rollout's document away: what runs by it can only end.
             let Some(spec) = specs.get(&record.release) else {
                 let orphaned = record.phase < Phase::Leaving;
                 if orphaned {
-                    self.enter(&id, lifecycle::way_out(record.phase), Some("nobody knows its release".to_owned()));
+                    self.enter(
+                        &id,
+                        lifecycle::way_out(record.phase),
+                        Some("nobody knows its release".to_owned()),
+                    );
                 } else if record.phase == Phase::Stopping && sight.removed {
                     self.remove(&id);
                 } else if record.phase != Phase::Stopping && sight.applied {
@@ -231,7 +245,9 @@ impl Draft<'_> {
             if self.changed.len() >= MAX_MOVES || self.changed.contains(id) {
                 continue;
             }
-            let Some(phase) = self.records.get(id).map(|record| lifecycle::way_out(record.phase)) else { continue };
+            let Some(phase) = self.records.get(id).map(|record| lifecycle::way_out(record.phase)) else {
+                continue;
+            };
             self.enter(id, phase, Some(reason.clone()));
         }
     }
@@ -276,9 +292,10 @@ impl Draft<'_> {
 
     /// Hosts on which one like it has failed within the policy's window.
     fn avoided(&self, release: &Digest) -> Vec<HostId> {
-        let window = self.matter.view.deployment.as_ref().map_or(0, |deployment| {
-            u64::try_from(deployment.restart.window.as_millis()).unwrap_or(u64::MAX)
-        });
+        let window =
+            self.matter.view.deployment.as_ref().map_or(0, |deployment| {
+                u64::try_from(deployment.restart.window.as_millis()).unwrap_or(u64::MAX)
+            });
         let recent = self.state.failures.iter().filter(|failure| {
             failure.release == *release && failure.at.saturating_add(window) > self.matter.now
         });
@@ -314,7 +331,9 @@ impl Draft<'_> {
             value: Some(owner.into()),
             expect: Expect::Absent,
         });
-        self.decision.events.push((Some(id.clone()), format!("{} on {}", Phase::Starting.name(), seating.host)));
+        self.decision
+            .events
+            .push((Some(id.clone()), format!("{} on {}", Phase::Starting.name(), seating.host)));
         self.records.insert(id.clone(), record);
         self.changed.insert(id);
     }

@@ -54,8 +54,8 @@ impl Faults {
         let passed = std::sync::atomic::AtomicUsize::new(0);
         Self {
             ends: Some(Arc::new(move |point| {
-                let hit = point == name
-                    && passed.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == count;
+                let hit =
+                    point == name && passed.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == count;
                 if hit {
                     let _ = rustix::process::kill_process(
                         rustix::process::getpid(),

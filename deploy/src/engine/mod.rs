@@ -11,9 +11,9 @@ mod fault;
 mod operator;
 mod ports;
 mod repair;
+mod sights;
 #[cfg(test)]
 mod simulation;
-mod sights;
 mod spec;
 mod split;
 #[cfg(test)]
@@ -294,7 +294,8 @@ impl Engine {
         let (sights, told) = self.sights(world, app, view, relocations, now);
         let dependencies = edges(world);
         let rollout = view.rollout.as_ref().map(|rollout| &rollout.value);
-        let receiving = rollout.and_then(|rollout| Some((rollout.release(rollout.target.as_ref()?)?, rollout.holding?)));
+        let receiving =
+            rollout.and_then(|rollout| Some((rollout.release(rollout.target.as_ref()?)?, rollout.holding?)));
         let shunned_by: Vec<AppId> = world
             .apps
             .iter()
@@ -311,7 +312,8 @@ impl Engine {
             to_tell: &to_tell(world, view),
             moving: &relocations.moving,
             split: self.split(world, app),
-            traffic: receiving.and_then(|(release, since)| parts.gateways.traffic(app, &release.version, since)),
+            traffic: receiving
+                .and_then(|(release, since)| parts.gateways.traffic(app, &release.version, since)),
             load: parts.gateways.load(app),
             start_blocked: start_blocked(world, app, &dependencies),
             stop_blocked: stop_blocked(world, app, &dependencies),
@@ -344,7 +346,12 @@ impl Engine {
                 for (instance, text) in decision.events {
                     tracing::info!(target: "sluice::deploy", %app, instance = instance.as_ref().map(InstanceId::as_str), "{text}");
                     // Nobody may be listening.
-                    let _ = self.parts.events.send(Event { at: now, app: app.clone(), instance, text: text.into() });
+                    let _ = self.parts.events.send(Event {
+                        at: now,
+                        app: app.clone(),
+                        instance,
+                        text: text.into(),
+                    });
                 }
             }
             Err(RegistryError::Conflict { key, .. }) => {
@@ -432,7 +439,9 @@ impl Engine {
             let job = Job { app: app.clone(), id: id.clone(), record, release: release.clone(), runtime };
             let task = {
                 let mut sightings = self.parts.sightings();
-                let Some(sighting) = sightings.instances.get_mut(&(app.clone(), id.clone())) else { continue };
+                let Some(sighting) = sightings.instances.get_mut(&(app.clone(), id.clone())) else {
+                    continue;
+                };
                 let task = next_task(&job, sighting, &to_tell, now);
                 sighting.is_busy |= task.is_some();
                 task
@@ -497,7 +506,8 @@ fn seen(sighting: Sighting, view: &AppView, record: &Record) -> Sight {
 }
 
 fn edges(world: &World) -> Dependencies {
-    let edge = |(app, view): (&AppId, &AppView)| Some((app.clone(), view.deployment.as_ref()?.depends_on.clone()));
+    let edge =
+        |(app, view): (&AppId, &AppView)| Some((app.clone(), view.deployment.as_ref()?.depends_on.clone()));
     Dependencies::new(world.apps.iter().filter_map(edge))
 }
 

@@ -133,7 +133,8 @@ impl Operator {
         }
         let key = keys::config(app);
         let keys_file = self.parts.keys.as_deref();
-        let none = || OperatorError::Config("there are no keys to seal it with; name registry.key_file".to_owned());
+        let none =
+            || OperatorError::Config("there are no keys to seal it with; name registry.key_file".to_owned());
         let plain = serde_json::to_vec(config).map_err(|error| OperatorError::Config(error.to_string()))?;
         let sealed = keys_file.ok_or_else(none)?.seal(&key, &plain);
         let sealed = sealed.map_err(|error| OperatorError::Config(error.to_string()))?;
@@ -189,7 +190,8 @@ impl Operator {
 fn next_generation(place: &Key, value: &[u8]) -> Result<Bytes, OperatorError> {
     let deployment = Deployment::parse(place, value).map_err(OperatorError::Invalid)?;
     let bad = |error: serde_json::Error| OperatorError::Config(error.to_string());
-    let mut members: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(value).map_err(bad)?;
+    let mut members: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(value).map_err(bad)?;
     members.insert("config_generation".to_owned(), (deployment.config_generation + 1).into());
     serde_json::to_vec(&members).map(Bytes::from).map_err(bad)
 }

@@ -14,7 +14,9 @@ impl Parts {
     /// the state shows in parts is whole in the registry.
     pub(super) async fn repair(&self, world: &World, app: &AppId) {
         match self.try_repair(world, app).await {
-            Ok(true) => tracing::warn!(%app, "its instances were changed by somebody else; they are counted anew"),
+            Ok(true) => {
+                tracing::warn!(%app, "its instances were changed by somebody else; they are counted anew")
+            }
             Ok(false) => {}
             Err(error) => tracing::warn!(%app, %error, "its instances cannot be counted anew"),
         }
@@ -48,9 +50,10 @@ impl Parts {
 
     /// Frees a port, or a ledger's entry, whose instance has no record.
     pub(super) async fn remove_leftover(&self, world: &World, leftover: &Leftover) {
-        let owner = leftover.owner.split_once('/').and_then(|(app, instance)| {
-            Some((AppId::parse(app).ok()?, InstanceId::parse(instance).ok()?))
-        });
+        let owner = leftover
+            .owner
+            .split_once('/')
+            .and_then(|(app, instance)| Some((AppId::parse(app).ok()?, InstanceId::parse(instance).ok()?)));
         if let Some((app, instance)) = owner {
             match self.registry.read(&keys::instance(&app, &instance)).await {
                 Ok(None) => {}
@@ -65,7 +68,9 @@ impl Parts {
         let expect = Expect::Version(leftover.version);
         let step = Step { key: leftover.key.clone(), value, expect };
         match self.registry.transact(&[step]).await {
-            Ok(_) => tracing::warn!(key = %leftover.key, owner = %leftover.owner, "belonged to nobody, and is free"),
+            Ok(_) => {
+                tracing::warn!(key = %leftover.key, owner = %leftover.owner, "belonged to nobody, and is free")
+            }
             Err(error) => tracing::debug!(key = %leftover.key, %error, "is looked at again"),
         }
     }

@@ -57,9 +57,10 @@ pub(super) fn write(
     }
     let plain = Value::Object(members).to_string();
     match (spec.is_some_and(|spec| is_sealed(spec)), keys) {
-        (true, Some(keys)) => {
-            keys.seal(place, plain.as_bytes()).map(|sealed| Some(sealed.into())).map_err(|error| error.to_string())
-        }
+        (true, Some(keys)) => keys
+            .seal(place, plain.as_bytes())
+            .map(|sealed| Some(sealed.into()))
+            .map_err(|error| error.to_string()),
         _ => Ok(Some(plain.into())),
     }
 }
@@ -86,7 +87,12 @@ mod tests {
         let whole = write(&place, Some(&written), &SplitWish::Whole, None).unwrap().unwrap();
         assert_eq!(&whole[..], br#"{"hosts":["a.test"],"x":{"y":null}}"#);
         assert_eq!(write(&place, None, &SplitWish::Whole, None), Ok(None));
-        assert_eq!(write(&place, None, &shares, None).unwrap().unwrap().len(), r#"{"split":{"v1":90,"v2":10}}"#.len());
-        assert!(write(&place, Some(&Bytes::from_static(b"[]")), &shares, None).unwrap_err().contains("app/shop"));
+        assert_eq!(
+            write(&place, None, &shares, None).unwrap().unwrap().len(),
+            r#"{"split":{"v1":90,"v2":10}}"#.len()
+        );
+        assert!(
+            write(&place, Some(&Bytes::from_static(b"[]")), &shares, None).unwrap_err().contains("app/shop")
+        );
     }
 }

@@ -77,7 +77,11 @@ impl Parts {
             Ok(started) => started,
             Err(_) => {
                 let bound = discovery::document::show_duration(bound);
-                Err(StartFailure { reason: format!("did not start within {bound}"), fatal: false, of_host: true })
+                Err(StartFailure {
+                    reason: format!("did not start within {bound}"),
+                    fatal: false,
+                    of_host: true,
+                })
             }
         };
         self.note(job, |sighting, _| sighting.start = Some(started));
@@ -111,7 +115,9 @@ impl Parts {
             _ => {
                 let probe = self.prober.probe(job.record.address, &spec.protocol, &spec.probe);
                 let late = || Err("the probe took longer than its timeout".to_owned());
-                tokio::time::timeout(spec.probe.timeout + Duration::from_secs(1), probe).await.unwrap_or_else(|_| late())
+                tokio::time::timeout(spec.probe.timeout + Duration::from_secs(1), probe)
+                    .await
+                    .unwrap_or_else(|_| late())
             }
         };
         let interval = u64::try_from(spec.probe.interval.as_millis()).unwrap_or(u64::MAX);
@@ -201,11 +207,13 @@ impl Parts {
     pub(super) async fn list_host(self: Arc<Self>, host: HostId, runtime: Result<Arc<dyn Runtime>, String>) {
         let began = (self.clock)();
         let listed = match &runtime {
-            Ok(runtime) => bounded(self.settings.call_timeout, async {
-                let list = runtime.list().await?;
-                Ok((list, runtime.host_facts().await?))
-            })
-            .await,
+            Ok(runtime) => {
+                bounded(self.settings.call_timeout, async {
+                    let list = runtime.list().await?;
+                    Ok((list, runtime.host_facts().await?))
+                })
+                .await
+            }
             Err(why) => Err(why.clone()),
         };
         let now = (self.clock)();

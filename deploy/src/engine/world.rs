@@ -63,9 +63,7 @@ impl World {
             unreadable: Vec::new(),
             state: state.clone(),
         };
-        for family in
-            ["allocation/", "claim/", "deploy/", "host/", "instance/", "port/", "rollout/"]
-        {
+        for family in ["allocation/", "claim/", "deploy/", "host/", "instance/", "port/", "rollout/"] {
             for (key, entry) in below(&state, family) {
                 world.take(key, entry);
             }
@@ -81,7 +79,8 @@ impl World {
             Place::Deployment(app) => {
                 let read = Deployment::parse(key, value).map_err(|mistakes| mistakes.to_string());
                 let view = self.apps.entry(app).or_default();
-                read.map(|deployment| view.deployment = Some(deployment)).inspect_err(|_| view.is_unreadable = true)
+                read.map(|deployment| view.deployment = Some(deployment))
+                    .inspect_err(|_| view.is_unreadable = true)
             }
             Place::Rollout(app) => {
                 let read = Rollout::parse(key, value).map_err(|error| error.to_string());

@@ -59,7 +59,9 @@ fn read_host(table: Table<'_>) -> Option<Host> {
     let ports = read_ports(&table);
     let endpoint = table.parsed("endpoint", |text| {
         let usable = (1..=MAX_ENDPOINT_BYTES).contains(&text.len()) && !text.contains(char::is_control);
-        usable.then(|| text.to_owned()).ok_or("is no endpoint; write unix:///var/run/docker.sock, for example")
+        usable
+            .then(|| text.to_owned())
+            .ok_or("is no endpoint; write unix:///var/run/docker.sock, for example")
     });
     let cordoned = table.boolean("cordoned").unwrap_or(false);
     let drained = table.boolean("drained").unwrap_or(false);

@@ -65,8 +65,9 @@ pub(super) fn read_probe(version: &Table<'_>) -> Probe {
     }
     let interval =
         table.duration("interval", Duration::from_millis(100)..=LONGEST).unwrap_or(default.interval);
-    let timeout =
-        table.duration("timeout", Duration::from_millis(1)..=LONGEST).unwrap_or(default.timeout.min(interval));
+    let timeout = table
+        .duration("timeout", Duration::from_millis(1)..=LONGEST)
+        .unwrap_or(default.timeout.min(interval));
     if timeout > interval {
         let (timeout, interval) = (show_duration(timeout), show_duration(interval));
         table.mistake("timeout", format!("{timeout} is longer than the interval of {interval}"));

@@ -48,8 +48,7 @@ pub(super) mod millis {
 }
 
 pub(super) fn read<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, Unreadable> {
-    serde_json::from_slice(value)
-        .map_err(|error| Unreadable { key: key.to_string(), why: error.to_string() })
+    serde_json::from_slice(value).map_err(|error| Unreadable { key: key.to_string(), why: error.to_string() })
 }
 
 pub(super) fn write<T: Serialize>(value: &T) -> bytes::Bytes {

@@ -124,7 +124,8 @@ fn all_mistakes_are_told_at_once_with_their_keys() {
 #[test]
 fn a_policy_that_could_never_move_is_refused() {
     let refused = |rollout: &str| {
-        deployment(&format!(r#"{{"versions": {{"v1": {{"command": ["a"]}}}}, "rollout": {rollout}}}"#)).unwrap_err()
+        deployment(&format!(r#"{{"versions": {{"v1": {{"command": ["a"]}}}}, "rollout": {rollout}}}"#))
+            .unwrap_err()
     };
     assert!(refused(r#"{"surge": 0, "unavailable": 0}"#).contains("nothing could move"));
     assert!(refused(r#"{"kind": "canary"}"#).contains("rollout.steps: has no step"));
@@ -136,7 +137,8 @@ fn a_policy_that_could_never_move_is_refused() {
 fn images_are_read_as_docker_reads_them() {
     let read = |image: &str| {
         let json = format!(r#"{{"versions": {{"v1": {{"image": "{image}"}}}}}}"#);
-        let Run::Image { registry, repository, tag, .. } = deployment(&json).ok()?.wanted()?.run.clone() else {
+        let Run::Image { registry, repository, tag, .. } = deployment(&json).ok()?.wanted()?.run.clone()
+        else {
             return None;
         };
         Some((registry.unwrap_or_default(), repository, tag))
@@ -154,11 +156,16 @@ fn images_are_read_as_docker_reads_them() {
 #[test]
 fn hosts_and_their_ledgers_are_read() {
     let at = key("host/h1");
-    let host = Host::parse(&at, br#"{"address": "10.0.0.1", "memory": "8GiB", "cpu": 2.5, "labels": {"zone": "a"}}"#);
+    let host = Host::parse(
+        &at,
+        br#"{"address": "10.0.0.1", "memory": "8GiB", "cpu": 2.5, "labels": {"zone": "a"}}"#,
+    );
     let host = host.unwrap();
     assert_eq!((host.cpu, host.ports), (2_500, Host::DEFAULT_PORTS));
     let refused = Host::parse(&at, br#"{"address": "h1", "ports": [0, 70000]}"#).unwrap_err().to_string();
-    for told in ["address: is no IP address", "memory: is missing", "cpu: is missing", "ports: must be from 1"] {
+    for told in
+        ["address: is no IP address", "memory: is missing", "cpu: is missing", "ports: must be from 1"]
+    {
         assert!(refused.contains(told), "{refused}");
     }
     let mut ledger = Ledger::default();
@@ -180,7 +187,9 @@ fn keys_are_told_apart() {
     assert_eq!(place("port/h1/25000"), Some(Place::Port(host, 25_000)));
     let instance = topology::InstanceId::parse("c1").unwrap();
     assert_eq!(Place::of(&keys::instance(&app, &instance)), Some(Place::Instance(app, instance)));
-    for other in ["app/shop", "service/address/shop/v1/c1", "port/h1/70000", "deploy/shop/x", "deploy/.x", "gateway/a"] {
+    for other in
+        ["app/shop", "service/address/shop/v1/c1", "port/h1/70000", "deploy/shop/x", "deploy/.x", "gateway/a"]
+    {
         assert_eq!(place(other), None, "{other}");
     }
 }

@@ -182,7 +182,8 @@ fn read_command(table: &Table<'_>) -> Option<Vec<String>> {
 /// `[registry/]repository:tag` or `[registry/]repository@sha256:…`. As Docker has it, the first segment is a registry
 /// where it has a dot or a colon, or is `localhost`.
 fn parse_image(text: &str) -> Result<(Option<String>, String, String), String> {
-    const WANTED: &str = "is no image; write registry/repository:tag, such as \"registry.local:5000/shop:v1\"";
+    const WANTED: &str =
+        "is no image; write registry/repository:tag, such as \"registry.local:5000/shop:v1\"";
     let plain = text.len() <= MAX_PATH_BYTES
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./:@_-".contains(&byte));
     let (registry, rest) = match text.split_once('/') {
@@ -293,14 +294,16 @@ fn variable(name: &str) -> Result<String, String> {
 }
 
 fn any_value(value: &str) -> Result<String, String> {
-    short(value, MAX_VALUE_BYTES).or_else(|message| if value.is_empty() { Ok(String::new()) } else { Err(message) })
+    short(value, MAX_VALUE_BYTES)
+        .or_else(|message| if value.is_empty() { Ok(String::new()) } else { Err(message) })
 }
 
 pub(crate) fn config_name(name: &str) -> Result<String, String> {
     let usable = (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     usable.then(|| name.to_owned()).ok_or_else(|| {
-        "is no name in the configuration; write letters, digits, . _ and -, such as \"db.password\"".to_owned()
+        "is no name in the configuration; write letters, digits, . _ and -, such as \"db.password\""
+            .to_owned()
     })
 }
 

@@ -47,7 +47,9 @@ fn settle(state: &mut Rollout) {
 fn begin(state: &mut Rollout, release: &Release, wanted: Digest, situation: &Situation<'_>) {
     state.remember(release);
     let serving = count(situation.members, |member| {
-        member.is_alive() && Some(&member.release) == state.stable.as_ref() && member.version != release.version
+        member.is_alive()
+            && Some(&member.release) == state.stable.as_ref()
+            && member.version != release.version
     });
     state.number += 1;
     state.target = Some(wanted);
@@ -90,7 +92,8 @@ pub(super) fn give_up(state: &mut Rollout, policy: &RolloutPolicy, reason: Strin
 }
 
 pub(super) fn can_go_back(state: &Rollout) -> bool {
-    state.stable.as_ref().is_some_and(|stable| state.release(stable).is_some()) && state.stable != state.target
+    state.stable.as_ref().is_some_and(|stable| state.release(stable).is_some())
+        && state.stable != state.target
 }
 
 pub(super) fn finish(state: &mut Rollout) {

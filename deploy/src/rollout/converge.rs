@@ -31,13 +31,12 @@ pub(super) fn converge(plan: &mut Plan, deployment: &Deployment, situation: &Sit
     push(plan, side.receiving, missing.min(room.saturating_add(idle)));
     let floor = side.count.saturating_sub(unavailable);
     let mut budget = budget(members, floor, side.may_retire);
-    let mut old: Vec<&Member> = members.iter().filter(|member| member.is_alive() && !is_new(member)).collect();
+    let mut old: Vec<&Member> =
+        members.iter().filter(|member| member.is_alive() && !is_new(member)).collect();
     order(&mut old);
     take(plan, &old, u32::MAX, &mut budget, "replaced");
-    let mut surplus: Vec<&Member> = members.iter().filter(|member| member.is_alive() && is_new(member)).collect();
-    order(&mut surplus);
-    let over = count(members, |member| member.is_alive() && is_new(member)).saturating_sub(side.count);
-    take(plan, &surplus, over, &mut budget, "more than wanted");
+    let own = members.iter().filter(|member| member.is_alive() && is_new(member)).collect();
+    trim(plan, own, side.count, &mut budget);
 }
 
 /// One side of a split, at its own number: what is missing comes, what is too much goes, the side's own number is its floor.
@@ -55,9 +54,7 @@ pub(super) fn hold(
     push(plan, release, wanted.saturating_sub(alive - moving));
     let available = own.iter().filter(|member| member.available).count() as u32;
     let mut budget = if may_retire { available.saturating_sub(wanted) } else { 0 };
-    let mut own = own;
-    order(&mut own);
-    take(plan, &own, alive.saturating_sub(wanted), &mut budget, "more than wanted");
+    trim(plan, own, wanted, &mut budget);
 }
 
 /// Between rollouts: as many as wanted of what serves, and nothing else.
@@ -82,11 +79,8 @@ pub(super) fn maintain(plan: &mut Plan, deployment: &Deployment, situation: &Sit
         members.iter().filter(|member| member.is_alive() && member.release != receiving).collect();
     order(&mut others);
     take(plan, &others, u32::MAX, &mut budget, "left over");
-    let mut own: Vec<&Member> =
-        members.iter().filter(|member| member.is_alive() && member.release == receiving).collect();
-    order(&mut own);
-    let over = (own.len() as u32).saturating_sub(situation.count);
-    take(plan, &own, over, &mut budget, "more than wanted");
+    let own = members.iter().filter(|member| member.is_alive() && member.release == receiving).collect();
+    trim(plan, own, situation.count, &mut budget);
 }
 
 pub(super) fn retire_all(
@@ -108,9 +102,20 @@ fn budget(members: &[Member], floor: u32, may_retire: bool) -> u32 {
     if may_retire { available.saturating_sub(floor) } else { 0 }
 }
 
-/// Those that are missed least come first: who does not serve, who has to move, who is furthest from serving, then by id.
+/// Who is to move goes when another one has come; of the others those go that are too many.
+fn trim(plan: &mut Plan, own: Vec<&Member>, wanted: u32, budget: &mut u32) {
+    let (mut moving, mut staying): (Vec<&Member>, Vec<&Member>) =
+        own.into_iter().partition(|member| member.moving);
+    order(&mut moving);
+    order(&mut staying);
+    take(plan, &moving, u32::MAX, budget, "moved");
+    let over = (staying.len() as u32).saturating_sub(wanted);
+    take(plan, &staying, over, budget, "more than wanted");
+}
+
+/// Those that are missed least come first: who does not serve, who is furthest from serving, then by id.
 fn order(members: &mut [&Member]) {
-    members.sort_by_key(|member| (member.available, !member.moving, member.phase, member.id.clone()));
+    members.sort_by_key(|member| (member.available, member.phase, member.id.clone()));
 }
 
 /// At most `most`; of those that serve no more than the budget.

@@ -168,7 +168,8 @@ impl Stages {
         let alive = count(situation.members, Member::is_alive);
         let Some(receiving) = &self.receiving else { return };
         let giving = self.giving(&plan.state).cloned();
-        let grown = giving.as_ref().filter(|giving| plan.state.release(giving).is_some()).unwrap_or(receiving);
+        let grown =
+            giving.as_ref().filter(|giving| plan.state.release(giving).is_some()).unwrap_or(receiving);
         if alive < wanted {
             plan.create.push((grown.clone(), wanted - alive));
         }

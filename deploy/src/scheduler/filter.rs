@@ -14,15 +14,25 @@ pub enum Refusal {
     Unreachable,
     /// An operator wants no new instances there.
     Cordoned,
-    Label { name: String, wanted: String, has: Option<String> },
+    Label {
+        name: String,
+        wanted: String,
+        has: Option<String>,
+    },
     OnePerHost,
     /// An instance of that app is there.
     Apart(AppId),
     /// No instance of that app is there.
     NotNear(AppId),
-    Memory { wanted: u64, free: u64 },
+    Memory {
+        wanted: u64,
+        free: u64,
+    },
     /// In thousandths of a processor.
-    Cpu { wanted: u32, free: u32 },
+    Cpu {
+        wanted: u32,
+        free: u32,
+    },
     /// Its range is used up.
     Port,
 }
@@ -57,7 +67,12 @@ impl fmt::Display for Refusal {
             Self::Apart(app) => write!(formatter, "runs {app}, which is to be apart"),
             Self::NotNear(app) => write!(formatter, "runs no {app}, which is to be near"),
             Self::Memory { wanted, free } => {
-                write!(formatter, "has {} of memory free, {} are wanted", show_size(*free), show_size(*wanted))
+                write!(
+                    formatter,
+                    "has {} of memory free, {} are wanted",
+                    show_size(*free),
+                    show_size(*wanted)
+                )
             }
             Self::Cpu { wanted, free } => {
                 let [wanted, free] = [wanted, free].map(|millis| f64::from(*millis) / 1000.0);
@@ -79,7 +94,8 @@ pub(super) fn refusal(wish: &Wish<'_>, seat: &Seat) -> Option<Refusal> {
 }
 
 fn by_label(wish: &Wish<'_>, seat: &Seat) -> Option<Refusal> {
-    let missing = wish.placement.require.iter().find(|(name, wanted)| seat.host.labels.get(*name) != Some(wanted));
+    let missing =
+        wish.placement.require.iter().find(|(name, wanted)| seat.host.labels.get(*name) != Some(wanted));
     missing.map(|(name, wanted)| Refusal::Label {
         name: name.clone(),
         wanted: wanted.clone(),

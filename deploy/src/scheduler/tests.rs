@@ -57,7 +57,9 @@ fn each_strategy_takes_the_host_that_it_names() {
 #[test]
 fn every_host_says_why_it_will_not_do() {
     let mut seats: Vec<_> =
-        ["down", "cordoned", "other", "twice", "apart", "alone", "small", "slow", "ports"].map(|id| seat(id, 8, 4_000)).into();
+        ["down", "cordoned", "other", "twice", "apart", "alone", "small", "slow", "ports"]
+            .map(|id| seat(id, 8, 4_000))
+            .into();
     for seat in &mut seats[3..] {
         seat.host.labels.insert("zone".into(), "a".into());
         seat.take("cache/1".into(), Reservation::default(), 25_000);
@@ -99,7 +101,10 @@ fn every_host_says_why_it_will_not_do() {
     ] {
         assert_eq!(why[host], told);
     }
-    assert!(refused.to_string().starts_with("none of 9 hosts will do (apart 1, cordoned 1, cpu 1"), "{refused}");
+    assert!(
+        refused.to_string().starts_with("none of 9 hosts will do (apart 1, cordoned 1, cpu 1"),
+        "{refused}"
+    );
     assert_eq!(choose(&wish(&shop, &placement), &[], 0).unwrap_err().to_string(), "there is no host");
 }
 
@@ -116,7 +121,8 @@ fn an_app_that_wants_to_be_apart_is_heeded_by_those_who_come_later() {
 fn preferred_labels_win_and_a_host_that_has_just_failed_comes_last() {
     let mut seats = [seat("a", 8, 4_000), seat("b", 4, 4_000)];
     seats[1].host.labels.insert("disk".into(), "ssd".into());
-    let placement = Placement { prefer: [("disk".to_owned(), "ssd".to_owned())].into(), ..Placement::default() };
+    let placement =
+        Placement { prefer: [("disk".to_owned(), "ssd".to_owned())].into(), ..Placement::default() };
     let (shop, avoid) = (app("shop"), [HostId::parse("b").unwrap()]);
     assert_eq!(choose(&wish(&shop, &placement), &seats, 0).unwrap().host.as_str(), "b");
     let wish = Wish { avoid: &avoid, ..wish(&shop, &placement) };

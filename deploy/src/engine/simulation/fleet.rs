@@ -39,6 +39,7 @@ pub(in crate::engine) struct Instance {
     pub address: SocketAddr,
     pub ended: Option<String>,
     pub passes: u32,
+    pub environment: BTreeMap<String, String>,
     /// As it was last asked while nobody sent it anything new.
     pub in_flight: Option<u64>,
     /// Every gateway has let go of it since then.
@@ -62,14 +63,18 @@ impl Fleet {
     /// One gateway takes what the registry has.
     pub(in crate::engine) fn apply(&self, state: &State) {
         let mut truth = self.truth.lock().unwrap();
-        let at = { let most = truth.gateways.len(); truth.rng.usize(..most) };
+        let at = {
+            let most = truth.gateways.len();
+            truth.rng.usize(..most)
+        };
         let keys = state.entries.keys().filter(|key| key.as_str().starts_with("service/address/"));
         let table = keys.filter_map(|key| key.as_str().rsplit('/').next().map(str::to_owned)).collect();
         truth.gateways[at] = (state.revision, table);
         let Truth { instances, gateways, .. } = &mut *truth;
         for (name, instance) in instances {
             let used = gateways.iter().any(|(_, table)| table.contains(name));
-            instance.released = if used { None } else { instance.released.or(Some(tokio::time::Instant::now())) };
+            instance.released =
+                if used { None } else { instance.released.or(Some(tokio::time::Instant::now())) };
         }
     }
 
@@ -158,6 +163,7 @@ impl Runtime for FakeHost {
             address,
             ended,
             passes: 0,
+            environment: spec.environment.clone(),
             in_flight: None,
             released: None,
         };
@@ -264,6 +270,8 @@ impl Gateways for Fleet {
         let mut truth = self.truth.lock().unwrap();
         let left = truth.rng.u64(..3);
         let instance = truth.instances.get_mut(instance.instance.as_str())?;
+        // Nothing new comes, so there are fewer and fewer.
+        let left = instance.in_flight.map_or(left, |before| before.min(left));
         instance.in_flight = Some(left);
         Some(left)
     }

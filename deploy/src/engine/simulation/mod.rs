@@ -18,6 +18,7 @@ use topology::HostId;
 use super::world::World;
 use super::*;
 use crate::model::{Phase, Rollout};
+use crate::rollout::command::Command;
 use fleet::Fleet;
 use registry::Store;
 
@@ -30,10 +31,11 @@ pub(super) struct Stage {
     /// One in so many passes of a fault point ends the engine; 0: none does.
     pub odds: Arc<AtomicU64>,
     pub kills: u64,
+    pub keys: Option<Arc<Keys>>,
     died: Arc<Notify>,
     began: tokio::time::Instant,
     engines: Vec<JoinHandle<()>>,
-    _gateways: tokio::task::JoinHandle<()>,
+    gateways: JoinHandle<()>,
 }
 
 impl Stage {
@@ -45,7 +47,9 @@ impl Stage {
             looked_at.registered(name);
         });
         for at in 0..hosts {
-            let value = format!(r#"{{"address": "10.0.0.{at}", "memory": "8GiB", "cpu": 8, "ports": [25000, 25019]}}"#);
+            let value = format!(
+                r#"{{"address": "10.0.0.{at}", "memory": "8GiB", "cpu": 8, "ports": [25000, 25019]}}"#
+            );
             store.put(&format!("host/h{at}"), &value);
         }
         store.put(FOREIGN, "10.9.9.9:80");
@@ -56,10 +60,11 @@ impl Stage {
             rng: fastrand::Rng::with_seed(seed),
             odds: Arc::default(),
             kills: 0,
+            keys: None,
             died: Arc::default(),
             began: tokio::time::Instant::now(),
             engines: Vec::new(),
-            _gateways: gateways,
+            gateways,
         }
     }
 
@@ -80,7 +85,7 @@ impl Stage {
             hosts: Arc::new(self.fleet.clone()),
             gateways: Arc::new(self.fleet.clone()),
             prober: Arc::new(self.fleet.clone()),
-            keys: None,
+            keys: self.keys.clone(),
             clock: Arc::new(move || 1_700_000_000_000 + began.elapsed().as_millis() as u64),
         };
         let settings = Settings {
@@ -122,6 +127,36 @@ impl Stage {
         self.check();
     }
 
+    /// All engines die at once, and one comes.
+    pub(super) async fn restart(&mut self) {
+        for engine in std::mem::take(&mut self.engines) {
+            engine.abort();
+            let _ = engine.await;
+        }
+        self.start(true);
+    }
+
+    pub(super) async fn command(&mut self, app: &str, command: Command) -> Result<Rollout, OperatorError> {
+        let operator = self.engine().operator();
+        operator.command(&AppId::parse(app).unwrap(), command).await
+    }
+
+    /// Until all is as wanted. What chance made fail is tried again, as an operator would.
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..20 {
+            for _ in 0..300 {
+                if self.is_quiet() {
+                    return;
+                }
+                self.pass(Duration::from_secs(1)).await;
+            }
+            for app in ["shop", "blog"] {
+                let _ = self.command(app, Command::Retry).await;
+            }
+        }
+        self.until("all is as wanted", Self::is_quiet).await;
+    }
+
     pub(super) fn check(&self) {
         let truth = self.fleet.truth.lock().unwrap();
         assert!(truth.violations.is_empty(), "{:#?}", truth.violations);
@@ -129,7 +164,15 @@ impl Stage {
         assert_eq!(state.entries.get(FOREIGN).map(|entry| &entry.value[..]), Some(&b"10.9.9.9:80"[..]));
     }
 
-    pub(super) fn deploy(&self, app: &str, version: &str, instances: u32, rollout: &str, running: bool, on: &str) {
+    pub(super) fn deploy(
+        &self,
+        app: &str,
+        version: &str,
+        instances: u32,
+        rollout: &str,
+        running: bool,
+        on: &str,
+    ) {
         let versions: Vec<String> = ["v1", "v2", "bad", "exits", "missing"]
             .iter()
             .map(|version| {
@@ -194,7 +237,8 @@ impl Stage {
         let given = world.ledgers.values().flat_map(|ledger| ledger.value.given.keys().cloned());
         assert_eq!(given.collect::<BTreeSet<_>>(), owners, "ledgers");
         let truth = self.fleet.truth.lock().unwrap();
-        let runs = truth.instances.values().map(|instance| format!("{}/{}", instance.id.app, instance.id.instance));
+        let runs =
+            truth.instances.values().map(|instance| format!("{}/{}", instance.id.app, instance.id.instance));
         assert_eq!(runs.collect::<BTreeSet<_>>(), owners, "instances");
         assert!(truth.instances.values().all(|instance| instance.ended.is_none()));
         assert_eq!(registered(&state), addresses, "registrations");
@@ -204,9 +248,10 @@ impl Stage {
         let world = World::read(self.store.state());
         world.apps.values().all(|view| {
             let settled = view.rollout.as_ref().is_some_and(|rollout| !rollout.value.status.is_active());
-            let wanted = view.deployment.as_ref().map_or(0, |deployment| {
-                if deployment.running { deployment.instances as usize } else { 0 }
-            });
+            let wanted = view
+                .deployment
+                .as_ref()
+                .map_or(0, |deployment| if deployment.running { deployment.instances as usize } else { 0 });
             let serve = |record: &world::Versioned<Record>| record.value.phase == Phase::Serving;
             settled && view.records.len() == wanted && view.records.values().all(serve)
         })
@@ -215,7 +260,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        self._gateways.abort();
+        self.gateways.abort();
         for engine in &self.engines {
             engine.abort();
         }
@@ -300,27 +345,22 @@ async fn run(seed: u64) -> u64 {
     }
     stage.deploy("shop", "v1", 3, POLICIES[0], true, "\"blog\"");
     stage.deploy("blog", "v2", 2, POLICIES[0], true, "");
-    // Given up by chance a moment ago, it may be wanted again now.
-    for app in ["shop", "blog"] {
-        stage.pass(Duration::from_secs(1)).await;
-        let operator = stage.engine().operator();
-        let id = AppId::parse(app).unwrap();
-        let _ = operator.command(&id, crate::rollout::command::Command::Retry).await;
-    }
-    stage.until("all is as wanted", Stage::is_quiet).await;
+    stage.restart().await;
+    stage.settle().await;
     stage.pass(Duration::from_secs(60)).await;
-    stage.until("all is as wanted still", Stage::is_quiet).await;
+    stage.settle().await;
     stage.nothing_leaks();
     let ends = |app| stage.rollout(app).unwrap().status;
     assert!([ends("shop"), ends("blog")].iter().all(|status| !status.is_active()));
     for app in ["shop", "blog"] {
         stage.store.remove(&format!("deploy/{app}"));
     }
-    stage.until("all is gone", |stage| {
-        let world = World::read(stage.store.state());
-        world.apps.values().all(|view| view.rollout.is_none() && view.records.is_empty())
-    })
-    .await;
+    stage
+        .until("all is gone", |stage| {
+            let world = World::read(stage.store.state());
+            world.apps.values().all(|view| view.rollout.is_none() && view.records.is_empty())
+        })
+        .await;
     stage.pass(Duration::from_secs(30)).await;
     stage.nothing_leaks();
     stage.kills
@@ -329,7 +369,8 @@ async fn run(seed: u64) -> u64 {
 #[test]
 fn killed_anywhere_nothing_is_left_behind_and_nothing_is_dropped() {
     let run = |seed| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(run(seed))
     };
     if let Ok(seed) = std::env::var("SLUICE_SEED") {

@@ -30,11 +30,8 @@ pub(in crate::engine) struct Handle {
 
 impl Store {
     pub(in crate::engine) fn new(seed: u64) -> Arc<Self> {
-        let state = State {
-            link: Link::Connected { since: Instant::now() },
-            revision: 1,
-            entries: OrdMap::new(),
-        };
+        let state =
+            State { link: Link::Connected { since: Instant::now() }, revision: 1, entries: OrdMap::new() };
         Arc::new(Self {
             state: watch::Sender::new(state),
             sessions: Mutex::default(),
@@ -63,7 +60,8 @@ impl Store {
     }
 
     pub(in crate::engine) fn put(&self, key: &str, value: &str) {
-        let step = Step { key: Key::parse(key).unwrap(), value: Some(value.to_owned().into()), expect: Expect::Any };
+        let step =
+            Step { key: Key::parse(key).unwrap(), value: Some(value.to_owned().into()), expect: Expect::Any };
         self.apply(&[step]).unwrap();
     }
 
@@ -111,7 +109,11 @@ impl Store {
 }
 
 fn lost(may_have_happened: bool) -> RegistryError {
-    RegistryError::Failed { doing: "change".to_owned(), may_have_happened, source: "the answer was lost".into() }
+    RegistryError::Failed {
+        doing: "change".to_owned(),
+        may_have_happened,
+        source: "the answer was lost".into(),
+    }
 }
 
 #[async_trait]
@@ -124,7 +126,13 @@ impl Registry for Handle {
         Ok(self.store.state.borrow().entries.get(key).cloned())
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expect: Expect, lifetime: Lifetime) -> Result<u64, RegistryError> {
+    async fn write(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: Expect,
+        lifetime: Lifetime,
+    ) -> Result<u64, RegistryError> {
         let step = Step { key: key.clone(), value: Some(value), expect };
         let version = self.store.apply(&[step])?;
         if lifetime == Lifetime::Session {
@@ -155,7 +163,8 @@ impl Registry for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         let mut sessions = self.store.sessions.lock().unwrap();
-        let (over, rest) = std::mem::take(&mut *sessions).into_iter().partition(|(_, session)| *session == self.session);
+        let (over, rest) =
+            std::mem::take(&mut *sessions).into_iter().partition(|(_, session)| *session == self.session);
         *sessions = rest;
         for (key, _) in Vec::from_iter::<Vec<(Key, u64)>>(over) {
             let _ = self.store.apply(&[Step { key, value: None, expect: Expect::Any }]);
