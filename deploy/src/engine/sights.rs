@@ -48,6 +48,8 @@ pub(super) struct HostSighting {
     pub error: Option<String>,
     /// Runnable tasks per processor, in thousandths.
     pub load: Option<u32>,
+    /// What runs there without a record, and since when that is known.
+    pub orphans: BTreeMap<String, Millis>,
     pub is_busy: bool,
     pub due: Millis,
 }

@@ -226,9 +226,9 @@ async fn what_was_taken_away_by_hand_is_counted_anew() {
     let state = stage.store.state();
     let record = state.entries.keys().find(|key| key.as_str().starts_with("instance/shop/")).unwrap();
     stage.store.remove(record.as_str());
-    let (id, _) = (record.as_str().rsplit('/').next().unwrap(), ());
+    let id = record.as_str().rsplit('/').next().unwrap();
     stage.store.remove(&format!("service/address/shop/v1/{id}"));
-    stage.pass(Duration::from_secs(30)).await;
+    stage.pass(Duration::from_secs(60)).await;
     stage.until("three serve again", |stage| stage.serving("shop", "v1") == 3 && stage.is_quiet()).await;
     stage.pass(Duration::from_secs(30)).await;
     stage.nothing_leaks();

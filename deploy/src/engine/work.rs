@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use discovery::layout::address_key;
 use topology::{AppId, HostId, InstanceId};
 
 use super::{Parts, spec};
 use crate::lifecycle::{Seen, StartFailure};
 use crate::model::{Hook, Millis, Phase, ProbeKind, Record, Release, keys};
-use crate::runtime::{ExecEnd, ExecRequest, InstanceState, Runtime};
+use crate::runtime::{ExecEnd, ExecRequest, InstanceState, InstanceStatus, Runtime};
 
 /// Output of a hook in a reason.
 const MAX_SHOWN_BYTES: usize = 200;
 /// What a runtime may take beyond what it was asked to wait.
 const MARGIN: Duration = Duration::from_secs(30);
+/// Until then, gateways have let go of it, should anybody have taken away its record and its address.
+const ORPHAN_AFTER: Millis = 15_000;
 /// Of something that nobody wants.
 const ORPHAN_GRACE: Duration = Duration::from_secs(10);
 
@@ -238,21 +241,57 @@ impl Parts {
             }
         };
         self.changed.notify_one();
-        let Ok(runtime) = runtime else { return };
+        if let Ok(runtime) = runtime {
+            self.end_orphans(&host, &*runtime, list, now).await;
+        }
+    }
+
+    /// Ends what runs without a record, and has done so for a while.
+    async fn end_orphans(
+        &self,
+        host: &HostId,
+        runtime: &dyn Runtime,
+        list: Vec<InstanceStatus>,
+        now: Millis,
+    ) {
+        let mut known = BTreeMap::new();
         for status in list {
             let key = keys::instance(&status.id.app, &status.id.instance);
-            if self.registry.watch().borrow().entries.contains_key(&key) {
+            let address = address_key(&status.id.app, &status.id.version, &status.id.instance);
+            let (has_record, is_registered) = {
+                let state = self.registry.watch();
+                let entries = &state.borrow().entries;
+                (entries.contains_key(&key), entries.contains_key(&address))
+            };
+            if has_record {
+                continue;
+            }
+            if is_registered {
+                tracing::error!(%host, instance = %status.id, "runs without a record, but is registered: it is left alone");
+                continue;
+            }
+            let name = status.id.to_string();
+            let since = {
+                let sightings = self.sightings();
+                let before = sightings.hosts.get(host).and_then(|host| host.orphans.get(&name).copied());
+                before.unwrap_or(now)
+            };
+            if now.saturating_sub(since) < ORPHAN_AFTER {
+                known.insert(name, since);
                 continue;
             }
             // A record is there before its instance is, so where none is now none will be.
             if !matches!(self.registry.read(&key).await, Ok(None)) {
                 continue;
             }
-            tracing::warn!(host = %host, instance = %status.id, "runs without a record, and is ended");
+            tracing::warn!(%host, instance = %status.id, "runs without a record, and is ended");
             if bounded(ORPHAN_GRACE, runtime.stop(&status.id, ORPHAN_GRACE)).await.is_ok() {
                 let _ = bounded(Duration::ZERO, runtime.remove(&status.id)).await;
             }
             self.faults.point("after-sweep").await;
+        }
+        if let Some(sighting) = self.sightings().hosts.get_mut(host) {
+            sighting.orphans = known;
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn take_up(state: &mut Rollout, deployment: &Deployment, situation: &
     if state.target.as_ref() == Some(&wanted) {
         // Going there, or there already; or stopped on the way and started again.
         match (state.status, back) {
-            (Status::Idle, true) => settle(state),
+            (Status::Idle, true) => resume(state, situation.now),
             (Status::Idle, false) => begin(state, &release, wanted, situation),
             // Wanted again while it was being undone.
             (Status::RollingBack, false) => begin(state, &release, wanted, situation),
@@ -28,20 +28,23 @@ pub(super) fn take_up(state: &mut Rollout, deployment: &Deployment, situation: &
         return;
     }
     match (back, state.status) {
-        (true, Status::Progressing | Status::Paused) => {
+        (true, Status::Progressing | Status::Paused | Status::Failed) if !state.undo_failed => {
             let reason = "what served before is wanted again".to_owned();
             undo(state, reason, situation.now);
             state.abandoned = None;
         }
-        (true, Status::RollingBack | Status::Failed) => state.abandoned = None,
-        (true, Status::Idle | Status::Completed | Status::RolledBack) => settle(state),
+        (true, Status::Idle) => resume(state, situation.now),
+        (true, _) => state.abandoned = None,
         (false, _) => begin(state, &release, wanted, situation),
     }
 }
 
-fn settle(state: &mut Rollout) {
-    (state.status, state.reason, state.abandoned) = (Status::Completed, None, None);
+/// To what served last, from wherever it was left: a rollout without a former side, which also takes a split away.
+fn resume(state: &mut Rollout, now: Millis) {
+    (state.status, state.reason, state.abandoned) = (Status::Progressing, None, None);
     state.target.clone_from(&state.stable);
+    state.staged = false;
+    restart(state, now);
 }
 
 fn begin(state: &mut Rollout, release: &Release, wanted: Digest, situation: &Situation<'_>) {
@@ -56,6 +59,7 @@ fn begin(state: &mut Rollout, release: &Release, wanted: Digest, situation: &Sit
     (state.status, state.reason, state.abandoned) = (Status::Progressing, None, None);
     // Only what has two versions can be split between them.
     state.staged = serving > 0;
+    (state.share_reached, state.share_left) = (0, 0);
     state.withheld = 0;
     restart(state, situation.now);
 }
@@ -63,6 +67,7 @@ fn begin(state: &mut Rollout, release: &Release, wanted: Digest, situation: &Sit
 fn restart(state: &mut Rollout, now: Millis) {
     (state.stage, state.shifted, state.holding, state.promoted) = (0, false, None, false);
     (state.started, state.progressed, state.furthest) = (now, now, Progress::default());
+    state.undo_failed = false;
 }
 
 /// Turns round.
