@@ -8,6 +8,7 @@
 pub mod child;
 mod error;
 mod instance;
+pub mod process;
 
 use std::fmt::Debug;
 use std::time::Duration;
