@@ -174,6 +174,7 @@ fn write_files(folder: &Folder, spec: &InstanceSpec, user: Option<(u32, u32)>) -
         Some((user, group)) => std::os::unix::fs::chown(path, Some(user), Some(group)),
         None => Ok(()),
     };
+    state::create_folder(&root)?;
     for file in &spec.files {
         let path = root.join(relative(&file.path).ok_or(io::ErrorKind::InvalidInput)?);
         state::create_folder(path.parent().unwrap_or(&root))?;

@@ -111,3 +111,8 @@ fn marked(is_stray: &impl Fn(&Path) -> bool) -> Vec<OwnedFd> {
     })
     .collect()
 }
+
+#[cfg(test)]
+pub(super) fn count_marked(is_wanted: impl Fn(&Path) -> bool) -> usize {
+    marked(&is_wanted).len()
+}
