@@ -32,9 +32,10 @@ use topology::{AppId, InstanceId, VersionId};
 use super::child::Launcher;
 use super::{
     ExecOutcome, ExecRequest, Fault, HostFacts, InstanceRef, InstanceSpec, InstanceStatus, LogLines,
-    LogRequest, Resources, Runtime, RuntimeError,
+    LogRequest, Resources, Runtime, RuntimeError, unique_name,
 };
 use cgroup::{Cgroup, Cgroups, LimitError};
+pub(super) use facts::Memory;
 use state::{Folder, Found, ShimRecord};
 
 /// Starting a process and writing some small files takes milliseconds; a disk that hangs, for ever.
@@ -354,18 +355,8 @@ impl Runtime for ProcessRuntime {
     }
 }
 
-/// Unlike anybody else's, and no longer than a file's name may be.
 fn cgroup_name(state: &Path, id: &InstanceRef) -> String {
-    let short = |name: &str| name.chars().take(48).collect::<String>();
-    let whole = format!("{}\0{id}", state.display());
-    format!("{}-{}-{:016x}", short(id.app.as_str()), short(id.instance.as_str()), fnv(whole.as_bytes()))
-}
-
-/// FNV-1a: the same in every version of Sluice, which a standard hasher does not promise.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    unique_name(&state.display().to_string(), id)
 }
 
 fn names(folder: &Path) -> io::Result<Vec<String>> {

@@ -14,8 +14,10 @@ fn acts_as_sluice() {
         let sluice = ProcessRuntime::open(config(Path::new(&state))).unwrap();
         println!();
         for number in 0..1000 {
-            let spec =
-                script(&format!("c{number}"), "echo ready; while [ ! -s $SLUICE_FILES/../go ]; do sleep 0.01; done; exit 5");
+            let spec = script(
+                &format!("c{number}"),
+                "echo ready; while [ ! -s $SLUICE_FILES/../go ]; do sleep 0.01; done; exit 5",
+            );
             println!("starting");
             sluice.start(&spec).await.unwrap();
             println!("started");
