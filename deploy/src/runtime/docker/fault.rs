@@ -116,6 +116,12 @@ fn by_words(asked: Asked, text: &str) -> Option<Fault> {
     if says(&["is not running", "is restarting", "is paused"]) {
         return Some(Fault::NotRunning);
     }
+    if says(&["unable to set memory limit", "device or resource busy"]) {
+        return Some(Fault::OutOfResources);
+    }
+    if says(&["does not support reading"]) {
+        return Some(Fault::Unsupported);
+    }
     says(&["no such image"]).then_some(Fault::ImageNotFound)
 }
 
@@ -171,6 +177,8 @@ mod tests {
             (409, "Container x is not running", Fault::NotRunning),
             (409, "Conflict. The container name is already in use", Fault::Conflict),
             (400, "Minimum memory limit allowed is 6MB", Fault::InvalidSpec),
+            (500, "write memory.limit_in_bytes: device or resource busy: unknown", Fault::OutOfResources),
+            (501, "configured logging driver does not support reading", Fault::Unsupported),
             (500, "something new", Fault::Failed),
         ];
         for (status, message, fault) in other {

@@ -63,6 +63,14 @@ pub struct ShimCommand {
     pub environment: Vec<(OsString, OsString)>,
 }
 
+impl ShimCommand {
+    /// The binary that runs, whatever has been put in its place since, with these arguments.
+    pub fn this_binary(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(OsString::from).collect();
+        Self { program: "/proc/self/exe".into(), arguments, environment: Vec::new() }
+    }
+}
+
 /// Starts processes that outlive us, and finds them again.
 #[derive(Debug)]
 pub struct ProcessRuntime {

@@ -48,8 +48,7 @@ pub(super) fn again(name: &str) -> Vec<OsString> {
 
 fn config(state: &Path) -> ProcessConfig {
     let environment = vec![(AS_SHIM.into(), "1".into())];
-    let program = std::env::current_exe().unwrap();
-    let shim = ShimCommand { program, arguments: again("acts_as_shim"), environment };
+    let shim = ShimCommand { arguments: again("acts_as_shim"), environment, ..ShimCommand::this_binary(&[]) };
     ProcessConfig { host: "here".into(), state: state.to_owned(), cgroup: Some("/".into()), shim }
 }
 
