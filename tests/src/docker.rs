@@ -36,7 +36,7 @@ pub fn no_docker() -> Option<&'static str> {
 pub struct DockerHost {
     process: Child,
     folder: TempDir,
-    bridge: Bridge,
+    _bridge: Bridge,
     tcp: Option<u16>,
 }
 
@@ -62,7 +62,9 @@ impl DockerHost {
         command.args(["--data-root", &inside("data"), "--exec-root", &inside("exec")]);
         command.args(["--pidfile", &inside("pid"), "--host", &format!("unix://{}", inside("sock"))]);
         command.args(["--bridge", &bridge.name, "--iptables=false", "--ip6tables=false"]);
-        command.args(["--ip-forward=false", "--ip-masq=false", "--config-file", "/dev/null"]);
+        // Not the machine's own settings.
+        fs::write(folder.path().join("config.json"), "{}").expect("a file");
+        command.args(["--ip-forward=false", "--ip-masq=false", "--config-file", &inside("config.json")]);
         let tcp = tls.map(|tls| {
             let port = free_port();
             command.args(["--host", &format!("tcp://127.0.0.1:{port}"), "--tlsverify"]);
@@ -73,7 +75,7 @@ impl DockerHost {
         let log = fs::File::create(folder.path().join("log")).expect("a file");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = command.spawn().expect("dockerd");
-        let host = Self { process, folder, bridge, tcp };
+        let host = Self { process, folder, _bridge: bridge, tcp };
         let up = comes_true(crate::DEADLINE, || host.docker(&["version"]).status.success());
         assert!(up, "{}", fs::read_to_string(host.folder.path().join("log")).unwrap_or_default());
         host
