@@ -34,8 +34,9 @@ pub(super) fn runtime_error(host: &Arc<str>, doing: &str, asked: Asked, error: E
 
 fn classify(asked: Asked, error: &Error) -> (Fault, bool) {
     match error {
+        // An engine that answers knows what it did not do.
         Error::DockerResponseServerError { status_code, message } => {
-            (by_words(asked, message).unwrap_or_else(|| by_status(asked, *status_code)), *status_code >= 500)
+            (by_words(asked, message).unwrap_or_else(|| by_status(asked, *status_code)), false)
         }
         Error::DockerStreamError { error } => (by_words(asked, error).unwrap_or(Fault::Failed), false),
         Error::IOError { err } if err.get_ref().is_some_and(|cause| cause.is::<ConnectError>()) => {

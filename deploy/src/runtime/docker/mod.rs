@@ -278,10 +278,7 @@ impl Runtime for DockerRuntime {
             return Ok(status);
         }
         if let Err(mut error) = self.launch(spec, &doing).await {
-            if !error.may_have_happened
-                || error.fault == Fault::PortTaken
-                || error.fault == Fault::CommandNotFound
-            {
+            if !error.may_have_happened {
                 error.may_have_happened = self.delete(id, &doing).await.is_err();
             }
             return Err(error);
