@@ -23,6 +23,17 @@ impl fmt::Display for InstanceRef {
     }
 }
 
+/// A name that no other instance of no other scope has, which people can read too: 120 characters at
+/// most, of those that ids have.
+pub(super) fn unique_name(scope: &str, id: &InstanceRef) -> String {
+    let short = |name: &str| name.chars().take(48).collect::<String>();
+    let whole = format!("{scope}\0{id}");
+    // FNV-1a: the same in every version of Sluice, which a standard hasher does not promise.
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = whole.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    format!("{}-{}-{hash:016x}", short(id.app.as_str()), short(id.instance.as_str()))
+}
+
 /// What to run.
 #[derive(Clone)]
 pub struct InstanceSpec {
@@ -57,6 +68,15 @@ pub struct Image {
     pub repository: String,
     /// By custom the version; `sha256:…` names a digest.
     pub tag: String,
+}
+
+impl Image {
+    /// `registry/repository:tag`, or `@` before a digest.
+    pub fn reference(&self) -> String {
+        let registry = self.registry.as_ref().map(|registry| format!("{registry}/")).unwrap_or_default();
+        let separator = if self.tag.contains(':') { '@' } else { ':' };
+        format!("{registry}{}{separator}{}", self.repository, self.tag)
+    }
 }
 
 /// Where an instance is reached.

@@ -6,8 +6,10 @@
 //! for is the same however often it was asked.
 
 pub mod child;
+pub mod docker;
 mod error;
 mod instance;
+pub mod process;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 pub use error::{Fault, RuntimeError};
+use instance::unique_name;
 pub use instance::{
     ExecEnd, ExecOutcome, ExecRequest, HostFacts, Image, InjectedFile, InstanceRef, InstanceSpec,
     InstanceState, InstanceStatus, LogLine, LogOptions, LogRequest, LogSource, PortBinding, Resources,

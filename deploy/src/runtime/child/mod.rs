@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
 use crate::DeployError;
-use launcher::Launcher;
+pub(super) use launcher::Launcher;
 
 /// Enough of a command line to recognise it in an error.
 const MAX_NAME_CHARS: usize = 200;
@@ -153,9 +153,12 @@ impl Drop for Process {
 }
 
 /// A descriptor of the process that becomes readable when it has ended.
+pub(super) fn watch_end(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
+    watch(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
 #[expect(unsafe_code, reason = "since tokio 1.54 a descriptor can only be registered by an unsafe call")]
-fn watch_end(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
+pub(super) fn watch(process: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, is the only owner of its descriptor, and names the same one until
     // it is dropped; `AsyncFd` takes it over and we never take it back.
     let watched = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
