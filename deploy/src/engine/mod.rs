@@ -8,6 +8,7 @@
 
 mod decide;
 mod fault;
+mod gates;
 mod operator;
 mod ports;
 mod repair;
@@ -32,15 +33,15 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinSet;
 use topology::{AppId, HostId, InstanceId};
 
-use crate::dependencies::Dependencies;
 use crate::lifecycle::{HostSight, Sight};
-use crate::model::{Host, Millis, Record, Status, keys};
+use crate::model::{Host, Millis, Record, keys};
 use crate::reconcile::{Placed, Relocations, relocate};
 use crate::rollout::SplitInForce;
 use crate::scheduler::Seat;
 
 use decide::{Decision, Matter, decide};
 use fault::Faults;
+use gates::{edges, start_blocked, stop_blocked, to_tell};
 use sights::{Sighting, Sightings};
 use work::{Job, next_task};
 use world::{AppView, World};
@@ -503,50 +504,4 @@ fn seen(sighting: Sighting, view: &AppView, record: &Record) -> Sight {
         removed: sighting.removed,
         ..Sight::default()
     }
-}
-
-fn edges(world: &World) -> Dependencies {
-    let edge =
-        |(app, view): (&AppId, &AppView)| Some((app.clone(), view.deployment.as_ref()?.depends_on.clone()));
-    Dependencies::new(world.apps.iter().filter_map(edge))
-}
-
-/// What an app waits for before anything of it starts.
-fn start_blocked(world: &World, app: &AppId, dependencies: &Dependencies) -> Option<String> {
-    if let Err(cycle) = dependencies.check(app) {
-        return Some(cycle.to_string());
-    }
-    dependencies.of(app).iter().find_map(|on| {
-        let Some(view) = world.apps.get(on).filter(|view| view.deployment.is_some()) else {
-            let is_there = world.has_addresses(on);
-            return (!is_there).then(|| format!("waits for {on}, which nobody has deployed"));
-        };
-        let serves = view.records.values().any(|record| record.value.phase == crate::model::Phase::Serving);
-        (!serves).then(|| match view.deployment.as_ref().is_some_and(|deployment| deployment.running) {
-            true => format!("waits for {on}, of which nothing serves yet"),
-            false => format!("waits for {on}, which is stopped"),
-        })
-    })
-}
-
-/// What an app waits for before the last of it stops: apps that depend on it and stop too.
-fn stop_blocked(world: &World, app: &AppId, dependencies: &Dependencies) -> Option<String> {
-    dependencies.dependents(app).find_map(|dependent| {
-        let view = world.apps.get(dependent)?;
-        let stops = view.deployment.as_ref().is_none_or(|deployment| !deployment.running);
-        let runs = view.records.values().any(|record| record.value.phase < crate::model::Phase::Stopping);
-        (stops && runs && dependencies.check(app).is_ok())
-            .then(|| format!("waits for {dependent}, which depends on it, to stop"))
-    })
-}
-
-/// What an app's instances have to know: which release of each app that it depends on serves.
-fn to_tell(world: &World, view: &AppView) -> BTreeMap<String, String> {
-    let on = view.deployment.iter().flat_map(|deployment| &deployment.depends_on);
-    on.filter_map(|on| {
-        let rollout = world.apps.get(on)?.rollout.as_ref()?;
-        let stable = rollout.value.stable.as_ref().filter(|_| rollout.value.status != Status::Idle)?;
-        Some((on.to_string(), stable.to_string()))
-    })
-    .collect()
 }

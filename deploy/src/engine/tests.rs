@@ -10,7 +10,7 @@ use super::simulation::Stage;
 use super::simulation::fleet::Fleet;
 use super::simulation::registry::Store;
 use super::*;
-use crate::model::{Ledger, Phase, Release, Rollout, Share};
+use crate::model::{Ledger, Phase, Release, Rollout, Share, Status};
 use crate::rollout::command::Command;
 
 const QUICK: &str = r#"{"surge": 1, "progress_deadline": "120s"}"#;

@@ -24,11 +24,11 @@ pub(super) fn converge(plan: &mut Plan, deployment: &Deployment, situation: &Sit
     let is_new = |member: &Member| member.release == *side.receiving;
     let alive = count(members, Member::is_alive);
     let new = count(members, |member| member.is_alive() && is_new(member) && !member.moving);
-    let room = side.count.saturating_add(surge).saturating_sub(alive);
     let missing = side.count.saturating_sub(new);
     // Those that do not serve go without being replaced first, so their room is free.
     let idle = count(members, |member| member.is_alive() && !is_new(member) && !member.available);
-    push(plan, side.receiving, missing.min(room.saturating_add(idle)));
+    let room = side.count.saturating_add(surge).saturating_add(idle).saturating_sub(alive);
+    push(plan, side.receiving, missing.min(room));
     let floor = side.count.saturating_sub(unavailable);
     let mut budget = budget(members, floor, side.may_retire);
     let mut old: Vec<&Member> =
@@ -58,7 +58,7 @@ pub(super) fn hold(
 }
 
 /// Between rollouts: as many as wanted of what serves, and nothing else.
-pub(super) fn maintain(plan: &mut Plan, deployment: &Deployment, situation: &Situation<'_>) {
+pub(super) fn maintain(plan: &mut Plan, situation: &Situation<'_>) {
     let frozen = plan.state.status == Status::Failed;
     let Some(receiving) = plan.state.receiving().cloned() else {
         return retire_all(plan, situation, "its rollout has failed", |member| !member.available);
@@ -71,7 +71,6 @@ pub(super) fn maintain(plan: &mut Plan, deployment: &Deployment, situation: &Sit
         let idle = |member: &Member| !member.available && member.release != receiving;
         return retire_all(plan, situation, "its rollout has failed", idle);
     }
-    let _ = deployment;
     let new = count(members, |member| member.is_alive() && member.release == receiving && !member.moving);
     push(plan, &receiving, situation.count.saturating_sub(new));
     let mut budget = budget(members, situation.count, true);

@@ -158,7 +158,7 @@ fn run(plan: &mut Plan, deployment: &Deployment, situation: &Situation<'_>) {
         drive(plan, deployment, situation);
     }
     if !plan.state.status.is_active() && !(plan.state.status == Status::Failed && plan.state.undoing()) {
-        converge::maintain(plan, deployment, situation);
+        converge::maintain(plan, situation);
     }
     failing::hold_back(plan, deployment, situation);
 }
