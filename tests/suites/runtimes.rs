@@ -196,7 +196,8 @@ async fn limits(runtime: &DockerRuntime, host: &DockerHost, registry: &ImageRegi
     assert_eq!(inspect(), format!("{} 512 150000 50 no shop", 64 * MEBIBYTE));
     let changed = Resources { memory: Some(128 * MEBIBYTE), cpu_millis: Some(250), ..Resources::default() };
     runtime.update(&spec.id, &changed).await.unwrap();
-    assert_eq!(inspect(), format!("{} 1024 25000 -1 no shop", 128 * MEBIBYTE));
+    // Engines write 0 for no limit of processes.
+    assert_eq!(inspect(), format!("{} 1024 25000 0 no shop", 128 * MEBIBYTE));
     runtime.remove(&spec.id).await.unwrap();
     let error = runtime.update(&spec.id, &changed).await.unwrap_err();
     assert_eq!(error.fault, Fault::NoSuchInstance);
