@@ -17,6 +17,11 @@ use tokio::sync::watch;
 /// ZooKeeper refuses a node above 1 MiB (`jute.maxbuffer`); a value of ours never comes near it.
 pub const MAX_VALUE_BYTES: usize = 512 << 10;
 const MAX_KEY_BYTES: usize = 1024;
+/// Keys of one [`Registry::transact`]: etcd's `--max-txn-ops` as it comes.
+pub const MAX_STEPS: usize = 128;
+/// Keys and values of one [`Registry::transact`] together. ZooKeeper takes 1 MiB in one request, with paths, lists of
+/// permissions and lengths around each.
+pub const MAX_TRANSACTION_BYTES: usize = 896 << 10;
 
 /// A path below the registry's prefix, such as `service/address/shop/v1/c1`: non-empty segments
 /// between slashes, no leading or trailing one.
@@ -131,6 +136,15 @@ pub enum Lifetime {
     Session,
 }
 
+/// What becomes of one key in a [`Registry::transact`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub key: Key,
+    /// Persistent. `None`: the key goes; that one is absent already is fine, where `expect` admits it.
+    pub value: Option<Bytes>,
+    pub expect: Expect,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("{0:?} is no registry key: use segments between single slashes, without a leading one")]
@@ -138,6 +152,12 @@ pub enum RegistryError {
     #[error("a value of {given} bytes is above the limit of {MAX_VALUE_BYTES}")]
     TooLarge { given: usize },
     /// ZooKeeper's parent nodes are nodes without a value, so a key without one would be no key.
+    #[error(
+        "a change of {keys} keys and {bytes} bytes is above the limit of {MAX_STEPS} keys and {MAX_TRANSACTION_BYTES} bytes"
+    )]
+    TooMuch { keys: usize, bytes: usize },
+    #[error("{key} stands twice in one change")]
+    Twice { key: Key },
     #[error("{key} needs a value")]
     Empty { key: Key },
     #[error("the registry in {} is open in another process", .dir.display())]
@@ -161,6 +181,25 @@ pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), RegistryError> 
     }
     if value.len() > MAX_VALUE_BYTES {
         return Err(RegistryError::TooLarge { given: value.len() });
+    }
+    Ok(())
+}
+
+/// As [`check_value`], for all of `steps`.
+pub(crate) fn check_steps(steps: &[Step]) -> Result<(), RegistryError> {
+    let size = |step: &Step| step.key.as_str().len() + step.value.as_ref().map_or(0, Bytes::len);
+    let bytes = steps.iter().map(size).sum();
+    if steps.len() > MAX_STEPS || bytes > MAX_TRANSACTION_BYTES {
+        return Err(RegistryError::TooMuch { keys: steps.len(), bytes });
+    }
+    let mut seen = std::collections::HashSet::with_capacity(steps.len());
+    for step in steps {
+        if let Some(value) = &step.value {
+            check_value(&step.key, value)?;
+        }
+        if !seen.insert(&step.key) {
+            return Err(RegistryError::Twice { key: step.key.clone() });
+        }
     }
     Ok(())
 }
@@ -197,4 +236,19 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Removes `key`. Removing what is absent succeeds under [`Expect::Any`].
     async fn delete(&self, key: &Key, expect: Expect) -> Result<(), RegistryError>;
+
+    /// All of `steps`, or none of them where one key is not as expected: one revision, durable when it returns. At most
+    /// [`MAX_STEPS`] distinct keys and [`MAX_TRANSACTION_BYTES`]. A ZooKeeper's watchers may see some of them a moment
+    /// before the others. Returns the new version of each key that was written: they share it.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] names the first key that is not as expected. As it comes: [`RegistryError::Failed`], for
+    /// registries that change one key at a time.
+    async fn transact(&self, steps: &[Step]) -> Result<u64, RegistryError> {
+        Err(RegistryError::Failed {
+            doing: format!("change {} keys at once", steps.len()),
+            may_have_happened: false,
+            source: "this registry changes one key at a time".into(),
+        })
+    }
 }

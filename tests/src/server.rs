@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use crate::DEADLINE;
 use crate::eventually::yields;
@@ -21,11 +21,16 @@ struct Shared {
     stopped: AtomicBool,
     accepted: AtomicUsize,
     open: Mutex<HashMap<usize, TcpStream>>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Shared {
     fn open(&self) -> MutexGuard<'_, HashMap<usize, TcpStream>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accepting(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -40,7 +45,8 @@ impl Server {
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);
-        thread::spawn(move || accept(&listener, &accepting, &Arc::new(serve)));
+        let loops = thread::spawn(move || accept(&listener, &accepting, &Arc::new(serve)));
+        *shared.accepting() = Some(loops);
         Self { address, shared }
     }
 
@@ -58,13 +64,18 @@ impl Server {
         self.shared.open().len()
     }
 
-    /// Refuses new connections and cuts those that are open.
+    /// Refuses new connections and cuts those that are open: when this returns, nobody can connect any more.
     pub fn stop(&self) {
         if self.shared.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Wakes the accept loop, which then closes the listening socket.
+        // Wakes the accept loop, which then closes the listening socket. Until it has, the kernel goes on taking
+        // connections, however long the loop waits for a core.
         drop(TcpStream::connect(self.address));
+        if let Some(accepting) = self.shared.accepting().take() {
+            // A loop that panicked has said so.
+            accepting.join().ok();
+        }
         for stream in self.shared.open().values() {
             // Fails only when the peer was faster.
             stream.shutdown(Shutdown::Both).ok();

@@ -22,9 +22,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::registry::{Entry, Expect, Key, Lifetime, Link, Registry, RegistryError, State, check_value};
+use crate::registry::{
+    Entry, Expect, Key, Lifetime, Link, Registry, RegistryError, State, Step, check_steps, check_value,
+};
 use store::Store;
-use writer::{Change, Order, Wanted, Writer};
+use writer::{Change, Order, Part, Wanted, Writer};
 
 /// Orders that may wait for the writer; further writers wait for a place. Four full commits.
 const MAX_WAITING: usize = 4 * writer::MAX_BATCH;
@@ -93,12 +95,12 @@ impl Embedded {
         self.orders.as_ref().ok_or(())?.send(order).await.map_err(drop)
     }
 
-    async fn change(&self, key: &Key, wanted: Wanted, expect: Expect) -> Result<u64, RegistryError> {
+    async fn change(&self, parts: Vec<Part>) -> Result<u64, RegistryError> {
         let (reply, answer) = oneshot::channel();
-        let change = Change { key: key.clone(), wanted, expect, reply };
-        let doing = || format!("change {key}");
-        self.order(Order::Change(change)).await.map_err(|()| stopped(doing(), false))?;
-        answer.await.map_err(|_| stopped(doing(), true))?
+        let change = Change { parts, reply };
+        let doing = format!("change {}", change.names());
+        self.order(Order::Change(change)).await.map_err(|()| stopped(&*doing, false))?;
+        answer.await.map_err(|_| stopped(&*doing, true))?
     }
 }
 
@@ -127,11 +129,25 @@ impl Registry for Embedded {
     ) -> Result<u64, RegistryError> {
         check_value(key, &value)?;
         let ephemeral = lifetime == Lifetime::Session;
-        self.change(key, Wanted::Present { value, ephemeral }, expect).await
+        let wanted = Wanted::Present { value, ephemeral };
+        self.change(vec![Part { key: key.clone(), wanted, expect }]).await
     }
 
     async fn delete(&self, key: &Key, expect: Expect) -> Result<(), RegistryError> {
-        self.change(key, Wanted::Absent, expect).await.map(|_| ())
+        self.change(vec![Part { key: key.clone(), wanted: Wanted::Absent, expect }]).await.map(|_| ())
+    }
+
+    async fn transact(&self, steps: &[Step]) -> Result<u64, RegistryError> {
+        check_steps(steps)?;
+        if steps.is_empty() {
+            return Ok(self.state.borrow().revision);
+        }
+        let part = |step: &Step| {
+            let present = |value| Wanted::Present { value, ephemeral: false };
+            let wanted = step.value.clone().map_or(Wanted::Absent, present);
+            Part { key: step.key.clone(), wanted, expect: step.expect }
+        };
+        self.change(steps.iter().map(part).collect()).await
     }
 }
 

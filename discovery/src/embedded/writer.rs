@@ -29,11 +29,27 @@ pub(super) enum Order {
 }
 
 pub(super) struct Change {
+    /// At least one; of distinct keys.
+    pub(super) parts: Vec<Part>,
+    /// The keys' new version, or the revision in which they are absent.
+    pub(super) reply: oneshot::Sender<Result<u64, RegistryError>>,
+}
+
+pub(super) struct Part {
     pub(super) key: Key,
     pub(super) wanted: Wanted,
     pub(super) expect: Expect,
-    /// The key's new version, or the revision in which it is absent.
-    pub(super) reply: oneshot::Sender<Result<u64, RegistryError>>,
+}
+
+impl Change {
+    /// For messages.
+    pub(super) fn names(&self) -> String {
+        match &*self.parts {
+            [] => "nothing".to_owned(),
+            [only] => only.key.to_string(),
+            [first, others @ ..] => format!("{} and {} more", first.key, others.len()),
+        }
+    }
 }
 
 pub(super) enum Wanted {
@@ -164,7 +180,7 @@ impl Writer {
         });
         for change in batch {
             let failure = RegistryError::Failed {
-                doing: format!("change {}", change.key),
+                doing: format!("change {}", change.names()),
                 may_have_happened: true,
                 source: Box::new(Arc::clone(&error)),
             };
@@ -177,7 +193,7 @@ impl Writer {
 fn refuse(batch: Vec<Change>) {
     for change in batch {
         let failure = RegistryError::Failed {
-            doing: format!("change {}", change.key),
+            doing: format!("change {}", change.names()),
             may_have_happened: false,
             source: RELEASED.into(),
         };
@@ -186,30 +202,36 @@ fn refuse(batch: Vec<Change>) {
 }
 
 impl Draft {
+    /// All parts in one revision, or nothing.
     fn apply(&mut self, change: &Change) -> Result<u64, RegistryError> {
-        let present = self.entries.get(&change.key);
-        if !change.expect.admits(present.map(|entry| entry.version)) {
-            return Err(RegistryError::Conflict { key: change.key.clone(), expected: change.expect });
+        for Part { key, expect, .. } in &change.parts {
+            if !expect.admits(self.entries.get(key).map(|entry| entry.version)) {
+                return Err(RegistryError::Conflict { key: key.clone(), expected: *expect });
+            }
         }
-        let created = present.map(|entry| entry.created);
-        match &change.wanted {
-            Wanted::Present { value, ephemeral } => {
-                self.revision += 1;
-                let entry = Entry {
+        let revision = self.revision + 1;
+        let mut has_changed = false;
+        for Part { key, wanted, .. } in &change.parts {
+            let created = self.entries.get(key).map(|entry| entry.created);
+            let row = match wanted {
+                Wanted::Present { value, ephemeral } => Some(Entry {
                     value: value.clone(),
-                    version: self.revision,
-                    created: created.unwrap_or(self.revision),
+                    version: revision,
+                    created: created.unwrap_or(revision),
                     ephemeral: *ephemeral,
-                };
-                self.entries.insert(change.key.clone(), entry.clone());
-                self.rows.push((change.key.clone(), Some(entry)));
+                }),
+                Wanted::Absent if created.is_some() => None,
+                Wanted::Absent => continue,
+            };
+            match &row {
+                Some(entry) => drop(self.entries.insert(key.clone(), entry.clone())),
+                None => drop(self.entries.remove(key)),
             }
-            Wanted::Absent if created.is_some() => {
-                self.revision += 1;
-                self.entries.remove(&change.key);
-                self.rows.push((change.key.clone(), None));
-            }
-            Wanted::Absent => {}
+            self.rows.push((key.clone(), row));
+            has_changed = true;
+        }
+        if has_changed {
+            self.revision = revision;
         }
         Ok(self.revision)
     }

@@ -34,13 +34,15 @@ use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::registry::{Entry, Expect, Key, Lifetime, Link, Registry, RegistryError, State, check_value};
+use crate::registry::{
+    Entry, Expect, Key, Lifetime, Link, Registry, RegistryError, State, Step, check_steps, check_value,
+};
 use crate::remote::registrations::Registrations;
 use crate::remote::root::Root;
 use crate::remote::{Access, DEFAULT_PREFIX, DEFAULT_SESSION_TIMEOUT};
 use connection::Connection;
 use session::Supervisor;
-use write::{Failure, Target};
+use write::{Failure, Target, Targets};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -194,6 +196,31 @@ impl Registry for Etcd {
             outcome
         };
         self.bounded(format!("delete {key}"), &target, delete).await
+    }
+
+    async fn transact(&self, steps: &[Step]) -> Result<u64, RegistryError> {
+        check_steps(steps)?;
+        if steps.is_empty() {
+            return Ok(self.shared.state.borrow().revision);
+        }
+        let targets = Targets::new(steps, |key| self.shared.root.path(key));
+        let work = async {
+            let _ours = self.shared.registrations.pause_restoring().await;
+            let mut connection = self.shared.connection()?;
+            // Forgotten first, as in a deletion: every step ends a registration.
+            let held: Vec<_> =
+                steps.iter().map(|step| (&step.key, self.shared.registrations.release(&step.key))).collect();
+            let outcome = targets.change(&mut connection).await;
+            if let Err(Failure::Conflict(_)) = &outcome {
+                for (key, held) in held {
+                    held.into_iter().for_each(|held| self.shared.registrations.hold(key, held));
+                }
+            }
+            outcome
+        };
+        let limit = self.shared.settings.session_timeout;
+        let outcome = tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::NoAnswer(limit)));
+        outcome.map_err(|failure| targets.explain(format!("change {} keys", steps.len()), failure))
     }
 }
 

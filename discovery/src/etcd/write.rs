@@ -1,14 +1,14 @@
 //! Reading and changing one key, the latter under a condition: one transaction each.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, Error, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, Error, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tonic::Code;
 
 use super::connection::Connection;
 use super::read::{Found, unsigned};
-use crate::registry::{Expect, Key, Lifetime, RegistryError};
+use crate::registry::{Expect, Key, Lifetime, RegistryError, Step};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -86,15 +86,7 @@ impl Target {
         change: TxnOp,
         expect: Expect,
     ) -> Result<u64, Failure> {
-        let conditions = match expect {
-            Expect::Any => Vec::new(),
-            Expect::Absent => vec![Compare::create_revision(&*self.path, CompareOp::Equal, 0)],
-            // To etcd 0 means absent, and no key has it.
-            Expect::Version(version) => match i64::try_from(version) {
-                Ok(version @ 1..) => vec![Compare::mod_revision(&*self.path, CompareOp::Equal, version)],
-                _ => return Err(Failure::Conflict(expect)),
-            },
-        };
+        let conditions: Vec<_> = condition(&self.path, expect)?.into_iter().collect();
         self.sent.store(true, Ordering::Relaxed);
         let answer = match connection.kv.txn(Txn::new().when(conditions).and_then([change])).await {
             Err(error) => {
@@ -106,6 +98,89 @@ impl Target {
         };
         let header = answer.header().ok_or(Failure::NoHeader)?;
         Ok(unsigned(header.revision()))
+    }
+}
+
+/// `None` where everything is as expected.
+fn condition(path: &str, expect: Expect) -> Result<Option<Compare>, Failure> {
+    match expect {
+        Expect::Any => Ok(None),
+        Expect::Absent => Ok(Some(Compare::create_revision(path, CompareOp::Equal, 0))),
+        // To etcd 0 means absent, and no key has it.
+        Expect::Version(version) => match i64::try_from(version) {
+            Ok(version @ 1..) => Ok(Some(Compare::mod_revision(path, CompareOp::Equal, version))),
+            _ => Err(Failure::Conflict(expect)),
+        },
+    }
+}
+
+/// Several keys, and how far a change of them has come.
+#[derive(Debug)]
+pub(super) struct Targets<'s> {
+    steps: &'s [Step],
+    paths: Vec<String>,
+    sent: AtomicBool,
+    /// Which one was not as expected.
+    culprit: AtomicUsize,
+}
+
+impl<'s> Targets<'s> {
+    pub(super) fn new(steps: &'s [Step], path: impl Fn(&Key) -> String) -> Self {
+        let paths = steps.iter().map(|step| path(&step.key)).collect();
+        Self { steps, paths, sent: AtomicBool::new(false), culprit: AtomicUsize::new(0) }
+    }
+
+    /// As [`Target::explain`].
+    pub(super) fn explain(&self, doing: String, failure: Failure) -> RegistryError {
+        let culprit = &self.steps[self.culprit.load(Ordering::Relaxed)].key;
+        let target = Target { key: culprit.clone(), path: String::new(), sent: AtomicBool::new(false) };
+        target.sent.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+        target.explain(doing, failure)
+    }
+
+    /// Returns the revision in which all was done.
+    pub(super) async fn change(&self, connection: &mut Connection) -> Result<u64, Failure> {
+        let (mut conditions, mut changes, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, (step, path)) in self.steps.iter().zip(&self.paths).enumerate() {
+            let blame = |failure| {
+                self.culprit.store(at, Ordering::Relaxed);
+                failure
+            };
+            conditions.extend(condition(path, step.expect).map_err(blame)?);
+            changes.push(match &step.value {
+                Some(value) => TxnOp::put(&**path, &**value, None),
+                None => TxnOp::delete(&**path, None),
+            });
+            let keys_only = GetOptions::new().with_keys_only();
+            reads.push(TxnOp::get(&**path, Some(keys_only)));
+        }
+        self.sent.store(true, Ordering::Relaxed);
+        let transaction = Txn::new().when(conditions).and_then(changes).or_else(reads);
+        let answer = match connection.kv.txn(transaction).await {
+            Err(error) => {
+                self.sent.store(!did_nothing(&error), Ordering::Relaxed);
+                return Err(error.into());
+            }
+            Ok(answer) => answer,
+        };
+        if !answer.succeeded() {
+            return Err(Failure::Conflict(self.blame(&answer.op_responses())));
+        }
+        let header = answer.header().ok_or(Failure::NoHeader)?;
+        Ok(unsigned(header.revision()))
+    }
+
+    /// What was expected of the first key that is otherwise.
+    fn blame(&self, found: &[TxnOpResponse]) -> Expect {
+        for (at, (step, answer)) in self.steps.iter().zip(found).enumerate() {
+            let TxnOpResponse::Get(answer) = answer else { continue };
+            let present = answer.kvs().first().map(|pair| unsigned(pair.mod_revision()));
+            if !step.expect.admits(present) {
+                self.culprit.store(at, Ordering::Relaxed);
+                return step.expect;
+            }
+        }
+        Expect::Any
     }
 }
 

@@ -47,6 +47,10 @@ impl Target {
         Self { key: key.clone(), path, acl, sent: AtomicBool::new(false) }
     }
 
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// In the words of the trait.
     pub(super) fn explain(&self, doing: String, failure: Failure) -> RegistryError {
         match failure {
@@ -201,13 +205,13 @@ pub(super) async fn create_directory(client: &Client, path: &str, acl: Acl) -> R
     client.mkdir(path, &acl.options(Lifetime::Persistent)).await
 }
 
-fn check(expect: Expect, found: Option<&Stat>) -> Result<(), Failure> {
+pub(super) fn check(expect: Expect, found: Option<&Stat>) -> Result<(), Failure> {
     let present = found.filter(|stat| is_entry(stat)).map(|stat| unsigned(stat.mzxid));
     if expect.admits(present) { Ok(()) } else { Err(Failure::Conflict(expect)) }
 }
 
 /// The servers' own answer that a request was not carried out. Anything else leaves it open.
-fn did_nothing(error: &Error) -> bool {
+pub(super) fn did_nothing(error: &Error) -> bool {
     matches!(
         error,
         Error::NoNode

@@ -16,6 +16,7 @@ mod retries;
 mod rotations;
 mod suspicion;
 pub mod tunnels;
+mod turns;
 mod upstreams;
 
 use std::cell::{Cell, RefCell};
@@ -47,6 +48,7 @@ pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tunnels::Tunnels;
+pub use turns::{Turn, Turns};
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
@@ -158,6 +160,8 @@ pub struct Worker {
     pub request_ids: RequestIds,
     pub detention: Detention,
     pub tunnels: Tunnels,
+    /// Of HTTP/2 connections that are read in mouthfuls.
+    pub turns: Turns,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
     /// What encoders of responses may hold.
@@ -200,6 +204,7 @@ impl Worker {
             request_ids: RequestIds::default(),
             detention: Detention::default(),
             tunnels: Tunnels::new(index),
+            turns: Turns::default(),
             metrics,
             log,
             encoders: Room::default(),

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use discovery::registry::{Expect, Key, Lifetime, MAX_VALUE_BYTES, RegistryError};
+use discovery::registry::{
+    Expect, Key, Lifetime, MAX_STEPS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, RegistryError, Step,
+};
 
 use crate::fixture::{
     EmbeddedFixture, EtcdFixture, Fixture, ZooKeeperFixture, await_state, await_value, contents, is_conflict,
@@ -35,6 +37,9 @@ promises! {
     what_no_registry_keeps_is_refused,
     a_key_may_have_keys_below_it,
     two_thousand_keys_arrive_complete,
+    several_keys_change_together_or_not_at_all,
+    the_largest_transaction_is_taken_and_a_larger_one_refused,
+    a_transaction_ends_registrations,
 }
 
 fn a_watcher_sees_the_whole_state_and_each_change_after_it(fixture: &mut dyn Fixture) {
@@ -192,4 +197,88 @@ fn two_thousand_keys_arrive_complete(fixture: &mut dyn Fixture) {
         await_state(&**registry, "all keys", |state| state.entries.len() == KEYS);
         assert!(state(&**registry).entries.keys().eq(keys.iter()));
     }
+}
+
+fn put(path: &str, value: &'static str, expect: Expect) -> Step {
+    Step { key: key(path), value: Some(Bytes::from_static(value.as_bytes())), expect }
+}
+
+fn gone(path: &str, expect: Expect) -> Step {
+    Step { key: key(path), value: None, expect }
+}
+
+fn several_keys_change_together_or_not_at_all(fixture: &mut dyn Fixture) {
+    let registry = &**fixture.registry();
+    let steps = [put("app/a", "1", Expect::Absent), put("route/b", "1", Expect::Absent)];
+    let first = run(registry.transact(&steps)).unwrap();
+    let entry = read(registry, "app/a").unwrap();
+    assert_eq!((entry.version, entry.created, entry.ephemeral), (first, first, false));
+    assert_eq!(read(registry, "route/b").unwrap().version, first);
+
+    // The last condition fails: nothing has happened, and the key is named.
+    let steps = [
+        put("app/a", "2", Expect::Version(first)),
+        gone("route/b", Expect::Version(first)),
+        put("app/c", "1", Expect::Version(first)),
+    ];
+    match run(registry.transact(&steps)) {
+        Err(RegistryError::Conflict { key, expected }) => {
+            assert_eq!((key.as_str(), expected), ("app/c", Expect::Version(first)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(&read(registry, "app/a").unwrap().value[..], b"1");
+    assert!(read(registry, "route/b").is_some());
+    assert!(is_conflict(&run(registry.transact(&[put("app/a", "x", Expect::Absent)]))));
+
+    let steps = [
+        put("app/a", "2", Expect::Version(first)),
+        gone("route/b", Expect::Version(first)),
+        put("app/c", "1", Expect::Absent),
+        gone("app/unheard-of", Expect::Any),
+    ];
+    let second = run(registry.transact(&steps)).unwrap();
+    assert!(second > first);
+    let entry = read(registry, "app/a").unwrap();
+    assert_eq!((&entry.value[..], entry.version, entry.created), (&b"2"[..], second, first));
+    assert_eq!(read(registry, "app/c").unwrap().version, second);
+    assert_eq!(read(registry, "route/b"), None);
+    let other = fixture.another();
+    await_state(&*other, "all of it", |state| state.entries.len() == 2);
+    // The same key twice has no meaning.
+    let twice = [put("app/a", "3", Expect::Any), gone("app/a", Expect::Any)];
+    assert!(matches!(run(registry.transact(&twice)), Err(RegistryError::Twice { .. })));
+    run(registry.transact(&[])).unwrap();
+}
+
+fn the_largest_transaction_is_taken_and_a_larger_one_refused(fixture: &mut dyn Fixture) {
+    let registry = &**fixture.registry();
+    let share = MAX_TRANSACTION_BYTES / MAX_STEPS;
+    let steps = |count: usize| -> Vec<Step> {
+        let step = |n: usize| {
+            let path = format!("app/{n:08}");
+            let value = Bytes::from(vec![b'x'; share - path.len()]);
+            Step { key: key(&path), value: Some(value), expect: Expect::Absent }
+        };
+        (0..count).map(step).collect()
+    };
+    let is_too_much =
+        |steps: &[Step]| matches!(run(registry.transact(steps)), Err(RegistryError::TooMuch { .. }));
+    assert!(is_too_much(&steps(MAX_STEPS + 1)));
+    let mut larger = steps(MAX_STEPS);
+    larger[0].value = Some(Bytes::from(vec![b'x'; share]));
+    assert!(is_too_much(&larger));
+    run(registry.transact(&steps(MAX_STEPS))).unwrap();
+    await_state(registry, "all keys", |state| state.entries.len() == MAX_STEPS);
+}
+
+fn a_transaction_ends_registrations(fixture: &mut dyn Fixture) {
+    write_for_session(&**fixture.registry(), "app/stays", "1").unwrap();
+    write_for_session(&**fixture.registry(), "app/goes", "1").unwrap();
+    let steps = [put("app/stays", "2", Expect::Any), gone("app/goes", Expect::Any)];
+    run(fixture.registry().transact(&steps)).unwrap();
+    fixture.renew_session();
+    await_value(&**fixture.registry(), "app/stays", Some("2"));
+    assert_eq!(read(&**fixture.registry(), "app/goes"), None);
+    assert!(!read(&**fixture.registry(), "app/stays").unwrap().ephemeral);
 }

@@ -26,7 +26,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 pub use server_name::NotesServerName;
 pub use tls::TlsStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The TLS state is boxed: it is many times as large as a socket.
@@ -135,13 +135,16 @@ impl Stream {
         socket.poll_read_ready(context).map(|_| !matches!(socket.take_error(), Ok(None)))
     }
 
-    /// Whether we or the kernel hold bytes that nobody has read.
+    /// Whether we or the kernel hold bytes that nobody has read. Costs no system call where the last read took
+    /// all that there was and the driver has seen no event since.
     pub fn has_unread(&self) -> bool {
         use rustix::net::{RecvFlags, recv};
         if matches!(self, Self::Tls(tls) if tls.holds_received()) {
             return true;
         }
-        let peeked = recv(self.socket(), &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let peeked = self.socket().try_io(Interest::READABLE, || {
+            Ok(recv(self.socket(), &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?)
+        });
         matches!(peeked, Ok((1.., _)))
     }
 
