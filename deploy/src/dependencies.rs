@@ -111,20 +111,20 @@ mod tests {
         Dependencies::new(edges.iter().map(|(from, on)| (app(from), on.iter().map(|id| app(id)).collect())))
     }
 
-    fn names(order: Vec<AppId>) -> String {
+    fn names(order: &[AppId]) -> String {
         order.iter().map(AppId::as_str).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn leaves_start_first_and_stop_last() {
         let tree = tree(&[("shop", &["cart", "login"]), ("cart", &["db"]), ("login", &["db", "cache"])]);
-        let order = names(tree.start_order(&app("shop")).unwrap());
+        let order = names(&tree.start_order(&app("shop")).unwrap());
         assert!(order.ends_with("shop") && order.find("db") < order.find("cart"), "{order}");
         assert!(order.find("cache") < order.find("login"), "{order}");
         assert_eq!(order.matches("db").count(), 1);
-        let order = names(tree.stop_order(&app("db")).unwrap());
+        let order = names(&tree.stop_order(&app("db")).unwrap());
         assert!(order.starts_with("shop") && order.ends_with("db"), "{order}");
-        assert_eq!(names(tree.stop_order(&app("shop")).unwrap()), "shop");
+        assert_eq!(names(&tree.stop_order(&app("shop")).unwrap()), "shop");
     }
 
     #[test]

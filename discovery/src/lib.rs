@@ -4,6 +4,7 @@
 //! and how a change becomes the next [`topology::Snapshot`]. It does not know what a request is.
 
 pub mod assemble;
+pub mod change;
 pub mod document;
 pub mod doubt;
 pub mod embedded;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use discovery::assemble::{Belief, Discovery};
+use discovery::change::Editor;
 use discovery::embedded::Embedded;
 use discovery::etcd::Etcd;
 use discovery::file::{FileReloader, FileSource};
@@ -26,7 +27,9 @@ use topology::{AppId, Snapshot};
 use vip::ServingSwitch;
 
 use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
-use crate::config::{Config, GatewayConfig, RegistryConfig, inspect_access};
+use crate::admin::auth::tokens::TokenFile;
+use crate::admin::{Authenticator, Doors, GatewayJudge};
+use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access};
 use crate::control::report::Reporter;
 use crate::control::{Applied, Applier, Judge, ProbedEndpoints, on_transition};
 use crate::filter;
@@ -81,6 +84,11 @@ pub struct Gateway {
     registry: Arc<dyn Registry>,
     pub admin_address: Option<SocketAddr>,
     pub(crate) admin_socket: Option<Arc<TcpListener>>,
+    /// Open, until they are served.
+    pub(crate) admin_doors: Option<Doors>,
+    pub(crate) admin_auth: Arc<Authenticator>,
+    /// What apps are compiled by.
+    settings: Settings,
     /// Cancelled before `control` where another process answers operators.
     pub(crate) admin_stop: CancellationToken,
     pub(crate) manager: ServiceManager,
@@ -130,6 +138,9 @@ impl Gateway {
         let passed = inheritance.claim(&config.gateway.listeners)?;
         let plan = listeners.plan_with(&config.gateway.listeners, passed)?;
         let admin_socket = inheritance.open_admin(config.admin.as_ref()).await?;
+        let admin_auth = Arc::new(authenticator(config.admin.as_ref())?);
+        let open_doors = |admin| Doors::open(admin, admin_socket.as_ref(), inheritance.is_takeover());
+        let admin_doors = config.admin.as_ref().map(open_doors).transpose()?;
         let handover = config.gateway.handover.as_deref();
         let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
         let log = open_log(&config.gateway)?;
@@ -160,7 +171,7 @@ impl Gateway {
             statistics: config.gateway.statistics.enabled,
             sources: filter_sources.clone(),
         };
-        let mut applier = Applier::new(settings, shared.clone(), applied.clone(), checker);
+        let mut applier = Applier::new(settings.clone(), shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
         if inheritance.is_takeover() {
@@ -196,6 +207,7 @@ impl Gateway {
             access_log: log.as_ref().map(LogWriter::watch),
             statistics: watched.statistics,
             tracing: watched.tracing,
+            admin: Arc::default(),
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),
@@ -215,6 +227,9 @@ impl Gateway {
             registry,
             admin_address: admin_socket.as_ref().and_then(|socket| socket.local_addr().ok()),
             admin_socket: admin_socket.map(Arc::new),
+            admin_doors,
+            admin_auth,
+            settings,
             manager: ServiceManager::default(),
             lineage,
             handover: None,
@@ -237,6 +252,11 @@ impl Gateway {
         self.registry.clone()
     }
 
+    /// Where the admin socket is, if there is one.
+    pub fn admin_path(&self) -> Option<&std::path::Path> {
+        self.config.admin.as_ref()?.socket.as_deref()
+    }
+
     /// Tells the registry what this gateway runs.
     pub(crate) fn report(&self) -> tokio::task::JoinHandle<()> {
         let reporter = Reporter {
@@ -247,6 +267,16 @@ impl Gateway {
             address: self.admin_address,
         };
         tokio::spawn(reporter.run(self.observing.clone()))
+    }
+
+    /// Changes the registry for operators and tenants.
+    ///
+    /// # Errors
+    /// When the file of keys cannot be read any more.
+    pub(crate) fn editor(&self) -> anyhow::Result<Editor> {
+        let keys = self.config.registry_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+        let judge = GatewayJudge { settings: self.settings.clone(), shared: self.shared.clone() };
+        Ok(Editor::new(self.registry.clone(), keys, Arc::new(judge)))
     }
 
     pub(crate) fn watch_sources(&self) -> tokio::task::JoinHandle<()> {
@@ -271,6 +301,15 @@ impl Gateway {
             }
         })
     }
+}
+
+fn authenticator(config: Option<&AdminConfig>) -> anyhow::Result<Authenticator> {
+    let Some(admin) = config else { return Ok(Authenticator::new(None, false)) };
+    let open = |path: &std::path::PathBuf| {
+        let why = |why: Vec<String>| anyhow::anyhow!("admin.tokens: {}: {}", path.display(), why.join("; "));
+        TokenFile::open(path).map_err(why)
+    };
+    Ok(Authenticator::new(admin.tokens.as_ref().map(open).transpose()?, admin.requires_token))
 }
 
 fn start_workers(

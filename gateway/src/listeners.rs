@@ -182,7 +182,8 @@ impl Listeners {
         let (count, transport) = (self.workers.len(), config.protocol.transport());
         let sockets = match passed {
             Some(passed) => passed.sockets,
-            None => bind(config.address, count, transport).map_err(|error| self.explain(&config, error))?,
+            None => bind(config.address, count, transport, config.presence)
+                .map_err(|error| self.explain(&config, error))?,
         };
         let address = sockets.first().map_or(Ok(config.address), local_address)?;
         let kept = self.keep(&sockets)?;
@@ -246,7 +247,14 @@ impl Listeners {
     fn explain(&self, config: &ListenerConfig, error: std::io::Error) -> anyhow::Error {
         let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
         let holder = self.open.iter().find(|open| in_use && open.address.port() == config.address.port());
+        let absent = error.kind() == std::io::ErrorKind::AddrNotAvailable;
         let error = anyhow::Error::from(error);
+        if absent {
+            return error.context(
+                "this host does not have the address; freebind = true listens there nevertheless, \
+                 for a virtual IP that may come later",
+            );
+        }
         let Some(holder) = holder else { return error };
         let (name, address) = (&holder.config.name, holder.address);
         error.context(format!(
@@ -368,6 +376,7 @@ mod tests {
             name: name.into(),
             address: address.parse().unwrap(),
             proxy_protocol,
+            presence: crate::listener::Presence::Required,
             limits,
             protocol,
         }

@@ -3,6 +3,7 @@
 mod demo;
 mod secret;
 mod signals;
+mod token;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ enum Command {
     /// Keep values of the registry secret from who can read it
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Tokens for the admin API
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Show it all on this machine: a gateway, a registry, two apps
     Demo,
     #[command(hide = true)]
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Command::Run { config, takeover } => run(&config, takeover),
         Command::Upgrade { config } => upgrade(&config),
         Command::Secret(command) => finish(secret::run(command)),
+        Command::Token(command) => finish(token::run(command)),
         Command::Demo => {
             start_logging(LogStyle::Plain, "warn,sluice::health=info");
             finish(block_on(demo::run()))
@@ -154,6 +159,9 @@ async fn serve(path: PathBuf, config: config::Config, takeover: bool) -> anyhow:
     let mut gateway = Gateway::start_with(config, inheritance).await?;
     if let Some(address) = gateway.admin_address {
         tracing::info!(%address, "admin listening");
+    }
+    if let Some(socket) = gateway.admin_path() {
+        tracing::info!(socket = %socket.display(), "admin listening");
     }
     loop {
         tokio::select! {

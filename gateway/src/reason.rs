@@ -48,6 +48,8 @@ reasons! {
     CorsOriginDenied, "cors_origin_denied", 403;
     /// The app sends its clients elsewhere.
     Redirected, "redirected", 308;
+    /// A route without an app says so, whatever the status.
+    FixedResponse, "fixed_response", 200;
     /// What a filter needs to decide was never read, and nobody is let past it.
     FilterUnavailable, "filter_unavailable", 503;
     /// The app wants to know who the client is, which it did not say.

@@ -34,6 +34,7 @@ impl Gateway {
         self.files.reload();
         self.tls.reload();
         self.filter_sources.refresh();
+        self.admin_auth.refresh();
         self.reopen_log();
         let applied = match config::load(path) {
             Ok(wanted) => self.reconfigure(wanted).await,

@@ -15,6 +15,7 @@ pub struct Config {
     sections: Vec<String>,
     /// The lines of its section.
     access_log: String,
+    admin: Vec<String>,
     pub(crate) open_files: Option<u64>,
     pub(crate) files: Vec<(String, String)>,
 }
@@ -58,6 +59,7 @@ impl Config {
             listeners: vec![web],
             sections: Vec::new(),
             access_log: "path = \"off\"".to_owned(),
+            admin: vec!["address = \"127.0.0.1:0\"".to_owned()],
             open_files: None,
             files: Vec::new(),
         }
@@ -106,6 +108,18 @@ impl Config {
     /// A line of `[gateway]`.
     pub fn gateway(mut self, line: &str) -> Self {
         self.gateway.push(line.to_owned());
+        self
+    }
+
+    /// A line of `[admin]`.
+    pub fn admin(mut self, line: &str) -> Self {
+        self.admin.push(line.to_owned());
+        self
+    }
+
+    /// `[admin]` at another address.
+    pub fn admin_address(mut self, address: &str) -> Self {
+        self.admin[0] = format!("address = {address:?}");
         self
     }
 
@@ -182,7 +196,8 @@ impl Config {
             text.push_str(&format!("\n{section}\n"));
         }
         text.push_str(&format!("\n[gateway.access_log]\n{}\n", self.access_log));
-        text.push_str("\n[admin]\naddress = \"127.0.0.1:0\"\n\n[apps]\nfiles = [\"apps/*.toml\"]\n");
+        text.push_str(&format!("\n[admin]\n{}\n", self.admin.join("\n")));
+        text.push_str("\n[apps]\nfiles = [\"apps/*.toml\"]\n");
         text
     }
 }

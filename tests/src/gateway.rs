@@ -79,6 +79,21 @@ impl Gateway {
         gateway
     }
 
+    /// As [`Gateway::start`], where its admin listener speaks TLS: waits until it says where that is.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn start_with_tls_admin(config: &Config) -> Self {
+        let mut gateway = Self::launch(config, |command| command);
+        yields(DEADLINE, "the admin listener is open", || {
+            assert!(gateway.exited().is_none(), "the gateway did not start");
+            gateway.read_addresses();
+            gateway.admin
+        });
+        gateway
+    }
+
     fn launch(config: &Config, change: impl FnOnce(Command) -> Command) -> Self {
         let folder = TempDir::with_prefix("sluice-test-").expect("a temporary folder can be made");
         fs::create_dir(folder.path().join("apps")).expect("the temporary folder is ours");

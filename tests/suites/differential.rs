@@ -225,6 +225,11 @@ fn a_proxy_header_is_taken_to_its_last_byte() {
     holds_for_seeds_and_their_mutations("proxy_header", BINARY_WORDS, oracle::proxy_header);
 }
 
+#[test]
+fn a_frame_claims_what_is_in_it() {
+    holds_for_seeds_and_their_mutations("address_claims", BINARY_WORDS, oracle::address_claims);
+}
+
 /// What versions, members and their ends look like.
 const TRACE_WORDS: &[&str] =
     &["00-", "ff-", "01-", "-01", "-00", "-", "0000000000000000", "=", ",", "@", "a=1", "\n"];

@@ -76,6 +76,27 @@ name!(
 name!(
     /// A machine that runs instances.
     HostId, "host id");
+name!(
+    /// A route of no app.
+    RouteId, "route id");
+name!(
+    /// A certificate that the registry keeps.
+    CertificateName, "certificate name");
+
+/// What no app's name can begin with.
+const ROUTE_MARK: &str = "route:";
+
+impl AppId {
+    /// A route of no app is served as an app of its own, under a name that no tenant can take.
+    pub fn of_route(route: &RouteId) -> Self {
+        Self(Arc::from(format!("{ROUTE_MARK}{route}")))
+    }
+
+    /// The route that is served under this name. `None`: it is an app's.
+    pub fn route(&self) -> Option<&str> {
+        self.0.strip_prefix(ROUTE_MARK)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -362,7 +362,6 @@ impl Engine {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "two maps by the same key, taken apart at once")]
     fn sights(
         &self,
         world: &World,

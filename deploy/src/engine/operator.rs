@@ -15,6 +15,7 @@ use super::{Parts, edges};
 use crate::dependencies::Cycle;
 use crate::model::{Deployment, Record, Rollout, keys};
 use crate::rollout::command::{self, Command, Refused};
+use crate::runtime::{ExecOutcome, ExecRequest, InstanceRef, Runtime};
 use crate::scheduler::{self, Verdict, Wish};
 
 /// Attempts of a change that others overtake; each of them has let one of the others through.
@@ -37,6 +38,10 @@ pub enum OperatorError {
     Changed(Key),
     #[error("{0}")]
     Config(String),
+    #[error("{0} has no instance {1}")]
+    NoSuchInstance(AppId, InstanceId),
+    #[error("{0}")]
+    Host(String),
     #[error(transparent)]
     Registry(RegistryError),
 }
@@ -162,6 +167,47 @@ impl Operator {
             rollout: view.rollout.as_ref().map(|rollout| rollout.value.clone()),
             instances: view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect(),
         })
+    }
+
+    /// The host's runtime and the instance's name there: for its output, and for what only it can tell.
+    ///
+    /// # Errors
+    /// [`OperatorError::NoSuchInstance`]; [`OperatorError::Host`] where its host has no runtime.
+    pub fn instance(
+        &self,
+        app: &AppId,
+        instance: &InstanceId,
+    ) -> Result<(Arc<dyn Runtime>, InstanceRef), OperatorError> {
+        let world = self.world();
+        let record = world.apps.get(app).and_then(|view| view.records.get(instance));
+        let record = record.ok_or_else(|| OperatorError::NoSuchInstance(app.clone(), instance.clone()))?;
+        let host = &record.value.host;
+        let gone = || OperatorError::Host(format!("the host {host} was removed"));
+        let found = world.hosts.get(host).ok_or_else(gone)?;
+        let runtime = self.parts.hosts.runtime(host, found).map_err(OperatorError::Host)?;
+        Ok((runtime, record.value.reference(app, instance)))
+    }
+
+    /// Runs an instance's `info` hook; `None`: its version has none.
+    ///
+    /// # Errors
+    /// As [`Self::instance`], and what its runtime says.
+    pub async fn info(
+        &self,
+        app: &AppId,
+        instance: &InstanceId,
+    ) -> Result<Option<ExecOutcome>, OperatorError> {
+        let (runtime, id) = self.instance(app, instance)?;
+        let status = self.status(app).unwrap_or_default();
+        let release = status.instances.get(instance).map(|record| &record.release);
+        let release = release.and_then(|digest| status.rollout.as_ref()?.release(digest));
+        let Some(hook) = release.and_then(|release| release.spec.hooks.info.as_ref()) else {
+            return Ok(None);
+        };
+        let (command, timeout) = (hook.command.clone(), hook.timeout);
+        let request = ExecRequest { command, environment: BTreeMap::new(), timeout };
+        let outcome = runtime.exec(&id, &request).await;
+        outcome.map(Some).map_err(|error| OperatorError::Host(error.to_string()))
     }
 
     /// Where one more instance of what is wanted would go, and why not elsewhere.

@@ -15,7 +15,7 @@ impl Parts {
     pub(super) async fn repair(&self, world: &World, app: &AppId) {
         match self.try_repair(world, app).await {
             Ok(true) => {
-                tracing::warn!(%app, "its instances were changed by somebody else; they are counted anew")
+                tracing::warn!(%app, "its instances were changed by somebody else; they are counted anew");
             }
             Ok(false) => {}
             Err(error) => tracing::warn!(%app, %error, "its instances cannot be counted anew"),
@@ -69,7 +69,7 @@ impl Parts {
         let step = Step { key: leftover.key.clone(), value, expect };
         match self.registry.transact(&[step]).await {
             Ok(_) => {
-                tracing::warn!(key = %leftover.key, owner = %leftover.owner, "belonged to nobody, and is free")
+                tracing::warn!(key = %leftover.key, owner = %leftover.owner, "belonged to nobody, and is free");
             }
             Err(error) => tracing::debug!(key = %leftover.key, %error, "is looked at again"),
         }

@@ -61,10 +61,10 @@ impl World {
             ledgers: BTreeMap::new(),
             ports: BTreeMap::new(),
             unreadable: Vec::new(),
-            state: state.clone(),
+            state,
         };
         for family in ["allocation/", "claim/", "deploy/", "host/", "instance/", "port/", "rollout/"] {
-            for (key, entry) in below(&state, family) {
+            for (key, entry) in below(&world.state.clone(), family) {
                 world.take(key, entry);
             }
         }

@@ -16,7 +16,7 @@ pub(super) fn judge_failures(state: &mut Rollout, deployment: &Deployment, situa
     let fatal = state.failures.iter().filter(own).find(|failure| failure.fatal);
     let charged = state.failures.iter().filter(own).filter(|failure| !failure.of_host);
     let number = charged.clone().count();
-    let reason = match (fatal, charged.last()) {
+    let reason = match (fatal, charged.clone().next_back()) {
         (Some(fatal), _) => fatal.reason.clone(),
         (None, Some(last)) if number > deployment.rollout.max_failures as usize => {
             format!("{number} instances failed, the last one: {}", last.reason)

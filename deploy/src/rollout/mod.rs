@@ -153,11 +153,11 @@ fn run(plan: &mut Plan, deployment: &Deployment, situation: &Situation<'_>) {
         plan.state.reason = None;
     }
     failing::judge_failures(&mut plan.state, deployment, situation);
-    let undoing = plan.state.status == Status::Failed && plan.state.undoing();
-    if plan.state.status.is_active() || undoing {
+    let is_under_way = |state: &Rollout| state.status.is_active() || state.undoing();
+    if is_under_way(&plan.state) {
         drive(plan, deployment, situation);
     }
-    if !plan.state.status.is_active() && !(plan.state.status == Status::Failed && plan.state.undoing()) {
+    if !is_under_way(&plan.state) {
         converge::maintain(plan, situation);
     }
     failing::hold_back(plan, deployment, situation);

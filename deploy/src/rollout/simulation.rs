@@ -96,7 +96,10 @@ impl World {
             for split in &self.in_use {
                 match split {
                     None => {
-                        assert!(left >= count.saturating_sub(unavailable), "{left} of {count} left: {plan:?}")
+                        assert!(
+                            left >= count.saturating_sub(unavailable),
+                            "{left} of {count} left: {plan:?}"
+                        );
                     }
                     Some(shares) => {
                         let share = u32::from(shares.get(&member.version).copied().unwrap_or(0));

@@ -10,10 +10,10 @@ use topology::{App, AppId, AppSpec, InstanceKey, Rejection, Revision, Snapshot};
 
 use super::registered::RegisteredApp;
 use crate::file::{FileApp, FileState};
-use crate::layout::{Misplaced, Place, app_key, parse_address_value};
+use crate::layout::{Misplaced, Place, app_key, parse_address_value, spec_key};
 use crate::registry::{Entry, Key, State};
 use crate::secrets::{Keys, unseal};
-use crate::spec::{Interner, parse_app_value};
+use crate::spec::{Interner, parse_app_value, parse_route_value};
 
 /// Whether the apps or rejections of a snapshot differ from its predecessor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +104,7 @@ impl Assembler {
         match Place::of(key) {
             Ok(Place::Address { app, key: instance }) => self.put_address(key, app, instance, entry),
             Ok(Place::Spec(app)) => self.put_spec(key, app, entry),
+            Ok(Place::Route(route)) => self.put_spec(key, AppId::of_route(&route), entry),
             Ok(Place::Other) => {}
             Err(Misplaced { app, reason }) => {
                 let reason = format!("{key}: {reason}").into();
@@ -144,7 +145,11 @@ impl Assembler {
     /// The reason that it cannot be used says nothing of what was sealed but the names of its keys.
     fn read_spec(&self, key: &Key, app: &AppId, value: &[u8]) -> Result<AppSpec, String> {
         let plain = unseal(self.keys.as_ref(), key, value).map_err(|error| format!("{key}: {error}"))?;
-        parse_app_value(key.as_str(), &plain, app).map_err(|mistakes| match plain {
+        let parsed = match app.route() {
+            Some(_) => parse_route_value(key.as_str(), &plain),
+            None => parse_app_value(key.as_str(), &plain, app),
+        };
+        parsed.map_err(|mistakes| match plain {
             Cow::Borrowed(_) => mistakes.to_string(),
             Cow::Owned(_) => {
                 let names: Vec<_> = mistakes.iter().map(|mistake| &*mistake.key).collect();
@@ -158,6 +163,7 @@ impl Assembler {
         let (app, instance) = match Place::of(key) {
             Ok(Place::Address { app, key: instance }) => (app, Some(instance)),
             Ok(Place::Spec(app)) => (app, None),
+            Ok(Place::Route(route)) => (AppId::of_route(&route), None),
             Ok(Place::Other) | Err(_) => return,
         };
         if let Some(registered) = self.registered.get_mut(&app) {
@@ -174,7 +180,7 @@ impl Assembler {
             self.registered.remove(id);
         }
         let fault = self.spec_rejection(id);
-        self.put_rejection(app_key(id).as_str(), fault);
+        self.put_rejection(spec_key(id).as_str(), fault);
         match self.combine(id) {
             Some(app) if self.snapshot.apps.get(id) == Some(&app) => {}
             Some(app) => {

@@ -11,7 +11,7 @@ use super::assembler::{Assembler, Outcome};
 use crate::file::{FileApp, FileState};
 use crate::layout::{Place, parse_address_value};
 use crate::registry::{Entry, Key, Link, State};
-use crate::spec::{parse_app_file, parse_app_value};
+use crate::spec::{parse_app_file, parse_app_value, parse_route_value};
 
 const KEYS: [&str; 8] = [
     "service/address/a/v1/c1",
@@ -142,6 +142,7 @@ fn is_good(key: &Key, entry: &Entry) -> bool {
             parse_address_value(key.as_str(), instance, &entry.value).is_ok()
         }
         Ok(Place::Spec(app)) => parse_app_value(key.as_str(), &entry.value, &app).is_ok(),
+        Ok(Place::Route(_)) => parse_route_value(key.as_str(), &entry.value).is_ok(),
         Ok(Place::Other) => true,
         Err(_) => false,
     }

@@ -4,14 +4,15 @@
 //! | --- | --- |
 //! | `service/address/{appId}/{version}/{containerId}` | `10.0.0.1:8080`, or JSON with `address` and, if wanted, `weight`, `zone`, `protocol` |
 //! | `app/{appId}` | JSON app spec |
+//! | `route/{id}` | JSON: a redirect or a fixed response, of no app |
 //!
-//! Keys of other families (`route`, `host`, `vip`, …) are somebody else's and pass unread.
+//! Keys of other families (`host`, `vip`, …) are somebody else's and pass unread.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use topology::{AppId, Endpoint, InstanceId, InstanceKey, Origin, Protocol, VersionId};
+use topology::{AppId, Endpoint, InstanceId, InstanceKey, Origin, Protocol, RouteId, VersionId};
 
 use crate::document::{Document, Mistakes};
 use crate::registry::{Key, MAX_VALUE_BYTES};
@@ -19,6 +20,7 @@ use crate::spec;
 
 const ADDRESS_FAMILY: &str = "service/address";
 const SPEC_FAMILY: &str = "app";
+const ROUTE_FAMILY: &str = "route";
 
 /// What a key stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Place {
     Address { app: AppId, key: InstanceKey },
     /// The spec of an app.
     Spec(AppId),
+    /// A route of no app.
+    Route(RouteId),
     /// Nothing of ours: another family, or a node that only stands above others. Those may hold a
     /// value all the same: Curator writes the client's own address into the parents that it creates.
     Other,
@@ -55,6 +59,11 @@ impl Place {
             [Some("app"), Some(app), ..] => {
                 Err(misplaced(AppId::parse(app).ok(), "no key belongs below app/{appId}"))
             }
+            [Some("route"), Some(id), None, ..] => {
+                let id = RouteId::parse(id).map_err(|error| misplaced(None, &error.to_string()))?;
+                Ok(Self::Route(id))
+            }
+            [Some("route"), Some(_), ..] => Err(misplaced(None, "no key belongs below route/{id}")),
             [Some("service"), Some("address"), Some(app), Some(version), Some(instance), None] => {
                 address_place(app_id(app)?, version, instance)
             }
@@ -147,6 +156,14 @@ pub fn address_key(app: &AppId, version: &VersionId, instance: &InstanceId) -> K
 /// Where an app's spec stands.
 pub fn app_key(app: &AppId) -> Key {
     Key::parse(&format!("{SPEC_FAMILY}/{app}")).expect("an id is a path segment and fits into a key")
+}
+
+/// Where the spec of what is served as `app` stands: an app's, or a route's.
+pub fn spec_key(app: &AppId) -> Key {
+    match app.route() {
+        Some(route) => Key::parse(&format!("{ROUTE_FAMILY}/{route}")).expect("an id is a path segment"),
+        None => app_key(app),
+    }
 }
 
 /// What to write at [`address_key`]: the plain form where it says everything, since every reader of this

@@ -19,13 +19,17 @@ fn keys_mean_addresses_specs_or_nothing_of_ours() {
     assert_eq!(Place::of(&key("app/shop")), Ok(Place::Spec(app.clone())));
     let address = Place::Address { app: app.clone(), key: instance_key() };
     assert_eq!(Place::of(&key("service/address/shop/v1/c1")), Ok(address));
+    assert_eq!(Place::of(&key("route/x")), Ok(Place::Route(RouteId::parse("x").unwrap())));
+    let route = AppId::of_route(&RouteId::parse("x").unwrap());
+    assert_eq!((spec_key(&route), spec_key(&app)), (key("route/x"), key("app/shop")));
+    assert!(AppId::parse(route.as_str()).is_err(), "no app can have its name");
     for other in [
         "service",
         "service/address",
         "service/address/shop",
         "service/address/shop/v1",
         "app",
-        "route/x",
+        "route",
         "vip/10.0.0.1",
         "unheard/of",
     ] {
@@ -38,6 +42,8 @@ fn keys_mean_addresses_specs_or_nothing_of_ours() {
         ("service/addresses/shop", None),
         ("app/shop/x", Some(&app)),
         ("app/sh op", None),
+        ("route/x/y", None),
+        ("route/x y", None),
     ] {
         let misplaced = Place::of(&key(wrong)).unwrap_err();
         assert_eq!(misplaced.app.as_ref(), names, "{wrong}: {}", misplaced.reason);

@@ -19,9 +19,9 @@ use super::timeouts::read_timeouts;
 use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
-const MAX_HOSTS: usize = 1_000;
+pub(super) const MAX_HOSTS: usize = 1_000;
 /// As many as hosts: each pair becomes a route.
-const MAX_PATHS: usize = 1_000;
+pub(super) const MAX_PATHS: usize = 1_000;
 /// More listeners than any gateway has.
 const MAX_LISTENERS: usize = 100;
 /// More versions than anybody can watch at once.
@@ -83,7 +83,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     })
 }
 
-fn read_listeners(table: &Table<'_>) -> Option<Vec<Arc<str>>> {
+pub(super) fn read_listeners(table: &Table<'_>) -> Option<Vec<Arc<str>>> {
     let listeners = table.list("listeners", MAX_LISTENERS, |name| {
         if (1..=MAX_LISTENER_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control) {
             Ok(Arc::<str>::from(name))

@@ -15,6 +15,7 @@ mod limits;
 mod log;
 mod matching;
 mod retries;
+mod route;
 mod statistics;
 mod timeouts;
 
@@ -29,6 +30,7 @@ use crate::document::{Document, Mistakes, Table};
 
 pub(crate) use endpoint::{read_address, read_protocol, read_weight, read_zone};
 pub(crate) use intern::Interner;
+pub use route::parse_route_value;
 
 /// Reads an app file: the spec with its id and its `[[endpoint]]` sections. Endpoints are
 /// [`topology::Origin::File`], and `claimed` is 0, as for every app from a file. `name` is the file's

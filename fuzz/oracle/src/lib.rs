@@ -5,6 +5,7 @@
 //! we accept, hyper must accept and read in the same way, but for the list in [`differences`].
 
 mod chunked;
+mod claims;
 mod client_hello;
 mod differences;
 mod lookups;
@@ -21,6 +22,7 @@ mod trace_context;
 mod translation;
 
 pub use chunked::chunked;
+pub use claims::address_claims;
 pub use client_hello::client_hello;
 pub use lookups::lookups;
 pub use proxy_header::proxy_header;

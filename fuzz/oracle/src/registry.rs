@@ -70,6 +70,10 @@ fn spec_value(value: &[u8]) {
         Ok(spec) => is_within_bounds(&spec),
         Err(mistakes) => are_short(&mistakes),
     }
+    match spec::parse_route_value(NAME, value) {
+        Ok(spec) => is_within_bounds(&spec),
+        Err(mistakes) => are_short(&mistakes),
+    }
 }
 
 fn app_file(text: &str) {
@@ -155,6 +159,7 @@ fn key(text: &str) {
             assert_eq!(layout::address_key(&app, &version, &instance), key);
         }
         Ok(Place::Spec(app)) => assert_eq!(layout::app_key(&app), key),
+        Ok(Place::Route(route)) => assert_eq!(layout::spec_key(&AppId::of_route(&route)), key),
         Ok(Place::Other) => {}
         Err(misplaced) => assert!(misplaced.reason.len() <= MAX_SHOWN_BYTES),
     }

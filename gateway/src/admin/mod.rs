@@ -1,36 +1,45 @@
-//! The admin listener: metrics, probes of the gateway itself, and what it knows, as JSON.
+//! The admin listener: metrics, probes of the gateway itself, what it knows, as JSON, and changes of what it serves.
 //!
-//! Loopback only (the configuration refuses anything else), and never on a worker's thread. Nothing can be
-//! changed but that tunnels can be closed and a doubted registry accepted.
+//! `serve.rs` has the doors: this machine's loopback, a Unix socket, or TLS, and never a worker's thread. `guard.rs` and
+//! `auth/` know who asks and may. `entries.rs` and `changes.rs` speak HTTP for [`discovery::change`], which makes changes;
+//! the rest shows.
 
+pub mod auth;
+mod body;
 mod certificates;
+mod changes;
+mod entries;
 mod filters;
 mod guard;
+mod judge;
+mod openapi;
+mod problem;
 mod process;
 mod revisions;
+mod serve;
 mod traffic;
 mod tunnels;
 mod views;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use discovery::change::Editor;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use topology::AppId;
 
-use crate::metrics::{Exporter, Sources, is_overloaded};
+use crate::metrics::{AdminMetrics, Exporter, Sources, is_overloaded};
 use crate::serve::Command;
 use crate::statistics::MINUTES;
+
+pub use auth::Authenticator;
+pub use judge::GatewayJudge;
+pub use serve::{Doors, bind, start};
 
 /// Rows of one answer; more are asked for by app. Bounds what one request can make us build.
 const MAX_ROWS: usize = 10_000;
@@ -38,35 +47,32 @@ const MAX_ROWS: usize = 10_000;
 /// Of traffic: long enough to be more than a moment, short enough to be now.
 const DEFAULT_MINUTES: u32 = 5;
 
-#[derive(Debug)]
 pub struct AdminState {
     gateway_id: String,
     sources: Sources,
     exporter: Exporter,
     workers: Vec<UnboundedSender<Command>>,
+    editor: Editor,
+    auth: Arc<Authenticator>,
+    metrics: Arc<AdminMetrics>,
 }
 
 impl AdminState {
-    /// `workers` are asked about what only they know.
+    /// `workers` are asked about what only they know; `editor` changes the registry for those whom `auth` knows.
     pub fn new(
         gateway_id: String,
         sources: Sources,
-        exporter: Exporter,
         workers: Vec<UnboundedSender<Command>>,
+        editor: Editor,
+        auth: Arc<Authenticator>,
     ) -> Arc<Self> {
-        Arc::new(Self { gateway_id, sources, exporter, workers })
+        let (exporter, metrics) = (Exporter::new(sources.clone()), sources.admin.clone());
+        Arc::new(Self { gateway_id, sources, exporter, workers, editor, auth, metrics })
     }
 }
 
-/// # Errors
-/// When the address cannot be bound.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot open the admin listener at {address}"))
-}
-
-/// Serves until `cancel`.
-pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: CancellationToken) -> JoinHandle<()> {
-    let router = Router::new()
+fn router(state: Arc<AdminState>) -> Router {
+    Router::new()
         .route("/metrics", get(metrics))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
@@ -80,18 +86,23 @@ pub fn start(listener: TcpListener, state: Arc<AdminState>, cancel: Cancellation
         .route("/v1/tunnels", get(tunnels::list).delete(tunnels::close))
         .route("/v1/process", get(process))
         .route("/v1/traffic", get(traffic))
+        .route("/v1/config", get(entries::list))
+        .route("/v1/config/apply", post(changes::apply))
+        .route("/v1/config/{kind}/{id}", get(entries::show).put(entries::put).delete(entries::remove))
+        .route(
+            "/v1/config/operators/{app}/{version}/{instance}",
+            get(entries::show_word).put(entries::put_word).delete(entries::remove_word),
+        )
+        .route("/v1/history", get(changes::history))
+        .route("/v1/history/{revision}", get(changes::record))
+        .route("/v1/rollback", post(changes::roll_back))
+        .route("/v1/openapi.json", get(description))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), guard::check))
         .with_state(state)
-        .layer(axum::middleware::from_fn(guard::check));
-    tokio::spawn(async move {
-        let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
-        tokio::select! {
-            served = serving => if let Err(error) = served {
-                tracing::error!(%error, "the admin listener failed");
-            },
-            // An open scrape or a silent client does not hold up the end.
-            () = cancel.cancelled() => {}
-        }
-    })
+}
+
+async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::document()).into_response()
 }
 
 async fn metrics(State(state): State<Arc<AdminState>>) -> Response {

@@ -12,7 +12,8 @@ use discovery::remote::Access;
 use discovery::secrets::Keys;
 use discovery::spec::parse_app_file;
 
-use super::{Config, UpstreamTlsConfig, file, folder_of, read};
+use super::{Config, TlsConfig, UpstreamTlsConfig, file, folder_of, read};
+use crate::admin::auth::tokens::TokenFile;
 use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
@@ -33,6 +34,7 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
     let settings = config.as_ref().and_then(|config| {
         check_registry(&name, config, &mut mistakes);
         check_certificates(&name, config, &mut mistakes);
+        check_admin(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
         Some(Settings {
             base_domain: config.gateway.base_domain.clone(),
@@ -116,21 +118,36 @@ pub fn inspect_access(access: &Access) -> Vec<(&'static str, String)> {
 
 fn check_certificates(name: &str, config: &Config, mistakes: &mut Mistakes) {
     for (at, listener) in config.gateway.listeners.iter().enumerate() {
-        let Some(tls) = listener.protocol.tls() else { continue };
-        let mut report = |key: &str, message: String| {
-            mistakes.push(of_key(name, &format!("gateway.listener[{at}].tls.{key}"), message));
-        };
-        for pattern in tls.certificates.iter().filter(|pattern| pattern.files().is_empty()) {
-            report("certificates", format!("no file matches {pattern}"));
+        if let Some(tls) = listener.protocol.tls() {
+            check_tls((name, &format!("gateway.listener[{at}].tls")), tls, mistakes);
         }
-        for (path, why) in tls::inspect(&tls.certificates) {
-            report("certificates", format!("{}: {why}", path.display()));
-        }
-        if let Some(auth) = &tls.client_auth
-            && let Err(error) = tls::inspect_client_ca(auth)
-        {
-            report("client_ca", error.to_string());
-        }
+    }
+}
+
+fn check_tls((name, key): (&str, &str), tls: &TlsConfig, mistakes: &mut Mistakes) {
+    let mut report =
+        |below: &str, message: String| mistakes.push(of_key(name, &format!("{key}.{below}"), message));
+    for pattern in tls.certificates.iter().filter(|pattern| pattern.files().is_empty()) {
+        report("certificates", format!("no file matches {pattern}"));
+    }
+    for (path, why) in tls::inspect(&tls.certificates) {
+        report("certificates", format!("{}: {why}", path.display()));
+    }
+    if let Some(auth) = &tls.client_auth
+        && let Err(error) = tls::inspect_client_ca(auth)
+    {
+        report("client_ca", error.to_string());
+    }
+}
+
+fn check_admin(name: &str, config: &Config, mistakes: &mut Mistakes) {
+    let Some(admin) = &config.admin else { return };
+    if let Some(tls) = &admin.tls {
+        check_tls((name, "admin.tls"), tls, mistakes);
+    }
+    let Some(path) = &admin.tokens else { return };
+    for why in TokenFile::open(path).err().unwrap_or_default() {
+        mistakes.push(of_key(name, "admin.tokens", format!("{}: {why}", path.display())));
     }
 }
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
+use super::admin::read_admin;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_general;
 use super::listener::read_listeners;
@@ -18,8 +19,8 @@ use super::observing::{read_statistics, read_tracing};
 use super::registry::read_registry;
 use super::tenants::read_tenants;
 use super::tls::read_upstream_tls;
-use super::values::{MAX_PATTERNS, socket_address};
-use super::{AdminConfig, AppsConfig, Config, GatewayConfig, ListenerConfig};
+use super::values::MAX_PATTERNS;
+use super::{AppsConfig, Config, GatewayConfig};
 
 /// More workers than cores only take turns, and no machine that we know has more cores.
 const MAX_WORKERS: usize = 256;
@@ -36,7 +37,7 @@ const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(3600);
 pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
     let registry = read_registry(&root, base);
     let gateway = read_gateway(&root, base);
-    let admin = read_admin(&root, gateway.as_ref().map_or(&[], |gateway| &gateway.listeners));
+    let admin = read_admin(&root, base, gateway.as_ref().map_or(&[], |gateway| &gateway.listeners));
     let apps = read_apps(&root, base);
     for (section, lacks) in [("deploy", "has no deploy API"), ("vip", "moves no virtual IPs")] {
         if root.has(section) {
@@ -130,26 +131,6 @@ fn network(text: &str) -> Result<IpNet, String> {
         format!("{text:?} is no network; write an address or a network such as 10.0.0.0/8 or 2001:db8::/32")
     })?;
     Ok(network.trunc())
-}
-
-fn read_admin(root: &Table<'_>, listeners: &[ListenerConfig]) -> Option<AdminConfig> {
-    let table = root.table("admin")?;
-    let address = table.parsed("address", socket_address);
-    let address = table.required("address", address, "address = \"127.0.0.1:9901\"");
-    if let Some(address) = address {
-        let taken = listeners.iter().find(|other| other.address == address && address.port() != 0);
-        if !address.ip().is_loopback() {
-            let message = format!(
-                "{address} is no loopback address: this version serves the admin API on loopback only; write \"127.0.0.1:{}\"",
-                address.port()
-            );
-            table.mistake("address", message);
-        } else if let Some(taken) = taken {
-            table.mistake("address", format!("{address} is the address of listener {:?}", &*taken.name));
-        }
-    }
-    table.finish();
-    address.map(|address| AdminConfig { address })
 }
 
 pub(super) fn read_apps(root: &Table<'_>, base: &Path) -> AppsConfig {

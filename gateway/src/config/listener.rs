@@ -1,5 +1,6 @@
 //! The `[[gateway.listener]]` sections.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::stream::{read_proxy_protocol, read_tcp, read_udp, refuse_on_http};
 use super::tls::{read_https, read_tls, refuse_https};
 use super::values::{label, socket_address};
 use super::{ListenerConfig, ListenerProtocol};
-use crate::listener::Limits;
+use crate::listener::{Limits, Presence};
 
 /// Each costs a socket per worker.
 const MAX_LISTENERS: usize = 100;
@@ -37,9 +38,24 @@ fn read_listener(section: &Table<'_>, base: &Path, general: &Limits) -> Option<L
     let address = section.parsed("address", socket_address);
     let address = section.required("address", address, "address = \"0.0.0.0:8080\"");
     let proxy_protocol = read_proxy_protocol(section);
+    let presence = read_presence(section, address.as_ref());
     let protocol = read_protocol(section, base);
     let limits = Arc::new(read_own_limits(section, protocol.as_ref(), general));
-    Some(ListenerConfig { name: name?, address: address?, proxy_protocol, limits, protocol: protocol? })
+    let (name, address, protocol) = (name?, address?, protocol?);
+    Some(ListenerConfig { name, address, proxy_protocol, presence, limits, protocol })
+}
+
+fn read_presence(section: &Table<'_>, address: Option<&SocketAddr>) -> Presence {
+    if section.boolean("freebind") != Some(true) {
+        return Presence::Required;
+    }
+    if address.is_some_and(|address| address.ip().is_unspecified()) {
+        section.mistake(
+            "freebind",
+            "is for one address; a listener of all addresses serves those that come later anyway",
+        );
+    }
+    Presence::Optional
 }
 
 fn read_own_limits(section: &Table<'_>, protocol: Option<&ListenerProtocol>, general: &Limits) -> Limits {

@@ -5,6 +5,7 @@
 //! what is, [`Config::take_up`] takes a part while it runs.
 
 mod access_log;
+mod admin;
 mod changes;
 mod check;
 mod file;
@@ -34,7 +35,7 @@ use topology::filters::RateLimit;
 
 use crate::access_log::{Format, LogTarget};
 use crate::listener::proxy_protocol::Mode;
-use crate::listener::{Limits, Transport};
+use crate::listener::{Limits, Presence, Transport};
 use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
@@ -150,6 +151,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// Default: off.
     pub proxy_protocol: Mode,
+    /// `freebind`. Default: this host must have the address.
+    pub presence: Presence,
     /// What `[gateway.limits]` says, where the listener says nothing of its own.
     pub limits: Arc<Limits>,
     pub protocol: ListenerProtocol,
@@ -289,11 +292,19 @@ pub struct TracingConfig {
     pub service_name: String,
 }
 
-/// The listener for operators.
+/// Where operators and tenants ask. At least one of `address` and `socket`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
-    /// Always a loopback address.
-    pub address: SocketAddr,
+    /// A loopback address, but with [`Self::tls`] and somebody to believe: tokens or a client CA.
+    pub address: Option<SocketAddr>,
+    /// A Unix socket, for its owner only.
+    pub socket: Option<PathBuf>,
+    /// Of [`Self::address`]. `None`: clear text, on the loopback.
+    pub tls: Option<TlsConfig>,
+    /// The file of tokens.
+    pub tokens: Option<PathBuf>,
+    /// Whether who comes from this machine needs a token too. Default: no.
+    pub requires_token: bool,
 }
 
 /// Apps that stand in files.

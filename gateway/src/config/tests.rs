@@ -104,7 +104,14 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
         gateway.access_log,
         AccessLogConfig { target, format: Format::Combined, ..AccessLogConfig::default() }
     );
-    assert_eq!(config.admin, Some(AdminConfig { address: "127.0.0.1:9901".parse().unwrap() }));
+    let admin = AdminConfig {
+        address: Some("127.0.0.1:9901".parse().unwrap()),
+        socket: None,
+        tls: None,
+        tokens: None,
+        requires_token: false,
+    };
+    assert_eq!(config.admin, Some(admin));
     assert_eq!(config.apps.files, [pattern("apps/*.toml"), pattern("/srv/apps/*.toml")]);
 }
 
@@ -270,9 +277,10 @@ proxy_protocol = "required"
 
 [[gateway.listener]]
 name = "ended"
-address = "0.0.0.0:8443"
+address = "10.0.0.200:8443"
 protocol = "tcp"
 app = "db"
+freebind = true
 tls = { certificates = ["a.pem"] }
 "#,
     )
@@ -289,6 +297,7 @@ tls = { certificates = ["a.pem"] }
     assert_eq!(tls.protocol, ListenerProtocol::Tcp(TcpConfig { app: None, sni, tls: None, idle_timeout }));
     assert_eq!((dns.proxy_protocol, tls.proxy_protocol), (Mode::Off, Mode::Required));
     assert!(ended.protocol.tls().is_some());
+    assert_eq!((tls.presence, ended.presence), (Presence::Required, Presence::Optional));
 }
 
 #[test]
@@ -337,6 +346,10 @@ fn mistakes_name_line_key_and_what_to_write() {
         (
             format!("{LISTENER}proxy_protocol = \"on\""),
             "sluice.toml:5: gateway.listener[0].proxy_protocol: \"on\" is none of off, optional, required",
+        ),
+        (
+            format!("{LISTENER}freebind = true"),
+            "sluice.toml:5: gateway.listener[0].freebind: is for one address; a listener of all addresses serves those that come later anyway",
         ),
         (
             format!("{LISTENER}idle_timeout = \"5s\""),
@@ -483,7 +496,7 @@ fn mistakes_name_line_key_and_what_to_write() {
         // The admin API.
         (
             before("[admin]\naddress = \"0.0.0.0:9901\""),
-            "sluice.toml:2: admin.address: 0.0.0.0:9901 is no loopback address: this version serves the admin API on loopback only; write \"127.0.0.1:9901\"",
+            "sluice.toml:2: admin.address: 0.0.0.0:9901 is no loopback address: there the admin API needs TLS, and tokens or client certificates; add tls = { certificates = [\"admin.pem\"] } and tokens = \"admin-tokens\", or write \"127.0.0.1:9901\"",
         ),
         (
             format!("{}[admin]\naddress = \"127.0.0.1:8080\"", LISTENER.replace("0.0.0.0", "127.0.0.1")),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::filters::Coding;
+use topology::filters::{Coding, Respond};
 
 use super::compression::{CompressionMetrics, Plan, Room, Wanted};
 use super::{Filters, Page};
@@ -28,6 +28,8 @@ pub struct Changes {
     pub status: Option<u16>,
     /// How our answer looks.
     pub page: Option<Page>,
+    /// What it is, whatever it looks like otherwise.
+    pub fixed: Option<Arc<Respond>>,
     /// Whether one of `always` is Retry-After.
     pub has_retry_after: bool,
     /// How long the request is held up, on purpose.
@@ -52,11 +54,20 @@ impl Changes {
     /// What is left for the response.
     pub fn into_filtered(self, filters: Option<Arc<Filters>>) -> Filtered {
         let Self {
-            always: mut lines, response, status, consumer, page, has_retry_after, delay, coding, ..
+            always: mut lines,
+            response,
+            status,
+            consumer,
+            page,
+            fixed,
+            has_retry_after,
+            delay,
+            coding,
+            ..
         } = self;
         let always = lines.len();
         lines.extend_from_slice(&response);
-        Filtered { filters, lines, always, status, consumer, page, has_retry_after, delay, coding }
+        Filtered { filters, lines, always, status, consumer, page, fixed, has_retry_after, delay, coding }
     }
 }
 
@@ -70,6 +81,7 @@ pub struct Filtered {
     status: Option<u16>,
     consumer: Option<Arc<str>>,
     pub page: Option<Page>,
+    pub fixed: Option<Arc<Respond>>,
     pub has_retry_after: bool,
     pub delay: Option<Duration>,
     coding: Option<Coding>,

@@ -7,7 +7,8 @@ use topology::filters::{ApiKeyPlace, Filters as Settings};
 
 use super::{
     ApiKeys, BasicAuth, Compression, Cors, Faults, FilterMetrics, Filters, ForwardAuth, Maintenance, Mirror,
-    RateLimits, Redirects, RequestFilter, RequestHeaders, ResponseHeaders, Rewrites, Sources, cors, headers,
+    RateLimits, Redirects, RequestFilter, RequestHeaders, Respond, ResponseHeaders, Rewrites, Sources, cors,
+    headers,
 };
 
 /// What compiling needs besides an app.
@@ -80,6 +81,7 @@ fn before_identity(settings: &Settings, with: Compiling<'_>, request: &mut Vec<R
     if !settings.redirects.is_empty() {
         request.push(RequestFilter::Redirects(Redirects(settings.redirects.clone().into())));
     }
+    request.extend(settings.respond.clone().map(|settings| RequestFilter::Respond(Respond(settings))));
 }
 
 /// Those that say who the client is.

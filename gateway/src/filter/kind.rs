@@ -27,6 +27,7 @@ pub enum Kind {
     RateLimits,
     Cors,
     Redirects,
+    Respond,
     ApiKeys,
     BasicAuth,
     Jwt,
@@ -41,13 +42,14 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they act.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ErrorPages,
         Self::Addresses,
         Self::Maintenance,
         Self::RateLimits,
         Self::Cors,
         Self::Redirects,
+        Self::Respond,
         Self::ApiKeys,
         Self::BasicAuth,
         Self::Jwt,
@@ -68,6 +70,7 @@ impl Kind {
             Self::RateLimits => "rate_limits",
             Self::Cors => "cors",
             Self::Redirects => "redirects",
+            Self::Respond => "respond",
             Self::ApiKeys => "api_keys",
             Self::BasicAuth => "basic_auth",
             Self::Jwt => "jwt",

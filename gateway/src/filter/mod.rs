@@ -52,6 +52,7 @@ mod mirror;
 pub mod pages;
 pub mod rate_limits;
 mod redirects;
+mod respond;
 mod rewrite;
 mod scope;
 pub mod sources;
@@ -80,6 +81,7 @@ pub use mirror::{Mirror, MirrorCells, MirrorMetrics};
 pub use pages::Page;
 pub use rate_limits::RateLimits;
 pub use redirects::Redirects;
+pub use respond::Respond;
 pub use rewrite::Rewrites;
 pub use scope::{Fit, fit};
 pub use sources::Sources;
@@ -106,6 +108,7 @@ pub enum RequestFilter {
     RateLimits(Arc<RateLimits>),
     Cors(Cors),
     Redirects(Redirects),
+    Respond(Respond),
     ApiKeys(Arc<ApiKeys>),
     BasicAuth(Arc<BasicAuth>),
     Jwt(Arc<Jwt>),
@@ -127,6 +130,7 @@ impl RequestFilter {
             Self::RateLimits(_) => Kind::RateLimits,
             Self::Cors(_) => Kind::Cors,
             Self::Redirects(_) => Kind::Redirects,
+            Self::Respond(_) => Kind::Respond,
             Self::ApiKeys(_) => Kind::ApiKeys,
             Self::BasicAuth(_) => Kind::BasicAuth,
             Self::Jwt(_) => Kind::Jwt,
@@ -148,6 +152,7 @@ impl RequestFilter {
             Self::RateLimits(limits) => limits.decide(asked, changes),
             Self::Cors(cors) => cors.decide(asked, changes),
             Self::Redirects(redirects) => redirects.decide(asked, changes),
+            Self::Respond(respond) => respond.decide(changes),
             Self::ApiKeys(keys) => keys.decide(asked, changes),
             Self::BasicAuth(basic) => basic.decide(asked, changes),
             Self::Jwt(jwt) => jwt.decide(asked, changes),
@@ -170,6 +175,7 @@ impl RequestFilter {
             Self::RateLimits(limits) => limits.describe(),
             Self::Cors(cors) => cors.describe(),
             Self::Redirects(redirects) => redirects.describe(),
+            Self::Respond(respond) => respond.describe(),
             Self::ApiKeys(keys) => keys.describe(),
             Self::BasicAuth(basic) => basic.describe(),
             Self::Jwt(jwt) => jwt.describe(),

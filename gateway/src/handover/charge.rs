@@ -12,7 +12,7 @@ use super::take::Inheritance;
 use crate::admin::{self, AdminState};
 use crate::app::Gateway;
 use crate::config::AdminConfig;
-use crate::metrics::{Exporter, Sources};
+use crate::metrics::Sources;
 use crate::serve::confirm;
 use crate::supervise::watch_workers;
 
@@ -58,12 +58,11 @@ impl Gateway {
     }
 
     fn start_admin(&mut self, sources: Sources) -> anyhow::Result<()> {
-        let Some(socket) = &self.admin_socket else { return Ok(()) };
-        let socket = socket.try_clone().and_then(tokio::net::TcpListener::from_std)?;
+        let Some(doors) = self.admin_doors.take() else { return Ok(()) };
         let id = self.config.gateway.id.clone();
         let workers = self.listeners.workers().to_vec();
-        let state = AdminState::new(id, sources.clone(), Exporter::new(sources), workers);
-        self.tasks.push(admin::start(socket, state, self.admin_stop.clone()));
+        let state = AdminState::new(id, sources, workers, self.editor()?, self.admin_auth.clone());
+        self.tasks.push(admin::start(doors, state, self.admin_stop.clone()));
         Ok(())
     }
 
@@ -79,11 +78,11 @@ impl Inheritance {
         &mut self,
         wanted: Option<&AdminConfig>,
     ) -> anyhow::Result<Option<TcpListener>> {
-        match (wanted, self.claim_admin(wanted)) {
+        match (wanted.and_then(|admin| admin.address), self.claim_admin(wanted)) {
             (None, _) => Ok(None),
             (Some(_), Some(passed)) => Ok(Some(passed)),
-            (Some(admin), None) => {
-                let socket = admin::bind(admin.address).await?;
+            (Some(address), None) => {
+                let socket = admin::bind(address).await?;
                 Ok(Some(socket.into_std().context("cannot keep the admin listener")?))
             }
         }

@@ -64,10 +64,10 @@ impl Gateway {
             listeners.push(PassedListener { name, configured, transport, sockets: of_listener.len() });
             sockets.extend(of_listener.into_iter().map(|socket| socket as Arc<dyn AsFd + Send + Sync>));
         }
-        let admin = self.admin_socket.clone().zip(self.config.admin.as_ref());
-        let admin = admin.map(|(socket, config)| {
+        let configured = self.config.admin.as_ref().and_then(|admin| admin.address);
+        let admin = self.admin_socket.clone().zip(configured).map(|(socket, configured)| {
             sockets.push(socket);
-            config.address
+            configured
         });
         sockets.push(giver.listener());
         let mut draining = Vec::new();

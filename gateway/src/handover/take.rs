@@ -60,11 +60,13 @@ impl Inheritance {
         let (mut admin, mut sockets) = (None, Vec::new());
         for one in activation::take()? {
             match &config.admin {
-                Some(AdminConfig { address }) if one.address == *address || one.name == ADMIN => {
+                Some(AdminConfig { address: Some(address), tls, .. })
+                    if one.address == *address || one.name == ADMIN =>
+                {
                     let at = one.address;
                     ensure!(
-                        at.ip().is_loopback(),
-                        "the admin socket {at} of the service manager is no loopback address"
+                        at.ip().is_loopback() || tls.is_some(),
+                        "the admin socket {at} of the service manager is no loopback address, and admin.tls is missing"
                     );
                     admin = Some((*address, one.socket.into()));
                 }
@@ -147,7 +149,7 @@ impl Inheritance {
     /// The admin listener's socket, if it stays where it is.
     pub fn claim_admin(&mut self, config: Option<&AdminConfig>) -> Option<TcpListener> {
         let (configured, socket) = self.admin.take()?;
-        let wanted = config?.address;
+        let wanted = config?.address?;
         let is_there = configured == wanted || socket.local_addr().is_ok_and(|address| address == wanted);
         is_there.then_some(socket)
     }

@@ -102,6 +102,7 @@ mod tests {
 
     use super::*;
     use crate::config::{HttpsConfig, ListenerProtocol};
+    use crate::listener::Presence;
     use crate::listener::{bind, listen};
 
     fn config(name: &str, address: &str) -> ListenerConfig {
@@ -111,6 +112,7 @@ mod tests {
             name: name.into(),
             address: address.parse().unwrap(),
             proxy_protocol,
+            presence: Presence::Required,
             limits: Arc::default(),
             protocol,
         }
@@ -153,7 +155,7 @@ mod tests {
         for sockets in 1..5 {
             for workers in 1..5 {
                 for transport in [Transport::Stream, Transport::Datagram] {
-                    let all = bind(address, sockets, transport).unwrap();
+                    let all = bind(address, sockets, transport, Presence::Required).unwrap();
                     let spread = spread(all, workers, transport).unwrap();
                     let readers: Vec<_> = spread.sockets.iter().map(|(worker, _)| *worker).collect();
                     assert!(readers.iter().all(|worker| *worker < workers));
@@ -173,7 +175,10 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_looked_at_before_it_is_used() {
-        let stream = bind("127.0.0.1:0".parse().unwrap(), 1, Transport::Stream).unwrap().pop().unwrap();
+        let stream = bind("127.0.0.1:0".parse().unwrap(), 1, Transport::Stream, Presence::Required)
+            .unwrap()
+            .pop()
+            .unwrap();
         listen(&stream, Transport::Stream).unwrap();
         let at = local_address(&stream).unwrap();
         let (_, address, transport) = examine(stream.into()).unwrap();

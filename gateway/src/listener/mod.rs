@@ -176,20 +176,35 @@ pub enum Transport {
     Datagram,
 }
 
+/// Whether a socket may be bound to an address that this host does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Presence {
+    /// It must have it: a mistyped address is a mistake.
+    #[default]
+    Required,
+    /// It may get it later (IP_FREEBIND, which needs no capability): a virtual IP that another gateway holds.
+    Optional,
+}
+
 /// Sockets that share an address (SO_REUSEPORT): the kernel spreads connections over them. None
 /// accepts before [`listen`]; datagrams gather at once.
 ///
 /// # Errors
 /// The system's error, for instance that another process listens there.
-pub fn bind(address: SocketAddr, count: usize, transport: Transport) -> io::Result<Vec<Socket>> {
+pub fn bind(
+    address: SocketAddr,
+    count: usize,
+    transport: Transport,
+    presence: Presence,
+) -> io::Result<Vec<Socket>> {
     // Without SO_REUSEPORT this fails where a listener that shares the port would silently take half
     // of another gateway's connections.
-    let exclusive = socket_for(address, transport)?;
+    let exclusive = socket_for(address, transport, presence)?;
     exclusive.bind(&address.into())?;
     // With port 0 the shared sockets take the port that this one got.
     let address = local_address(&exclusive)?;
     drop(exclusive);
-    (0..count).map(|_| join(address, transport)).collect()
+    (0..count).map(|_| join_at(address, transport, presence)).collect()
 }
 
 /// # Errors
@@ -212,13 +227,18 @@ pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
 /// # Errors
 /// The system's error, for instance that the other sockets there are no shared ones.
 pub fn join(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
-    let socket = socket_for(address, transport)?;
+    // Whoever has opened the others has decided whether the address must be there.
+    join_at(address, transport, Presence::Optional)
+}
+
+fn join_at(address: SocketAddr, transport: Transport, presence: Presence) -> io::Result<Socket> {
+    let socket = socket_for(address, transport, presence)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-fn socket_for(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
+fn socket_for(address: SocketAddr, transport: Transport, presence: Presence) -> io::Result<Socket> {
     let (kind, protocol) = match transport {
         Transport::Stream => (Type::STREAM, Protocol::TCP),
         Transport::Datagram => (Type::DGRAM, Protocol::UDP),
@@ -233,6 +253,9 @@ fn socket_for(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
         socket.set_reuse_address(true)?;
         // Accepted sockets inherit it, which saves a system call for each.
         socket.set_tcp_nodelay(true)?;
+    }
+    if presence == Presence::Optional {
+        if address.is_ipv4() { socket.set_freebind_v4(true) } else { socket.set_freebind_v6(true) }?;
     }
     socket.set_nonblocking(true)?;
     Ok(socket)

@@ -19,7 +19,9 @@ use vip::{Serving, ServingWatch};
 use super::cells::{Histogram, HistogramTotal};
 use super::families::Family;
 use super::service::RequestTotals;
-use super::{HedgeResult, ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics};
+use super::{
+    AdminMetrics, HedgeResult, ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics,
+};
 use crate::access_log::LogWatch;
 use crate::control::Applied;
 use crate::handover::Lineage;
@@ -53,6 +55,7 @@ pub struct Sources {
     pub statistics: Arc<Store>,
     /// `None`: nothing is traced.
     pub tracing: Option<Arc<ExportStatus>>,
+    pub admin: Arc<AdminMetrics>,
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +79,7 @@ impl Exporter {
         self.process(&mut families);
         self.control(&table, &mut families);
         reloads(&self.0.reloads, &mut families);
+        super::admin::collect(&self.0.admin, &mut families);
         super::lineage::lineage(&self.0.lineage, &mut families);
         self.listeners(&mut families);
         super::overload::overload(&self.0.shared, &self.0.workers, &mut families);

@@ -2,6 +2,7 @@
 //! writes; a scrape adds them up.
 
 mod access_log;
+mod admin;
 mod by_reason;
 mod cells;
 mod collect;
@@ -19,6 +20,7 @@ mod service;
 mod tls;
 mod worker;
 
+pub use admin::AdminMetrics;
 pub use by_reason::ByReason;
 pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
 pub use collect::{Exporter, Sources};

@@ -1,5 +1,7 @@
 //! What the gateway says itself.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
@@ -22,7 +24,7 @@ pub struct Answer {
     status: u16,
     /// What filters add, as lines.
     lines: Vec<u8>,
-    content_type: &'static str,
+    content_type: Cow<'static, str>,
     /// The rule that a malformed message breaks.
     detail: Option<Malformed>,
     /// Whether a filter has said when to ask again.
@@ -47,7 +49,7 @@ impl Answer {
             location: None,
             status,
             lines: Vec::new(),
-            content_type: TEXT,
+            content_type: Cow::Borrowed(TEXT),
             detail,
             has_retry_after: false,
         }
@@ -65,14 +67,18 @@ impl Answer {
             let detail = self.detail.map(|detail| detail.to_string());
             let id = std::str::from_utf8(&facts.id).unwrap_or_default();
             let rendered = page.render(self.status, self.reason, detail.as_deref(), id);
-            (self.content_type, self.body) = (rendered.content_type, rendered.body);
+            (self.content_type, self.body) = (Cow::Borrowed(rendered.content_type), rendered.body);
+        }
+        if let Some(fixed) = &filtered.fixed {
+            (self.content_type, self.body) =
+                (Cow::Owned(fixed.content_type.to_string()), fixed.body.to_string());
         }
         self
     }
 
     /// Whether there is content at all (RFC 9110 section 15.3.5).
     fn has_content(&self) -> bool {
-        self.status != 204
+        !matches!(self.status, 204 | 304)
     }
 
     /// Sends the client to `location`.
@@ -81,10 +87,10 @@ impl Answer {
     }
 
     /// What it says besides its length: name and value.
-    fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         // Probes decide within seconds; a client that asks again at once only adds to the load.
         let retry = (self.reason.status() == 503 && !self.has_retry_after).then_some(("Retry-After", "1"));
-        let content = self.has_content().then_some(("Content-Type", self.content_type));
+        let content = self.has_content().then_some(("Content-Type", &*self.content_type));
         content.into_iter().chain([("X-Sluice-Reason", self.reason.as_str())]).chain(retry)
     }
 
@@ -137,8 +143,11 @@ impl Answer {
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or_default();
         let fields = response.headers_mut();
         for (name, value) in self.fields() {
-            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-                fields.insert(name, HeaderValue::from_static(value));
+            // What an operator wrote was checked to be a value.
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+            {
+                fields.insert(name, value);
             }
         }
         fields.extend(date::value().map(|date| (header::DATE, date)));

@@ -22,7 +22,7 @@ pub use headers::{Cors, HeaderEdits, HeaderValue, Piece, Variable};
 pub use identity::{ApiKey, ApiKeyPlace, ApiKeys, BasicAuth, Claim, ForwardAuth, Jwks, Jwt, TokenPlace};
 pub use mirror::{Mirror, MirrorTarget};
 pub use pages::{ErrorPages, Maintenance};
-pub use routes::{Redirect, RedirectStatus, Rewrite, Scope};
+pub use routes::{Redirect, RedirectStatus, Respond, Rewrite, Scope};
 
 /// All that is set for one app; at least one of them is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Filters {
     pub cors: Option<Cors>,
     /// The first that fits decides.
     pub redirects: Vec<Redirect>,
+    /// Of routes without an app only.
+    pub respond: Option<Arc<Respond>>,
     pub api_keys: Option<ApiKeys>,
     pub basic_auth: Option<BasicAuth>,
     pub jwt: Option<Jwt>,

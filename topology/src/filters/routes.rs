@@ -38,3 +38,16 @@ pub struct Rewrite {
     /// Sent as Host.
     pub host: Option<Arc<str>>,
 }
+
+/// What is answered instead of asking an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    pub content_type: Arc<str>,
+    pub body: Arc<str>,
+}
+
+impl Respond {
+    pub const DEFAULT_TYPE: &str = "text/plain; charset=utf-8";
+}

@@ -325,7 +325,7 @@ async fn disturb(stage: &mut Stage) {
 
 async fn run(seed: u64) -> u64 {
     let mut stage = Stage::new(seed, 3);
-    let two = seed % 3 == 0;
+    let two = seed.is_multiple_of(3);
     stage.start(!two);
     if two {
         // Claims heeded by none of them: what holds does not depend on them.

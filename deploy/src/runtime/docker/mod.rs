@@ -337,7 +337,7 @@ impl Runtime for DockerRuntime {
                 Ok(found) => instances.extend(found),
                 // Somebody made it look like one of ours.
                 Err(error) if error.fault == Fault::Conflict => {
-                    tracing::warn!(%error, "a container is left alone")
+                    tracing::warn!(%error, "a container is left alone");
                 }
                 Err(error) => return Err(error),
             }

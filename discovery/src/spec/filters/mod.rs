@@ -43,6 +43,7 @@ pub(super) fn read_filters(
         rate_limits: access::read_rate_limits(&table, "rate_limits", false),
         cors: cors::read_cors(&table),
         redirects: routes::read_redirects(&table),
+        respond: None,
         api_keys: identity::read_api_keys(&table, place),
         basic_auth: identity::read_basic_auth(&table, place),
         jwt: identity::read_jwt(&table, place),
@@ -64,6 +65,7 @@ pub(super) fn read_filters(
 
 pub use access::{network, read_rate_limits};
 pub use identity::{consumer, sha256, user};
+pub(crate) use routes::{read_redirect, read_respond};
 
 /// A file that the spec may name.
 fn read_file<'d>(table: &Table<'d>, key: &'d str, place: Place<'_>) -> Option<FilePath> {
