@@ -66,5 +66,6 @@ pub fn endpoint(number: usize) -> Endpoint {
         protocol: Protocol::Http1,
         zone: None,
         origin: Origin::Registry,
+        word: Default::default(),
     }
 }

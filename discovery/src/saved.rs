@@ -86,7 +86,10 @@ impl SavedFile {
 
 /// Whether a start without the registry needs it: what gateways, hosts and VIPs say of themselves is stale by then.
 pub(crate) fn is_needed(key: &Key) -> bool {
-    matches!(Place::of(key), Ok(Place::Address { .. } | Place::Spec(_) | Place::Route(_)))
+    matches!(
+        Place::of(key),
+        Ok(Place::Address { .. } | Place::Spec(_) | Place::Word { .. } | Place::Route(_))
+    )
 }
 
 /// # Errors

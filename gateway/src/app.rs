@@ -194,6 +194,7 @@ impl Gateway {
             shared: shared.clone(),
             workers: metrics,
             listeners: listener_metrics,
+            doorways: listeners.doorways(),
             reloads: reloads.clone(),
             registry: registry_watch,
             doubts,

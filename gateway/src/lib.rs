@@ -26,4 +26,5 @@ pub mod statistics;
 pub mod supervise;
 pub mod table;
 pub mod trace;
+pub mod vips;
 pub mod worker;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use socket2::Socket;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -22,8 +23,8 @@ use crate::config::{ListenerConfig, ListenerProtocol};
 use crate::listener::inherited::{self, Inherited};
 use crate::listener::tls::{Inside, ServerTls, TlsRegistry};
 use crate::listener::{
-    Bound, BoundSocket, HttpSettings, ListenerId, Speaks, StreamRoutes, TcpSettings, UdpSettings, bind,
-    listen, local_address,
+    Bound, BoundSocket, Doorway, HttpSettings, ListenerId, Speaks, StreamRoutes, TcpSettings, UdpSettings,
+    bind, listen, local_address,
 };
 use crate::metrics::ListenerMetrics;
 use crate::serve::Command;
@@ -46,7 +47,11 @@ pub struct Listeners {
     last_id: u32,
     /// Whether sockets are kept at hand for another process.
     keeps_sockets: bool,
+    doorways: Doorways,
 }
+
+/// The HTTP listeners that are open, for who explains requests.
+pub type Doorways = Arc<ArcSwap<Vec<Doorway>>>;
 
 #[derive(Debug)]
 struct OpenListener {
@@ -100,7 +105,20 @@ impl Listeners {
         tls: Arc<TlsRegistry>,
         keeps_sockets: bool,
     ) -> Self {
-        Self { workers, metrics, tls, open: Vec::new(), last_id: 0, keeps_sockets }
+        Self {
+            workers,
+            metrics,
+            tls,
+            open: Vec::new(),
+            last_id: 0,
+            keeps_sockets,
+            doorways: Doorways::default(),
+        }
+    }
+
+    /// Those for HTTP, as they are at any time.
+    pub fn doorways(&self) -> Doorways {
+        self.doorways.clone()
     }
 
     /// How workers are spoken to.
@@ -277,6 +295,7 @@ impl Listeners {
             self.open.push(listener);
         }
         report(&former, &self.open, drain);
+        self.doorways.store(Arc::new(self.open.iter().filter_map(OpenListener::doorway).collect()));
         let served = self.open.iter().filter_map(|open| Some((open.config.name.clone(), open.tls.clone()?)));
         self.tls.adopt(served.collect());
         let mut gone: Vec<_> =
@@ -318,6 +337,20 @@ impl Listeners {
         for (worker, command) in self.workers.iter().zip(commands) {
             let _ = worker.send(command);
         }
+    }
+}
+
+impl OpenListener {
+    /// `None`: it speaks no HTTP.
+    fn doorway(&self) -> Option<Doorway> {
+        let ListenerProtocol::Http { https, .. } = &self.config.protocol else { return None };
+        Some(Doorway {
+            name: self.config.name.clone(),
+            address: self.address,
+            is_tls: self.tls.is_some(),
+            https: https.into(),
+            limits: self.config.limits.clone(),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! `sluice`: the command line.
 
+mod cli;
 mod demo;
 mod secret;
 mod signals;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use gateway::app::Gateway;
 use gateway::config;
 use gateway::handover::{self, Inheritance, Successor};
@@ -58,6 +59,13 @@ enum Command {
     /// Tokens for the admin API
     #[command(subcommand)]
     Token(token::TokenCommand),
+    #[command(flatten)]
+    Ask(cli::Request),
+    /// Print what makes a shell complete this program's commands
+    Completion {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Show it all on this machine: a gateway, a registry, two apps
     Demo,
     #[command(hide = true)]
@@ -69,7 +77,16 @@ enum Command {
 
 fn main() -> ExitCode {
     spare_memory();
-    match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(said) => return misused(&said),
+    };
+    match arguments.command {
+        Command::Ask(request) => cli::run(request),
+        Command::Completion { shell } => {
+            complete(shell);
+            ExitCode::SUCCESS
+        }
         Command::Check { config } => check(&config),
         Command::Run { config, takeover } => run(&config, takeover),
         Command::Upgrade { config } => upgrade(&config),
@@ -82,6 +99,19 @@ fn main() -> ExitCode {
         Command::InstanceShim => deploy::runtime::process::shim::run(),
         Command::DemoInstance(arguments) => finish(block_on(demo::instance::run(arguments))),
     }
+}
+
+/// Help and versions are no mistakes. What is one ends with 1, as every other does.
+fn misused(said: &clap::Error) -> ExitCode {
+    // Whoever reads it may have gone.
+    let _ = said.print();
+    if said.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn complete(shell: clap_complete::Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut script);
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
 }
 
 /// The allocator asks for huge pages, and each of its threads' first allocations would then cost 2 MiB:

@@ -122,6 +122,9 @@ reasons! {
     NoEndpoint, "no_endpoint", 503;
     /// The app has endpoints, and none of them may take traffic.
     NoHealthyEndpoint, "no_healthy_endpoint", 503;
+    /// None of the app's endpoints may take traffic, and one would but for an operator's word: drain, maintenance or a
+    /// weight of 0.
+    EndpointsWithdrawn, "endpoints_withdrawn", 503;
     /// As many of the app's requests wait as may.
     AppOverloaded, "app_overloaded", 503;
     /// None of the app's endpoints had room in time.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::{InstanceId, VersionId};
+use crate::{InstanceId, OperatorWord, VersionId};
 
 /// What identifies an endpoint within its app across changes of its address and weight.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,14 +46,21 @@ pub enum Origin {
 pub struct Endpoint {
     pub key: InstanceKey,
     pub address: SocketAddr,
-    /// Share of its version's traffic relative to the others; 0 takes none.
+    /// Share of its version's traffic relative to the others; 0 takes none. As it was registered or written: what
+    /// holds is [`Self::effective_weight`].
     pub weight: u16,
     pub protocol: Protocol,
     pub zone: Option<Arc<str>>,
     pub origin: Origin,
+    pub word: OperatorWord,
 }
 
 impl Endpoint {
     /// A value without a weight counts as one share.
     pub const DEFAULT_WEIGHT: u16 = 1;
+
+    /// An operator's, where one says something.
+    pub fn effective_weight(&self) -> u16 {
+        self.word.weight.unwrap_or(self.weight)
+    }
 }

@@ -17,6 +17,7 @@ mod id;
 mod limits;
 mod log;
 mod matching;
+mod operator;
 mod path;
 mod retries;
 mod sample;
@@ -37,6 +38,7 @@ pub use log::LogSettings;
 pub use matching::{
     Condition, MatchEffect, Named, RequestMatch, UserCondition, UserGroup, UserId, ValueMatch,
 };
+pub use operator::{AdminState, OperatorWord};
 pub use path::{BadPath, PathMatch};
 pub use retries::{Backoff, Retries, RetryAllowance, RetryCause, RetryCauses};
 pub use sample::Sample;

@@ -1,10 +1,11 @@
 //! The whole topology at one moment.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::{App, AppId};
+use crate::{App, AppId, InstanceKey, OperatorWord};
 
 /// A number that grows with every change that a source applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -30,6 +31,8 @@ pub struct Snapshot {
     /// write there does not move it.
     pub routed_revision: u64,
     pub apps: OrdMap<AppId, Arc<App>>,
+    /// What operators say of endpoints, whether there are such endpoints or not; those that there are have it too.
+    pub words: OrdMap<AppId, Arc<BTreeMap<InstanceKey, OperatorWord>>>,
     /// By where they stand: a registry key or a file's path.
     pub rejections: OrdMap<Arc<str>, Rejection>,
 }

@@ -10,7 +10,7 @@ use topology::{App, AppId, AppSpec, InstanceKey, Rejection, Revision, Snapshot};
 
 use super::registered::RegisteredApp;
 use crate::file::{FileApp, FileState};
-use crate::layout::{Misplaced, Place, app_key, parse_address_value, spec_key};
+use crate::layout::{Misplaced, Place, app_key, parse_address_value, parse_word_value, spec_key};
 use crate::registry::{Entry, Key, State};
 use crate::secrets::{Keys, unseal};
 use crate::spec::{Interner, parse_app_value, parse_route_value};
@@ -104,6 +104,7 @@ impl Assembler {
         match Place::of(key) {
             Ok(Place::Address { app, key: instance }) => self.put_address(key, app, instance, entry),
             Ok(Place::Spec(app)) => self.put_spec(key, app, entry),
+            Ok(Place::Word { app, key: instance }) => self.put_word(key, app, instance, entry),
             Ok(Place::Route(route)) => self.put_spec(key, AppId::of_route(&route), entry),
             Ok(Place::Other) => {}
             Err(Misplaced { app, reason }) => {
@@ -120,6 +121,27 @@ impl Assembler {
                 self.put_rejection(key.as_str(), None);
                 self.touched.insert(app.clone());
                 self.registered.entry(app).or_default().put_endpoint(endpoint, entry.created);
+            }
+            Err(mistakes) => {
+                let rejection = Rejection { app: Some(app), reason: mistakes.to_string().into() };
+                self.put_rejection(key.as_str(), Some(rejection));
+            }
+        }
+    }
+
+    fn put_word(&mut self, key: &Key, app: AppId, instance: InstanceKey, entry: &Entry) {
+        match parse_word_value(key.as_str(), &entry.value) {
+            Ok(word) => {
+                self.put_rejection(key.as_str(), None);
+                tracing::info!(
+                    target: "sluice::health",
+                    %app, version = %instance.version, instance = %instance.instance,
+                    state = word.state.as_str(), weight = word.weight,
+                    "an operator's word"
+                );
+                self.touched.insert(app.clone());
+                let registered = self.registered.entry(app).or_default();
+                Arc::make_mut(&mut registered.words).insert(instance, word);
             }
             Err(mistakes) => {
                 let rejection = Rejection { app: Some(app), reason: mistakes.to_string().into() };
@@ -160,16 +182,19 @@ impl Assembler {
 
     /// Drops the last good value of `key`.
     fn forget_key(&mut self, key: &Key) {
-        let (app, instance) = match Place::of(key) {
-            Ok(Place::Address { app, key: instance }) => (app, Some(instance)),
-            Ok(Place::Spec(app)) => (app, None),
-            Ok(Place::Route(route)) => (AppId::of_route(&route), None),
+        let place = Place::of(key);
+        let app = match &place {
+            Ok(Place::Address { app, .. } | Place::Spec(app) | Place::Word { app, .. }) => app.clone(),
+            Ok(Place::Route(route)) => AppId::of_route(route),
             Ok(Place::Other) | Err(_) => return,
         };
         if let Some(registered) = self.registered.get_mut(&app) {
-            match instance {
-                Some(instance) => registered.remove_endpoint(&instance),
-                None => (registered.spec, registered.spec_fault) = (None, None),
+            match &place {
+                Ok(Place::Address { key: instance, .. }) => registered.remove_endpoint(instance),
+                Ok(Place::Word { key: instance, .. }) => {
+                    Arc::make_mut(&mut registered.words).remove(instance);
+                }
+                _ => (registered.spec, registered.spec_fault) = (None, None),
             }
         }
         self.touched.insert(app);
@@ -179,6 +204,7 @@ impl Assembler {
         if self.registered.get(id).is_some_and(RegisteredApp::is_empty) {
             self.registered.remove(id);
         }
+        self.publish_words(id);
         let fault = self.spec_rejection(id);
         self.put_rejection(spec_key(id).as_str(), fault);
         match self.combine(id) {
@@ -193,11 +219,14 @@ impl Assembler {
 
     fn combine(&mut self, id: &AppId) -> Option<Arc<App>> {
         let file = self.files.apps.get(id).map(|found| &found.app);
-        let Some(registered) = self.registered.get(id).filter(|registered| !registered.is_unknown()) else {
+        let registered = self.registered.get(id);
+        let Some(registered) = registered.filter(|known| !known.is_unknown() || !known.words.is_empty())
+        else {
             return file.cloned();
         };
         let app = match file {
             Some(file) => App { endpoints: registered.endpoints_with(&file.endpoints), ..App::clone(file) },
+            None if registered.is_unknown() => return None,
             None => App {
                 id: id.clone(),
                 spec: match &registered.spec {
@@ -209,6 +238,19 @@ impl Assembler {
             },
         };
         Some(Arc::new(app))
+    }
+
+    fn publish_words(&mut self, id: &AppId) {
+        let words = self.registered.get(id).map(|registered| &registered.words);
+        let words = words.filter(|words| !words.is_empty());
+        if self.snapshot.words.get(id) == words {
+            return;
+        }
+        self.changed = true;
+        match words {
+            Some(words) => self.snapshot.words.insert(id.clone(), words.clone()),
+            None => self.snapshot.words.remove(id),
+        };
     }
 
     /// What there is to say of the registry's spec: that it is bad, or that a file's holds instead.

@@ -9,11 +9,11 @@ use topology::Rejection;
 
 use super::assembler::{Assembler, Outcome};
 use crate::file::{FileApp, FileState};
-use crate::layout::{Place, parse_address_value};
+use crate::layout::{Place, parse_address_value, parse_word_value};
 use crate::registry::{Entry, Key, Link, State};
 use crate::spec::{parse_app_file, parse_app_value, parse_route_value};
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 11] = [
     "service/address/a/v1/c1",
     "service/address/a/v1/c2",
     "service/address/a/v2/c1",
@@ -21,14 +21,19 @@ const KEYS: [&str; 8] = [
     "service/address/b/v1/c1/extra",
     "app/a",
     "app/b",
+    "operator/a/v1/c2",
+    "operator/b/v0/c1",
+    "operator/c/v1/c1",
     "vip/x",
 ];
-const VALUES: [&str; 6] = [
+const VALUES: [&str; 8] = [
     "10.0.0.1:80",
     r#"{"address": "10.0.0.2:80", "weight": 3}"#,
     "nonsense",
     r#"{"hosts": ["a.de"]}"#,
     r#"{"hostz": []}"#,
+    r#"{"state": "drain", "weight": 0}"#,
+    r#"{"weight": 7}"#,
     "",
 ];
 const FILES: [&str; 3] = [
@@ -141,6 +146,7 @@ fn is_good(key: &Key, entry: &Entry) -> bool {
         Ok(Place::Address { key: instance, .. }) => {
             parse_address_value(key.as_str(), instance, &entry.value).is_ok()
         }
+        Ok(Place::Word { .. }) => parse_word_value(key.as_str(), &entry.value).is_ok(),
         Ok(Place::Spec(app)) => parse_app_value(key.as_str(), &entry.value, &app).is_ok(),
         Ok(Place::Route(_)) => parse_route_value(key.as_str(), &entry.value).is_ok(),
         Ok(Place::Other) => true,
@@ -163,12 +169,13 @@ fn check(assembler: &mut Assembler, world: &mut World) -> Result<(), TestCaseErr
     let good = State { entries: world.good.clone(), ..world.state.clone() };
     let at_once = from_nothing(&good, &world.files);
     prop_assert_eq!(&now.apps, &at_once.snapshot().apps);
+    prop_assert_eq!(&now.words, &at_once.snapshot().words);
     let as_is = from_nothing(&world.state, &world.files);
     let mut rejections = at_once.snapshot().rejections.clone();
     rejections.extend(as_is.snapshot().rejections.clone());
     prop_assert_eq!(&now.rejections, &rejections);
 
-    let same = now.apps == before.apps && now.rejections == before.rejections;
+    let same = now.apps == before.apps && now.words == before.words && now.rejections == before.rejections;
     prop_assert_eq!(outcome == Outcome::Unchanged, same);
     prop_assert_eq!(now.revision > before.revision, !same);
     prop_assert_eq!(now.registry_revision, world.state.revision);

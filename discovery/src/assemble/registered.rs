@@ -1,8 +1,9 @@
 //! What the registry says of one app.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use topology::{AppSpec, Endpoint, InstanceKey};
+use topology::{AppSpec, Endpoint, InstanceKey, OperatorWord};
 
 /// The last good values of an app's keys, with the revisions at which the keys were created.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(super) struct RegisteredApp {
     pub spec_fault: Option<Arc<str>>,
     /// Ordered by key, each key once.
     endpoints: Vec<(Endpoint, u64)>,
+    /// What operators say; shared with the snapshot.
+    pub words: Arc<BTreeMap<InstanceKey, OperatorWord>>,
 }
 
 impl RegisteredApp {
@@ -32,14 +35,14 @@ impl RegisteredApp {
         self.endpoints.binary_search_by(|(endpoint, _)| endpoint.key.cmp(key))
     }
 
-    /// Whether the registry says nothing of the app that could be used.
+    /// Whether the registry says nothing of the app that could be used. What operators say of its endpoints makes no app.
     pub(super) fn is_unknown(&self) -> bool {
         self.spec.is_none() && self.endpoints.is_empty()
     }
 
     /// Whether the registry says nothing of the app at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.is_unknown() && self.spec_fault.is_none()
+        self.is_unknown() && self.spec_fault.is_none() && self.words.is_empty()
     }
 
     /// When the app first claimed its hosts: its spec's creation, or else its oldest address's.
@@ -50,7 +53,7 @@ impl RegisteredApp {
         }
     }
 
-    /// The endpoints of both, by key; of two with one key, the file's.
+    /// The endpoints of both, by key; of two with one key, the file's. All with what operators say of them.
     pub(super) fn endpoints_with(&self, from_file: &[Endpoint]) -> Vec<Endpoint> {
         let mut merged = Vec::with_capacity(self.endpoints.len() + from_file.len());
         let mut from_file = from_file.iter().peekable();
@@ -63,6 +66,11 @@ impl RegisteredApp {
             }
         }
         merged.extend(from_file.cloned());
+        if !self.words.is_empty() {
+            for endpoint in &mut merged {
+                endpoint.word = self.words.get(&endpoint.key).copied().unwrap_or_default();
+            }
+        }
         merged.shrink_to_fit();
         merged
     }

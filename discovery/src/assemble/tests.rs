@@ -256,3 +256,35 @@ async fn a_registry_that_went_back_is_served_as_it_was_until_an_operator_accepts
     running.accepted.notify_one();
     running.until(|snapshot| snapshot.apps.len() == 1).await;
 }
+
+#[tokio::test]
+async fn an_operators_word_outlives_its_endpoint_and_holds_for_files_too() {
+    let mut running = start().await;
+    let word = "operator/shop/v1/c1";
+    running.registry.put(word, r#"{"state": "drain", "weight": 3}"#);
+    let snapshot = running.until(|snapshot| snapshot.words.contains_key("shop")).await;
+    assert!(snapshot.apps.is_empty(), "a word makes no app");
+    let drained = |snapshot: &Snapshot| {
+        let app = snapshot.apps.get("shop")?;
+        app.endpoints.first().map(|endpoint| (endpoint.word.state.as_str(), endpoint.effective_weight()))
+    };
+    for value in ["10.0.0.1:80", r#"{"address": "10.0.0.1:80", "weight": 9}"#] {
+        running.registry.put(C1, value);
+        running.until(|snapshot| drained(snapshot) == Some(("drain", 3))).await;
+    }
+    running.registry.delete(C1);
+    running.until(|snapshot| snapshot.apps.is_empty() && snapshot.words.contains_key("shop")).await;
+    running.save(
+        "shop.toml",
+        "id = \"shop\"\n[[endpoint]]\nversion = \"v1\"\ninstance = \"c1\"\naddress = \"10.0.0.1:1\"\n",
+    );
+    running.until(|snapshot| drained(snapshot) == Some(("drain", 3))).await;
+    running.registry.put(word, r#"{"state": "drained"}"#);
+    let snapshot = running.until(|snapshot| !snapshot.rejections.is_empty()).await;
+    assert_eq!(drained(&snapshot), Some(("drain", 3)), "the last good word stays");
+    running.registry.delete(word);
+    let snapshot = running.until(|snapshot| snapshot.words.is_empty()).await;
+    assert_eq!((drained(&snapshot), snapshot.rejections.len()), (Some(("ready", 1)), 0));
+    running.cancel.cancel();
+    running.task.await.unwrap();
+}

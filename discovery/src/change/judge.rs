@@ -6,7 +6,8 @@ use topology::{AppId, AppSpec};
 
 use super::entry::EntryKey;
 use super::value::Stored;
-use crate::document::{Document, Mistake, Mistakes};
+use crate::document::{Mistake, Mistakes};
+use crate::layout::parse_word_value;
 use crate::secrets::{Keys, unseal};
 use crate::spec::{parse_app_value, parse_route_value};
 
@@ -49,7 +50,7 @@ pub(super) fn examine(
         EntryKey::Certificate(_) => {
             Err(Mistakes::one(&source, None, "this version serves certificates from files only"))
         }
-        EntryKey::Operator { .. } => parse_word(&source, &plain).map(|()| Parsed::Other),
+        EntryKey::Operator { .. } => parse_word_value(&source, &plain).map(|_| Parsed::Other),
         EntryKey::Route(id) => {
             parse_route_value(&source, &plain).map(|spec| Parsed::Route(AppId::of_route(id), Arc::new(spec)))
         }
@@ -75,13 +76,4 @@ fn names_only(found: &Mistakes) -> Mistakes {
         told.push(Mistake { message, ..mistake.clone() });
     }
     told
-}
-
-fn parse_word(source: &str, value: &[u8]) -> Result<(), Mistakes> {
-    Document::json(source, value)?.read(|table| {
-        table.choice("state", &[("ready", ()), ("drain", ()), ("maintenance", ())]);
-        crate::spec::read_weight(&table);
-        table.finish();
-        Some(())
-    })
 }

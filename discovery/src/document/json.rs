@@ -45,3 +45,26 @@ fn node(value: Json, depth: usize) -> Result<Node, String> {
     };
     Ok(Node { line: None, value })
 }
+
+type NoJson = (Option<u32>, String);
+
+/// The way back.
+pub(super) fn of_fields(fields: &[Field]) -> Result<Json, NoJson> {
+    let member = |field: &Field| Ok((field.name.clone(), of_node(&field.node)?));
+    fields.iter().map(member).collect::<Result<Map<_, _>, _>>().map(Json::Object)
+}
+
+fn of_node(node: &Node) -> Result<Json, NoJson> {
+    Ok(match &node.value {
+        Value::Text(text) => Json::String(text.clone()),
+        Value::Integer(number) => Json::from(*number),
+        Value::Number(number) => {
+            let finite = serde_json::Number::from_f64(*number);
+            Json::Number(finite.ok_or_else(|| (node.line, node.value.to_string()))?)
+        }
+        Value::Bool(value) => Json::Bool(*value),
+        Value::List(list) => Json::Array(list.iter().map(of_node).collect::<Result<_, _>>()?),
+        Value::Table(fields) => of_fields(fields)?,
+        Value::Other(description) => return Err((node.line, description.clone())),
+    })
+}

@@ -63,6 +63,15 @@ impl Document {
         }
     }
 
+    /// As JSON has it.
+    ///
+    /// # Errors
+    /// Values that JSON has no word for, such as dates.
+    pub fn to_json(&self) -> Result<serde_json::Value, Mistakes> {
+        json::of_fields(&self.fields)
+            .map_err(|(line, what)| Mistakes::one(&self.source, line, format!("{what} is no value here")))
+    }
+
     /// Runs `reader` over the whole document.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `service/address/{appId}/{version}/{containerId}` | `10.0.0.1:8080`, or JSON with `address` and, if wanted, `weight`, `zone`, `protocol` |
 //! | `app/{appId}` | JSON app spec |
+//! | `operator/{appId}/{version}/{containerId}` | JSON with `state` and `weight`, both if wanted: an operator's word |
 //! | `route/{id}` | JSON: a redirect or a fixed response, of no app |
 //!
 //! Keys of other families (`host`, `vip`, …) are somebody else's and pass unread.
@@ -12,14 +13,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use topology::{AppId, Endpoint, InstanceId, InstanceKey, Origin, Protocol, RouteId, VersionId};
+use topology::{
+    AdminState, AppId, Endpoint, InstanceId, InstanceKey, OperatorWord, Origin, Protocol, RouteId, VersionId,
+};
 
-use crate::document::{Document, Mistakes};
+use crate::document::{Document, Mistakes, pick};
 use crate::registry::{Key, MAX_VALUE_BYTES};
 use crate::spec;
 
 const ADDRESS_FAMILY: &str = "service/address";
 const SPEC_FAMILY: &str = "app";
+const WORD_FAMILY: &str = "operator";
 const ROUTE_FAMILY: &str = "route";
 
 /// What a key stands for.
@@ -29,6 +33,8 @@ pub enum Place {
     Address { app: AppId, key: InstanceKey },
     /// The spec of an app.
     Spec(AppId),
+    /// What an operator says of one instance.
+    Word { app: AppId, key: InstanceKey },
     /// A route of no app.
     Route(RouteId),
     /// Nothing of ours: another family, or a node that only stands above others. Those may hold a
@@ -49,7 +55,7 @@ impl Place {
     /// What `key` stands for.
     ///
     /// # Errors
-    /// [`Misplaced`] for a key below `service` or `app` with a wrong name or number of segments.
+    /// [`Misplaced`] for a key below `service`, `app` or `operator` with a wrong name or number of segments.
     pub fn of(key: &Key) -> Result<Self, Misplaced> {
         let mut segments = key.segments();
         // No place has more than five segments; the sixth tells that there are too many.
@@ -65,10 +71,19 @@ impl Place {
             }
             [Some("route"), Some(_), ..] => Err(misplaced(None, "no key belongs below route/{id}")),
             [Some("service"), Some("address"), Some(app), Some(version), Some(instance), None] => {
-                address_place(app_id(app)?, version, instance)
+                let (app, key) = instance_of(app, version, instance)?;
+                Ok(Self::Address { app, key })
             }
             [Some("service"), Some("address"), Some(app), _, _, Some(_)] => {
                 let reason = "no key belongs below service/address/{appId}/{version}/{containerId}";
+                Err(misplaced(AppId::parse(app).ok(), reason))
+            }
+            [Some("operator"), Some(app), Some(version), Some(instance), None, ..] => {
+                let (app, key) = instance_of(app, version, instance)?;
+                Ok(Self::Word { app, key })
+            }
+            [Some("operator"), Some(app), _, _, Some(_), ..] => {
+                let reason = "no key belongs below operator/{appId}/{version}/{containerId}";
                 Err(misplaced(AppId::parse(app).ok(), reason))
             }
             [Some("service"), Some(family), ..] if family != "address" => {
@@ -79,11 +94,12 @@ impl Place {
     }
 }
 
-fn address_place(app: AppId, version: &str, instance: &str) -> Result<Place, Misplaced> {
+fn instance_of(app: &str, version: &str, instance: &str) -> Result<(AppId, InstanceKey), Misplaced> {
+    let app = app_id(app)?;
     let blame = |reason: String| Misplaced { app: Some(app.clone()), reason };
     let version = VersionId::parse(version).map_err(|error| blame(error.to_string()))?;
     let instance = InstanceId::parse(instance).map_err(|error| blame(error.to_string()))?;
-    Ok(Place::Address { app, key: InstanceKey { version, instance } })
+    Ok((app, InstanceKey { version, instance }))
 }
 
 fn app_id(text: &str) -> Result<AppId, Misplaced> {
@@ -108,6 +124,7 @@ pub fn parse_address_value(source: &str, key: InstanceKey, value: &[u8]) -> Resu
         protocol: registered.protocol,
         zone: registered.zone,
         origin: Origin::Registry,
+        word: OperatorWord::default(),
     };
     if value.trim_ascii_start().starts_with(b"{") {
         return parse_json_address(source, value).map(endpoint);
@@ -127,6 +144,21 @@ fn parse_json_address(source: &str, value: &[u8]) -> Result<EndpointRegistration
         let protocol = spec::read_protocol(&table).unwrap_or_default();
         let zone = spec::read_zone(&table);
         Some(EndpointRegistration { address: spec::read_address(&table)?, weight, zone, protocol })
+    })
+}
+
+/// Reads the value of an operator's word: JSON with `state` (`ready`, `drain` or `maintenance`; default `ready`) and
+/// `weight` (0 to 65535; default: the registrar's). `source`, the registry key, is named as the place.
+///
+/// # Errors
+/// Everything that is wrong with it, unknown members included: operators write these themselves.
+pub fn parse_word_value(source: &str, value: &[u8]) -> Result<OperatorWord, Mistakes> {
+    Document::json(source, value)?.read(|table| {
+        let known = AdminState::ALL.map(|state| (state.as_str(), state));
+        let state = table.parsed("state", |given| pick(given, &known));
+        let weight = spec::read_weight(&table);
+        table.finish();
+        Some(OperatorWord { state: state.unwrap_or_default(), weight })
     })
 }
 
@@ -156,6 +188,24 @@ pub fn address_key(app: &AppId, version: &VersionId, instance: &InstanceId) -> K
 /// Where an app's spec stands.
 pub fn app_key(app: &AppId) -> Key {
     Key::parse(&format!("{SPEC_FAMILY}/{app}")).expect("an id is a path segment and fits into a key")
+}
+
+/// Where an operator's word on an instance stands.
+pub fn word_key(app: &AppId, key: &InstanceKey) -> Key {
+    Key::parse(&format!("{WORD_FAMILY}/{app}/{}/{}", key.version, key.instance))
+        .expect("ids are path segments, and four of their length fit into a key")
+}
+
+/// What to write at [`word_key`]; `None` where the word says nothing and its key is to go.
+pub fn word_value(word: OperatorWord) -> Option<Bytes> {
+    if word.says_nothing() {
+        return None;
+    }
+    let mut value = serde_json::json!({ "state": word.state.as_str() });
+    if let Some(weight) = word.weight {
+        value["weight"] = weight.into();
+    }
+    Some(Bytes::from(value.to_string()))
 }
 
 /// Where the spec of what is served as `app` stands: an app's, or a route's.

@@ -19,11 +19,14 @@ fn keys_mean_addresses_specs_or_nothing_of_ours() {
     assert_eq!(Place::of(&key("app/shop")), Ok(Place::Spec(app.clone())));
     let address = Place::Address { app: app.clone(), key: instance_key() };
     assert_eq!(Place::of(&key("service/address/shop/v1/c1")), Ok(address));
+    let word = Place::Word { app: app.clone(), key: instance_key() };
+    assert_eq!(Place::of(&key("operator/shop/v1/c1")), Ok(word));
     assert_eq!(Place::of(&key("route/x")), Ok(Place::Route(RouteId::parse("x").unwrap())));
     let route = AppId::of_route(&RouteId::parse("x").unwrap());
     assert_eq!((spec_key(&route), spec_key(&app)), (key("route/x"), key("app/shop")));
     assert!(AppId::parse(route.as_str()).is_err(), "no app can have its name");
     for other in [
+        "operator/shop/v1",
         "service",
         "service/address",
         "service/address/shop",
@@ -41,6 +44,8 @@ fn keys_mean_addresses_specs_or_nothing_of_ours() {
         ("service/address/sh op/v1/c1", None),
         ("service/addresses/shop", None),
         ("app/shop/x", Some(&app)),
+        ("operator/shop/v1/c1/x", Some(&app)),
+        ("operator/shop/v 1/c1", Some(&app)),
         ("app/sh op", None),
         ("route/x/y", None),
         ("route/x y", None),
@@ -119,4 +124,31 @@ fn keys_of_a_registrar_mean_what_it_registered() {
     let written = address_key(&app, &key.version, &key.instance);
     assert_eq!(Place::of(&written), Ok(Place::Address { app: app.clone(), key }));
     assert_eq!(Place::of(&app_key(&app)), Ok(Place::Spec(app)));
+}
+
+#[test]
+fn an_operators_word_is_read_as_it_was_written() {
+    let at = "operator/shop/v1/c1";
+    let read = |value: &[u8]| parse_word_value(at, value).map_err(|mistakes| mistakes.to_string());
+    for state in AdminState::ALL {
+        for weight in [None, Some(0), Some(u16::MAX)] {
+            let word = OperatorWord { state, weight };
+            match word_value(word) {
+                Some(value) => assert_eq!(read(&value), Ok(word)),
+                None => assert!(word.says_nothing()),
+            }
+        }
+    }
+    let app = AppId::parse("shop").unwrap();
+    assert_eq!(word_key(&app, &instance_key()).as_str(), at);
+    for (value, wanted) in [
+        (
+            &br#"{"state": "drian"}"#[..],
+            "state: \"drian\" is none of ready, drain, maintenance; did you mean \"drain\"?",
+        ),
+        (br#"{"weight": 65536}"#, "weight: must be an integer from 0 to 65535, not the integer 65536"),
+    ] {
+        assert_eq!(read(value).unwrap_err(), format!("{at}: {wanted}"));
+    }
+    assert!(read(br#"{"wieght": 1}"#).unwrap_err().contains("did you mean \"weight\"?"));
 }

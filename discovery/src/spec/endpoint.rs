@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use topology::{Endpoint, InstanceId, InstanceKey, Origin, Protocol, VersionId};
+use topology::{Endpoint, InstanceId, InstanceKey, OperatorWord, Origin, Protocol, VersionId};
 
 use super::parse_address;
 use crate::document::{Table, pick};
@@ -56,6 +56,7 @@ fn read_endpoint(section: &Table<'_>) -> Option<Endpoint> {
         protocol: protocol.unwrap_or_default(),
         zone,
         origin: Origin::File,
+        word: OperatorWord::default(),
     })
 }
 

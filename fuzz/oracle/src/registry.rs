@@ -33,6 +33,7 @@ const NAME: &str = "source";
 /// when what is said of a mistake is as large as the mistake.
 pub fn registry_values(input: &[u8]) {
     address(input);
+    word(input);
     spec_value(input);
     if let Ok(text) = std::str::from_utf8(input) {
         key(text);
@@ -62,6 +63,18 @@ fn address_is_written_back(endpoint: &Endpoint) {
     let written = layout::address_value(&registration);
     let read = layout::parse_address_value(NAME, endpoint.key.clone(), &written).expect("we wrote it");
     assert_eq!(Endpoint { origin: endpoint.origin, ..read }, *endpoint);
+}
+
+fn word(value: &[u8]) {
+    match layout::parse_word_value(NAME, value) {
+        Ok(word) => {
+            let written = layout::word_value(word);
+            assert_eq!(written.is_none(), word.says_nothing());
+            let read = written.map(|value| layout::parse_word_value(NAME, &value).expect("we wrote it"));
+            assert_eq!(read.unwrap_or_default(), word);
+        }
+        Err(mistakes) => are_short(&mistakes),
+    }
 }
 
 fn spec_value(value: &[u8]) {
@@ -158,6 +171,7 @@ fn key(text: &str) {
         Ok(Place::Address { app, key: InstanceKey { version, instance } }) => {
             assert_eq!(layout::address_key(&app, &version, &instance), key);
         }
+        Ok(Place::Word { app, key: instance }) => assert_eq!(layout::word_key(&app, &instance), key),
         Ok(Place::Spec(app)) => assert_eq!(layout::app_key(&app), key),
         Ok(Place::Route(route)) => assert_eq!(layout::spec_key(&AppId::of_route(&route)), key),
         Ok(Place::Other) => {}

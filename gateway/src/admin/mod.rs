@@ -9,6 +9,7 @@ mod body;
 mod certificates;
 mod changes;
 mod entries;
+mod explain;
 mod filters;
 mod guard;
 mod judge;
@@ -78,6 +79,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/ready", get(ready))
         .route("/v1/apps", get(apps))
         .route("/v1/endpoints", get(endpoints))
+        .route("/v1/explain", get(explain::show))
         .route("/v1/filters", get(filters))
         .route("/v1/table", get(table))
         .route("/v1/revisions", get(revisions::show))

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
 use serde::Serialize;
-use topology::{AppId, Balance, Rejection};
+use topology::{AppId, Balance, InstanceKey, OperatorWord, Rejection};
 
 use crate::balance::slow_start;
 use crate::table::live::uptime;
-use crate::table::{CompiledApp, CompiledMatch, PooledEndpoint, RoutingTable};
+use crate::table::{CompiledApp, CompiledMatch, Out, PooledEndpoint, RoutingTable};
 
 /// A list, and whether it is all of it.
 #[derive(Debug, Serialize)]
@@ -96,6 +96,8 @@ pub struct EndpointView {
     /// How soon it is expected to answer, where the app balances by that and something is known.
     expected_seconds: Option<f64>,
     state: &'static str,
+    /// What an operator says of it.
+    operator: Option<OperatorView>,
     /// Why it takes no traffic; absent while it does.
     why: Option<String>,
     since: String,
@@ -105,6 +107,38 @@ pub struct EndpointView {
     last_error_at: Option<String>,
     probes_passed: u64,
     probes_failed: u64,
+}
+
+/// An operator's word on an endpoint.
+#[derive(Debug, Serialize)]
+pub struct OperatorView {
+    state: &'static str,
+    /// Instead of the registrar's.
+    weight: Option<u16>,
+}
+
+impl OperatorView {
+    fn of(word: OperatorWord) -> Option<Self> {
+        (!word.says_nothing()).then(|| Self { state: word.state.as_str(), weight: word.weight })
+    }
+}
+
+/// An operator's word on an endpoint that there is not, or not yet.
+#[derive(Debug, Serialize)]
+pub struct IdleWordView {
+    app: String,
+    version: String,
+    instance: String,
+    #[serde(flatten)]
+    word: OperatorView,
+}
+
+/// Endpoints, and what operators say of others.
+#[derive(Debug, Serialize)]
+pub struct EndpointsView {
+    #[serde(flatten)]
+    page: Page<EndpointView>,
+    idle_words: Vec<IdleWordView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,7 +171,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
     let view = |app: &Arc<CompiledApp>| {
         let mut endpoints = BTreeMap::new();
         for endpoint in &app.endpoints {
-            *endpoints.entry(endpoint.live.state()).or_default() += 1;
+            *endpoints.entry(endpoint.state()).or_default() += 1;
         }
         let split = app.spec.split.as_ref();
         let rejections = table.snapshot.rejections.iter();
@@ -168,7 +202,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
     page(table, selected().count(), selected().take(most).map(view).collect())
 }
 
-fn balance_view(balance: &Balance) -> BalanceView {
+pub fn balance_view(balance: &Balance) -> BalanceView {
     let mut view = BalanceView { kind: balance.kind(), key: None, bounded_load: None, decay_seconds: None };
     match balance {
         Balance::RoundRobin | Balance::Random | Balance::LeastRequests => {}
@@ -190,12 +224,28 @@ fn match_view(entry: &CompiledMatch) -> MatchView {
     }
 }
 
-pub fn endpoints(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<EndpointView> {
+pub fn endpoints(table: &RoutingTable, only: Option<&AppId>, most: usize) -> EndpointsView {
     let selected = || {
         let apps = table.apps.values().filter(|app| only.is_none_or(|only| app.id == *only));
         apps.flat_map(|app| app.endpoints.iter().map(move |endpoint| (app, endpoint)))
     };
-    page(table, selected().count(), selected().take(most).map(|(app, e)| endpoint(app, e)).collect())
+    let shown = selected().take(most).map(|(app, e)| endpoint(app, e)).collect();
+    EndpointsView { page: page(table, selected().count(), shown), idle_words: idle_words(table, only, most) }
+}
+
+fn idle_words(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Vec<IdleWordView> {
+    let words = table.snapshot.words.iter().filter(|(app, _)| only.is_none_or(|only| *app == only));
+    let words = words.flat_map(|(app, words)| words.iter().map(move |(key, word)| (app, key, word)));
+    let idle = words.filter(|(app, key, _)| table.app(app).is_none_or(|app| app.endpoint(key).is_none()));
+    let view = |(app, key, word): (&AppId, &InstanceKey, &OperatorWord)| {
+        Some(IdleWordView {
+            app: app.to_string(),
+            version: key.version.to_string(),
+            instance: key.instance.to_string(),
+            word: OperatorView::of(*word)?,
+        })
+    };
+    idle.filter_map(view).take(most).collect()
 }
 
 pub fn table(
@@ -287,19 +337,13 @@ fn refused(app: &Arc<CompiledApp>) -> Option<RejectionView> {
     Some(RejectionView { place: format!("app {}", app.id), app: Some(app.id.to_string()), reason })
 }
 
-fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
+pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
     let report = endpoint.live.health.report();
     let error = report.last_error.as_ref();
     let ejection = endpoint.live.ejection.report();
     let serving_for = endpoint.live.serving_for();
     let load = endpoint.gate.as_ref().zip(endpoint.live.load.get());
-    let why = if !report.state.is_up() {
-        Some(error.map_or_else(|| "down".to_owned(), |error| format!("probe failed: {}", error.text)))
-    } else if let Some(ejection) = &ejection {
-        Some(format!("ejected until {}: {}", moment(ejection.until), ejection.text))
-    } else {
-        (endpoint.weight == 0).then(|| "weight is 0".to_owned())
-    };
+    let why = endpoint.out().map(|out| why(&out));
     let since = ejection.filter(|_| report.state.is_up()).map_or(report.since, |ejection| ejection.since);
     EndpointView {
         app: app.id.to_string(),
@@ -311,7 +355,7 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
             .spec
             .slow_start()
             .map_or(slow_start::WHOLE, |ramp| slow_start::share(serving_for, ramp)),
-        serving_seconds: endpoint.live.is_available().then_some(serving_for.as_secs_f64()),
+        serving_seconds: endpoint.is_available().then_some(serving_for.as_secs_f64()),
         in_flight: endpoint.counted().map(|load| load.in_flight.used()),
         in_flight_limit: load
             .map(|(gate, load)| gate.most_of(endpoint, load))
@@ -320,7 +364,8 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
             .filter(|(gate, _)| gate.limits_connections())
             .map(|(_, load)| load.connections.used()),
         expected_seconds: expected_seconds(app, endpoint),
-        state: endpoint.live.state(),
+        state: endpoint.state(),
+        operator: OperatorView::of(endpoint.word),
         why,
         since: moment(since),
         last_probe: report.last_probe.map(moment),
@@ -329,6 +374,18 @@ fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
         last_error_at: error.map(|error| moment(error.at)),
         probes_passed: report.passes_total,
         probes_failed: report.failures_total,
+    }
+}
+
+/// Why an endpoint takes nothing, for people.
+pub(super) fn why(out: &Out) -> String {
+    match out {
+        Out::Withdrawn(state) => format!("operator: {}", state.as_str()),
+        Out::Down { error: None } => "down".to_owned(),
+        Out::Down { error: Some(error) } => format!("probe failed: {error}"),
+        Out::Ejected { until, why } => format!("ejected until {}: {why}", moment(*until)),
+        Out::Weightless { by_operator: false } => "weight is 0".to_owned(),
+        Out::Weightless { by_operator: true } => "operator: weight is 0".to_owned(),
     }
 }
 

@@ -98,7 +98,7 @@ fn take_samples(
         let total = total(endpoint);
         totals.insert(endpoint.live.id, total);
         match former.get(&endpoint.live.id) {
-            Some(former) if endpoint.live.is_available() => total.since(former),
+            Some(former) if endpoint.is_available() => total.since(former),
             _ => Sample::default(),
         }
     };

@@ -77,7 +77,7 @@ impl Judge {
         now: Instant,
     ) {
         let live = &endpoint.live;
-        if !live.is_available() {
+        if !endpoint.is_available() {
             return;
         }
         if !has_company(app, live, settings) {
@@ -142,8 +142,9 @@ fn present(
 /// Whether enough of those that stand for the endpoint stay.
 fn has_company(app: &CompiledApp, endpoint: &EndpointLive, settings: &Outliers) -> bool {
     let Some(pool) = app.pool_of(endpoint.id) else { return false };
-    let serving = || pool.endpoints.iter().filter(|other| other.weight > 0);
-    let out = serving().filter(|other| !other.live.is_available()).count();
+    // Whom an operator has withdrawn stands in for nobody.
+    let serving = || pool.endpoints.iter().filter(|other| other.weight > 0 && other.word.state.admits());
+    let out = serving().filter(|other| !other.is_available()).count();
     may_eject(serving().count(), out, settings.max_ejected_percent)
 }
 

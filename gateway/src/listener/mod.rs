@@ -186,6 +186,16 @@ pub enum Presence {
     Optional,
 }
 
+/// An HTTP listener that is open, as far as it decides over requests.
+#[derive(Debug, Clone)]
+pub struct Doorway {
+    pub name: Arc<str>,
+    pub address: SocketAddr,
+    pub is_tls: bool,
+    pub https: HttpsPolicy,
+    pub limits: Arc<Limits>,
+}
+
 /// Sockets that share an address (SO_REUSEPORT): the kernel spreads connections over them. None
 /// accepts before [`listen`]; datagrams gather at once.
 ///

@@ -36,6 +36,13 @@ pub enum Framing {
     UntilClose,
 }
 
+impl Framing {
+    /// Whether a body is to come that is more than nothing.
+    pub fn has_body(self) -> bool {
+        !matches!(self, Self::None | Self::Length(0))
+    }
+}
+
 /// What the Transfer-Encoding fields of a message amount to.
 pub(super) enum Coding {
     Absent,

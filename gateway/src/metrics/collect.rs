@@ -26,6 +26,7 @@ use crate::access_log::LogWatch;
 use crate::control::Applied;
 use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
+use crate::listeners::Doorways;
 use crate::statistics::Store;
 use crate::table::RoutingTable;
 use crate::table::limits::Tenants;
@@ -38,6 +39,7 @@ pub struct Sources {
     pub shared: Arc<Shared>,
     pub workers: Vec<Arc<WorkerMetrics>>,
     pub listeners: Arc<ListenerMetrics>,
+    pub doorways: Doorways,
     pub reloads: Arc<Reloads>,
     pub registry: watch::Receiver<State>,
     /// What is served otherwise than the registry says.
@@ -377,7 +379,7 @@ fn endpoints(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
     for app in table.apps.values() {
         let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
         for endpoint in &app.endpoints {
-            let state = endpoint.live.state();
+            let state = endpoint.state();
             *counts.entry((endpoint.key.version.as_str(), state)).or_default() += 1;
         }
         for ((version, state), count) in counts {

@@ -135,7 +135,7 @@ impl Facts {
 
     /// Whether bytes follow the head that somebody has to read.
     pub fn has_body(&self) -> bool {
-        !matches!(self.framing, Framing::None | Framing::Length(0))
+        self.framing.has_body()
     }
 }
 

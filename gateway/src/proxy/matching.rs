@@ -7,14 +7,17 @@ use crate::filter::{Asked, Fit, fit};
 use crate::message::Method;
 use crate::message::cookies::cookies;
 use crate::message::query::{Encoded, parameters};
-use crate::table::{Matches, Way};
+use crate::table::{CompiledMatch, Matches, Way};
 
 /// The position of the first match whose conditions all hold.
 pub fn taken_by(matches: &Matches, asked: &Asked<'_>) -> Option<usize> {
-    matches.iter().position(|entry| {
-        let refuses = matches!(entry.way, Way::Nowhere);
-        entry.conditions().iter().all(|condition| meets(asked, condition, refuses))
-    })
+    matches.iter().position(|entry| unmet(entry, asked).is_none())
+}
+
+/// The first of the match's conditions that does not hold; `None`: all do.
+pub fn unmet<'m>(entry: &'m CompiledMatch, asked: &Asked<'_>) -> Option<&'m Condition> {
+    let refuses = matches!(entry.way, Way::Nowhere);
+    entry.conditions().iter().find(|condition| !meets(asked, condition, refuses))
 }
 
 /// `refuses`: what becomes of the request then. A path that may be one of those that are refused is refused,

@@ -18,6 +18,7 @@
 //! in [`udp`]; [`pump`] carries their bytes and [`tunnel`] what is no longer HTTP.
 
 mod admission;
+pub mod admit;
 mod answer;
 mod ask;
 mod attempt;
@@ -28,16 +29,16 @@ mod facts;
 mod feedback;
 mod fill;
 mod frames;
-mod hashing;
+pub mod hashing;
 mod hedge;
-mod hops;
+pub mod hops;
 pub mod http1;
 pub mod http2;
 pub mod matching;
 mod mirror;
 mod outgoing;
 mod pace;
-mod patience;
+pub mod patience;
 mod prepare;
 pub mod pump;
 mod record;
@@ -57,5 +58,6 @@ mod upstream;
 mod wire;
 
 pub use client::{Client, Origin};
-pub use facts::{Facts, LogFacts};
+pub use facts::{BodyLimits, Facts, LogFacts};
 pub use http1::Http1;
+pub use prepare::{grpc_deadline, is_grpc};

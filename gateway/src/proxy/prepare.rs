@@ -7,20 +7,21 @@ use std::time::{Duration, Instant};
 use topology::AppId;
 use topology::filters::MirrorTarget;
 
-use super::client::{Client, Origin};
+use super::admit::{admit, lacks, unfit};
+use super::client::Client;
 use super::facts::{BodyLimits, Facts, Heads, LogFacts, Refusal, Request};
 use super::mirror::{self, Copy};
 use super::patience::Patience;
 use super::screen::Undecided;
-use super::secure::{ACME_CHALLENGES, https_location, is_misdirected, wants_https};
+use super::secure::is_misdirected;
 use super::{hops, screen};
 use crate::access_log::Logging;
 use crate::filter::{Changes, Filters, Step};
 use crate::listener::tls::ClientIdentity;
 use crate::message::encode::{self, Hop, TraceHop};
-use crate::message::{FieldKind, Framing, Malformed, Method, NO_NAMES, RequestHead, Version, http2, target};
+use crate::message::{FieldKind, Malformed, Method, NO_NAMES, RequestHead, Version, http2, target};
 use crate::reason::Reason;
-use crate::table::{CompiledApp, CompiledMatch, Match, Upstream, Way};
+use crate::table::{CompiledApp, Match};
 use crate::worker::{Step as LoadStep, TableHandle};
 
 /// `head` is a complete head of HTTP/1.1.
@@ -90,17 +91,10 @@ fn route<W>(
         facts.filtered = screen::filtered(changes, None);
         return refuse(facts, reason, None);
     }
-    if parsed.method == Method::Connect && !matches!(found, Match::App(app) if app.spec.connect) {
-        // What follows may be meant for the tunnel.
-        return refuse(Facts { keep_alive: false, ..facts }, Reason::MethodNotSupported, None);
-    }
-    if hops == Some(0) {
-        // We are its final recipient, and neither echo requests nor have options of our own.
-        return refuse(facts, Reason::MethodNotSupported, None);
-    }
-    if parsed.method == Method::Connect && facts.has_body() {
-        // RFC 9110 section 9.3.6: where such a body ended, the tunnel would begin.
-        return refuse(Facts { keep_alive: false, ..facts }, Reason::BadRequest, None);
+    if let Some(reason) = unfit(parsed, hops, &found) {
+        // Behind a CONNECT what follows may be meant for the tunnel.
+        let keep_alive = facts.keep_alive && parsed.method != Method::Connect;
+        return refuse(Facts { keep_alive, ..facts }, reason, None);
     }
     let app = match found {
         Match::App(app) => app.clone(),
@@ -126,7 +120,7 @@ fn pass<W>(
     let taken = app.matches.as_deref().and_then(|matches| {
         screen::taken_by(client, (&app, matches), (parsed, head), (host, path), &mut facts)
     });
-    if let Err(denied) = admit(&client.origin, &app, taken, parsed, head, (host, path)) {
+    if let Err(denied) = admit(client.origin.approach(), &app, taken, parsed, head, (host, path)) {
         screen::dress(&app, (parsed, head), &mut changes);
         facts.filtered = screen::filtered(changes, app.filters.as_ref());
         return refuse(facts, denied, app);
@@ -161,7 +155,7 @@ pub(super) fn set_out<W>(
 ) -> Result<Box<Request>, Box<Refusal>> {
     let Request { app, facts, taken, .. } = &mut *request;
     facts.body = BodyLimits::of(&client.origin.listener.limits, app.spec.limits.as_deref(), facts.is_grpc);
-    if let Some(reason) = lacks(app, *taken, parsed, head, facts) {
+    if let Some(reason) = lacks(app, *taken, parsed, head, facts.body.max) {
         return Err(screen::refused(request, changes, reason));
     }
     facts.patience = match app.spec.timeouts.as_deref() {
@@ -205,58 +199,6 @@ fn copy<W>(
 /// Whether the owner of `app` lets `from` send copies, which pass none of its filters.
 fn takes_copies(app: &CompiledApp, from: &AppId) -> bool {
     app.spec.filters.as_ref().is_some_and(|filters| filters.mirrored_by.contains(from))
-}
-
-/// Why, and where to go instead: a whole URI.
-type Denied = (Reason, Option<Box<[u8]>>);
-
-/// Whether the app takes a request of this client that was routed to it by `host` and `path`. Filters are
-/// asked next.
-fn admit(
-    origin: &Origin,
-    app: &CompiledApp,
-    taken: Option<usize>,
-    parsed: &RequestHead,
-    head: &[u8],
-    (host, path): (&str, &[u8]),
-) -> Result<(), Denied> {
-    if wants_https(origin, app, parsed, head) && !path.starts_with(ACME_CHALLENGES) {
-        // Without a host there is no place to send the client to.
-        return Err(match https_location(host, origin.listener.https.port, parsed, head) {
-            Some(location) => (Reason::HttpsRequired, Some(location)),
-            None => (Reason::UnknownHost, None),
-        });
-    }
-    if app.spec.requires_client_certificate && origin.identity.is_none() {
-        return Err((Reason::ClientCertificateRequired, None));
-    }
-    let refuses = |entry: &CompiledMatch| matches!(entry.way, Way::Nowhere);
-    if taken.and_then(|taken| app.match_at(taken)).is_some_and(refuses) {
-        return Err((Reason::MatchRefused, None));
-    }
-    Ok(())
-}
-
-/// What is missing to carry the request out.
-fn lacks(
-    app: &CompiledApp,
-    taken: Option<usize>,
-    parsed: &RequestHead,
-    head: &[u8],
-    facts: &Facts,
-) -> Option<Reason> {
-    let reason = if matches!(app.upstream, Upstream::Unknown) {
-        Reason::UpstreamTlsUnknown
-    } else if app.way(taken).0.is_empty() {
-        Reason::NoEndpoint
-    } else if parsed.upgrade.is_some_and(|protocol| !is_allowed(app, protocol.within(head))) {
-        Reason::UpgradeNotAllowed
-    } else if matches!(facts.framing, Framing::Length(length) if length > facts.body.max) {
-        Reason::BodyTooLarge
-    } else {
-        return None;
-    };
-    Some(reason)
 }
 
 fn facts<W>(
@@ -367,18 +309,8 @@ pub(super) fn heads<W>(
     heads
 }
 
-/// Whether the app lets a client leave HTTP for `protocol`, which may have a version after a slash.
-fn is_allowed(app: &CompiledApp, protocol: &[u8]) -> bool {
-    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
-    app.spec.upgrades.as_ref().is_none_or(|allowed| {
-        allowed.iter().any(|known| {
-            known.as_bytes().eq_ignore_ascii_case(protocol) || known.as_bytes().eq_ignore_ascii_case(name)
-        })
-    })
-}
-
 /// gRPC over HTTP/2, "Requests": the content type is `application/grpc`, with or without what follows.
-fn is_grpc(request: &RequestHead, head: &[u8]) -> bool {
+pub fn is_grpc(request: &RequestHead, head: &[u8]) -> bool {
     const CONTENT_TYPE: &[u8] = b"application/grpc";
     let field = request.fields.first(FieldKind::ContentType).map(|field| field.value.within(head));
     field.is_some_and(|value| {
@@ -388,7 +320,7 @@ fn is_grpc(request: &RequestHead, head: &[u8]) -> bool {
 }
 
 /// gRPC over HTTP/2, "Timeout": at most eight digits and a unit.
-fn grpc_deadline(request: &RequestHead, head: &[u8]) -> Option<Duration> {
+pub fn grpc_deadline(request: &RequestHead, head: &[u8]) -> Option<Duration> {
     let value = request.fields.first(FieldKind::GrpcTimeout)?.value.within(head);
     let (unit, digits) = value.split_last()?;
     if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {

@@ -1,5 +1,6 @@
 //! Where https and certificates decide over a request.
 
+use super::admit::Approach;
 use super::client::Origin;
 use crate::config::HttpsConfig;
 use crate::message::{FieldKind, RequestHead};
@@ -17,12 +18,12 @@ pub fn is_misdirected(origin: &Origin, host: &str) -> bool {
 }
 
 /// A request in clear text that is to come by https; a trusted proxy may have taken the TLS off.
-pub fn wants_https(origin: &Origin, app: &CompiledApp, parsed: &RequestHead, head: &[u8]) -> bool {
-    if origin.listener.is_tls() || !(origin.listener.https.redirect || app.spec.https_only) {
+pub fn wants_https(approach: Approach<'_>, app: &CompiledApp, parsed: &RequestHead, head: &[u8]) -> bool {
+    if approach.is_tls || !(approach.https.redirect || app.spec.https_only) {
         return false;
     }
     let proto = || parsed.fields.first(FieldKind::XForwardedProto).map(|field| field.value.within(head));
-    !(origin.is_trusted && proto().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
+    !(approach.is_trusted && proto().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
 /// The same place by https. `host` is normalized and claimed by an app, so nobody is sent elsewhere.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use topology::{AppId, AppSpec, HostPattern, InstanceKey, Protocol, ProxyVersion, VersionId};
+use topology::{AppId, AppSpec, HostPattern, InstanceKey, OperatorWord, Protocol, ProxyVersion, VersionId};
 
 use super::limits::{Gate, Load};
 use super::live::{AppLive, EndpointLive};
@@ -148,7 +148,9 @@ pub struct Manner {
 pub struct PooledEndpoint {
     pub key: InstanceKey,
     pub address: SocketAddr,
+    /// The one that holds: an operator's, where one says something.
     pub weight: u16,
+    pub word: OperatorWord,
     pub protocol: Protocol,
     pub manner: Manner,
     pub live: Arc<EndpointLive>,
@@ -224,6 +226,11 @@ impl Spread {
         let in_turn =
             (0..sharing.len()).filter_map(move |offset| sharing.get((turn + offset) % sharing.len()));
         in_turn.chain(others).map(|pool| &**pool)
+    }
+
+    /// Those that take turns, and those that only stand in.
+    pub fn parts(&self) -> (&[Arc<Pool>], &[Arc<Pool>]) {
+        self.pools.split_at(self.turns)
     }
 
     pub fn is_empty(&self) -> bool {

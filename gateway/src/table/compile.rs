@@ -252,13 +252,14 @@ fn compile_endpoint(
     endpoint: &Endpoint,
 ) -> Arc<PooledEndpoint> {
     let same = old.and_then(|old| old.endpoint(&endpoint.key));
+    let weight = endpoint.effective_weight();
     let metrics = services
         .iter()
         .find(|service| service.version() == Some(&endpoint.key.version))
         .expect("every endpoint's version has a service");
     if let Some(same) = same
-        && (same.address, same.weight, same.protocol)
-            == (endpoint.address, endpoint.weight, endpoint.protocol)
+        && (same.address, same.weight, same.word, same.protocol)
+            == (endpoint.address, weight, endpoint.word, endpoint.protocol)
         && Arc::ptr_eq(&same.metrics, metrics)
         && same.gate.as_ref().map(Arc::as_ptr) == gate.map(Arc::as_ptr)
         && same.is_counted == is_counted
@@ -266,11 +267,17 @@ fn compile_endpoint(
         return same.clone();
     }
     // Another address is another process: what is known of the old one's health says nothing about it.
-    let live = same.filter(|same| same.address == endpoint.address).map(|same| same.live.clone());
+    let same = same.filter(|same| same.address == endpoint.address);
+    if same.is_some_and(|same| !same.word.state.admits() && endpoint.word.state.admits()) {
+        // Released from an operator's word, it begins to serve as one that was down does.
+        same.inspect(|same| same.live.returned());
+    }
+    let live = same.map(|same| same.live.clone());
     Arc::new(PooledEndpoint {
         key: endpoint.key.clone(),
         address: endpoint.address,
-        weight: endpoint.weight,
+        weight,
+        word: endpoint.word,
         protocol: endpoint.protocol,
         manner: manner.clone(),
         live: live.unwrap_or_default(),

@@ -19,6 +19,24 @@ type Shard = HashMap<Arc<str>, Arc<HostRoutes>, FixedState>;
 /// collisions by asking.
 const HASHER: FixedState = FixedState::with_seed(0x51_75_1c_e0);
 
+/// How a route stands to a request of its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    Holds,
+    OtherPath,
+    /// Its app is not served where the request came in.
+    OtherListener,
+}
+
+/// Which kind of pattern covers a host, from the most specific to the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Covering<'h> {
+    Exact,
+    /// What follows `*.`.
+    Wildcard(&'h str),
+    Any,
+}
+
 /// The paths of one host, in the order in which they are tried: those of the app whose own name it is;
 /// exact ones, then prefixes by falling length; of equals the app that claimed the host first.
 #[derive(Debug)]
@@ -51,15 +69,29 @@ impl HostRoutes {
         self.routes.iter()
     }
 
-    pub(super) fn serve(&self, listener: &str) -> bool {
+    pub fn serve(&self, listener: &str) -> bool {
         self.routes.iter().any(|(_, app)| app.serves(listener))
     }
 
     pub(super) fn find(&self, listener: &str, path: &[u8]) -> Option<&Arc<CompiledApp>> {
-        self.routes
-            .iter()
-            .find(|(route, app)| route.below(path).is_some() && app.serves(listener))
-            .map(|(_, app)| app)
+        self.claims(listener, path).find(|(_, _, claim)| *claim == Claim::Holds).map(|(_, app, _)| app)
+    }
+
+    /// Every route in the order in which they are tried, and whether it takes such a request: the first that does
+    /// gets it.
+    pub fn claims(
+        &self,
+        listener: &str,
+        path: &[u8],
+    ) -> impl Iterator<Item = (&PathMatch, &Arc<CompiledApp>, Claim)> {
+        self.routes.iter().map(move |(route, app)| {
+            let claim = match route.below(path) {
+                None => Claim::OtherPath,
+                Some(_) if !app.serves(listener) => Claim::OtherListener,
+                Some(_) => Claim::Holds,
+            };
+            (route, app, claim)
+        })
     }
 
     /// Who gets this route's requests on a listener that `app` serves as well: whoever claimed it first.
@@ -125,17 +157,28 @@ pub(super) struct HostIndex {
 impl HostIndex {
     /// The most specific pattern that covers `host` and that `usable` accepts.
     pub fn find(&self, host: &str, usable: impl Fn(&HostRoutes) -> bool) -> Option<&Arc<HostRoutes>> {
-        if let Some(routes) = self.exact.find(host).filter(|routes| usable(routes)) {
+        self.walk(host, |_, routes| usable(routes))
+    }
+
+    /// Shows `is_wanted` the patterns that cover `host`, the most specific first, until it wants one.
+    #[inline]
+    pub fn walk<'h>(
+        &self,
+        host: &'h str,
+        mut is_wanted: impl FnMut(Covering<'h>, &Arc<HostRoutes>) -> bool,
+    ) -> Option<&Arc<HostRoutes>> {
+        if let Some(routes) = self.exact.find(host).filter(|routes| is_wanted(Covering::Exact, routes)) {
             return Some(routes);
         }
         let mut rest = host;
         while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(routes) = self.wildcard.find(parent).filter(|routes| usable(routes)) {
+            let found = self.wildcard.find(parent);
+            if let Some(routes) = found.filter(|routes| is_wanted(Covering::Wildcard(parent), routes)) {
                 return Some(routes);
             }
             rest = parent;
         }
-        self.any.as_ref().filter(|routes| usable(routes))
+        self.any.as_ref().filter(|routes| is_wanted(Covering::Any, routes))
     }
 
     pub fn of(&self, pattern: &HostPattern) -> Option<&Arc<HostRoutes>> {

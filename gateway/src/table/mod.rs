@@ -9,6 +9,7 @@ mod hosts;
 pub mod limits;
 pub mod live;
 mod matches;
+mod standing;
 mod tally;
 
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use std::sync::Arc;
 pub use app::{CompiledApp, Pool, PooledEndpoint, Spread, Upstream};
 pub use compile::compile;
 use hosts::HostIndex;
-pub use hosts::HostRoutes;
+pub use hosts::{Claim, Covering, HostRoutes};
 use imbl::OrdMap;
 pub use matches::{CompiledMatch, Matches, Way};
+pub use standing::Out;
 pub use tally::Tally;
 use topology::{AppId, Snapshot};
 
@@ -57,6 +59,16 @@ impl RoutingTable {
             return Match::UnknownHost;
         };
         routes.find(listener, path).map_or(Match::UnknownPath, Match::App)
+    }
+
+    /// The patterns that cover `host`, the most specific first, whether [`Self::find`] uses them or not.
+    pub fn covering<'h>(&self, host: &'h str) -> Vec<(Covering<'h>, Arc<HostRoutes>)> {
+        let mut found = Vec::new();
+        self.hosts.walk(host, |covering, routes| {
+            found.push((covering, routes.clone()));
+            false
+        });
+        found
     }
 
     pub fn app(&self, id: &AppId) -> Option<&Arc<CompiledApp>> {

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use topology::{
-    App, AppId, AppSpec, Endpoint, HostPattern, InstanceId, InstanceKey, Origin, PathMatch, Protocol,
-    Revision, Snapshot, Split, VersionId,
+    AdminState, App, AppId, AppSpec, Endpoint, HostPattern, InstanceId, InstanceKey, OperatorWord, Origin,
+    PathMatch, Protocol, Revision, Snapshot, Split, VersionId,
 };
 
 use super::compile::Settings;
@@ -32,6 +32,7 @@ fn endpoint(version: &str, instance: &str, port: u16) -> Endpoint {
         protocol: Protocol::Http1,
         zone: None,
         origin: Origin::File,
+        word: Default::default(),
     }
 }
 
@@ -337,6 +338,53 @@ fn pools_of_matches_keep_their_identity_and_share_it_with_no_other_list() {
         for pool in spreads.iter().flat_map(|spread| &spread.pools) {
             let members: Vec<_> = pool.endpoints.iter().map(|endpoint| endpoint.live.id).collect();
             assert_eq!(lists.entry(pool.id).or_insert_with(|| members.clone()), &members);
+        }
+        former = next;
+    }
+}
+
+fn told(state: AdminState, weight: Option<u16>) -> OperatorWord {
+    OperatorWord { state, weight }
+}
+
+#[test]
+fn whom_an_operator_withdraws_is_picked_by_nobody_not_even_where_nobody_else_is_left() {
+    let mut shop = app("shop", &["h.test"], &["/"], 1);
+    shop.endpoints = vec![endpoint("v1", "c1", 1), endpoint("v1", "c2", 2), endpoint("v1", "c3", 3)];
+    let mut former = table([shop.clone()]);
+    for (words, eligible, states) in [
+        (
+            [told(AdminState::Drain, None), told(AdminState::Maintenance, None), OperatorWord::default()],
+            &[2][..],
+            ["drain", "maintenance", "unknown"],
+        ),
+        (
+            [
+                told(AdminState::Drain, Some(9)),
+                told(AdminState::Drain, None),
+                told(AdminState::Maintenance, None),
+            ],
+            &[],
+            ["drain", "drain", "maintenance"],
+        ),
+        (
+            [OperatorWord::default(), told(AdminState::Ready, Some(0)), told(AdminState::Ready, Some(7))],
+            &[0, 1, 2],
+            ["unknown"; 3],
+        ),
+    ] {
+        for (endpoint, word) in shop.endpoints.iter_mut().zip(words) {
+            endpoint.word = word;
+        }
+        let (next, changes) = compile(&settings(), &former, snapshot([shop.clone()]));
+        let app = next.app(&shop.id).unwrap();
+        assert_eq!((changes.len(), &*app.http.pools[0].eligible()), (1, eligible));
+        assert_eq!(app.endpoints.iter().map(|endpoint| endpoint.state()).collect::<Vec<_>>(), states);
+        let weights: Vec<_> = app.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+        assert_eq!(weights, words.map(|word| word.weight.unwrap_or(1)));
+        for (endpoint, before) in app.endpoints.iter().zip(&former.app(&shop.id).unwrap().endpoints) {
+            assert!(Arc::ptr_eq(&endpoint.live, &before.live), "what is known of it stays");
+            assert_eq!(endpoint.out().is_some(), endpoint.weight == 0 || !endpoint.word.state.admits());
         }
         former = next;
     }

@@ -28,6 +28,12 @@ impl Ticks {
     }
 }
 
+impl Ticks {
+    pub const fn span(self) -> Duration {
+        Duration::from_millis(self.0 as u64 * TICK.as_millis() as u64)
+    }
+}
+
 impl From<Duration> for Ticks {
     fn from(span: Duration) -> Self {
         Self::of(span)

@@ -16,7 +16,6 @@ mod retries;
 mod rotations;
 mod suspicion;
 pub mod tunnels;
-mod turns;
 mod upstreams;
 
 use std::cell::{Cell, RefCell};
@@ -26,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub use admission::{
-    Admitted, EndpointStream, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, take_slot,
+    Admitted, EndpointStream, Entry, Full, Places, Queues, Slot, SlotQueue, Waiter, Wanted, nobody, take_slot,
 };
 use arc_swap::ArcSwap;
 pub use buffers::{Buffer, Buffers};
@@ -48,7 +47,6 @@ pub use suspicion::{Suspicion, suspicions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tunnels::Tunnels;
-pub use turns::{Turn, Turns};
 use upstreams::UpstreamPool;
 
 use crate::access_log::WorkerLog;
@@ -160,8 +158,6 @@ pub struct Worker {
     pub request_ids: RequestIds,
     pub detention: Detention,
     pub tunnels: Tunnels,
-    /// Of HTTP/2 connections that are read in mouthfuls.
-    pub turns: Turns,
     pub metrics: Arc<WorkerMetrics>,
     pub log: WorkerLog,
     /// What encoders of responses may hold.
@@ -204,7 +200,6 @@ impl Worker {
             request_ids: RequestIds::default(),
             detention: Detention::default(),
             tunnels: Tunnels::new(index),
-            turns: Turns::default(),
             metrics,
             log,
             encoders: Room::default(),

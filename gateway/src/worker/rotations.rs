@@ -15,7 +15,7 @@ use super::deadlines::{Deadlines, TICK};
 use super::request_ids::random;
 use super::retries::RetryBudget;
 use crate::balance::{Candidate, Candidates, Chooser, Member, SmoothRotation, slow_start};
-use crate::table::live::{EndpointLive, uptime};
+use crate::table::live::uptime;
 use crate::table::{CompiledApp, Pool, PooledEndpoint};
 
 /// How long a worker avoids an endpoint that refused a connection, if it has another: long enough that
@@ -302,7 +302,7 @@ impl View {
 
     fn refresh(&mut self, pool: &Pool, stamp: (u64, u64), spec: &AppSpec, now: u32) {
         let ramp = spec.slow_start();
-        self.eligible = eligible(pool);
+        self.eligible = pool.eligible();
         self.stale_at = NEVER;
         // Health may turn between the two passes; the second one follows the first one's list.
         let mut weights = Vec::with_capacity(self.eligible.len());
@@ -345,16 +345,4 @@ impl View {
 /// At least one.
 fn ticks(time: Duration) -> u32 {
     time.as_millis().div_ceil(TICK.as_millis()).max(1) as u32
-}
-
-/// Who may be picked. Where only ejected ones are left they are: that they served badly is no reason to
-/// serve nobody.
-fn eligible(pool: &Pool) -> Vec<u32> {
-    let positions = |may: fn(&EndpointLive) -> bool| -> Vec<u32> {
-        let endpoints = pool.endpoints.iter().zip(0u32..);
-        endpoints.filter(|(endpoint, _)| may(&endpoint.live)).map(|(_, position)| position).collect()
-    };
-    let available = positions(EndpointLive::is_available);
-    let has_weight = |position: &u32| pool.endpoints[*position as usize].weight > 0;
-    if available.iter().any(has_weight) { available } else { positions(|live| live.health.is_up()) }
 }

@@ -66,6 +66,11 @@ impl Keeps for Jwt {
 
 impl Jwt {
     pub(super) fn decide(&self, asked: &Asked<'_>, changes: &mut Changes) -> Decision {
+        self.judge(asked, changes, true)
+    }
+
+    /// `is_real`: keys are fetched again where one is missing.
+    pub(super) fn judge(&self, asked: &Asked<'_>, changes: &mut Changes, is_real: bool) -> Decision {
         if !scope::includes(&self.settings.scope, asked) {
             return Decision::Pass;
         }
@@ -80,7 +85,7 @@ impl Jwt {
             Keys::Source(source) => match &*source.load() {
                 Some(keys) => self.verify(token, keys).inspect_err(|why| {
                     // A provider may sign with a key that it has published since.
-                    if *why == UNKNOWN_KEY {
+                    if is_real && *why == UNKNOWN_KEY {
                         source.outdated();
                     }
                 }),

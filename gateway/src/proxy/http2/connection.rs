@@ -60,7 +60,7 @@ pub async fn serve(
     deadline: Deadline,
 ) {
     let account = Rc::new(Account::opened(worker.deadlines.now()));
-    let metered = Metered::new(stream, before, account.clone(), worker.clone());
+    let metered = Metered::new(stream, before, account.clone());
     let limits = origin.listener.limits.clone();
     deadline.set(limits.header_timeout);
     let mut opening = Box::pin(builder(&limits).handshake(metered));

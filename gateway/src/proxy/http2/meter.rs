@@ -13,8 +13,6 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::worker::{Turn, Worker};
-
 /// What an account holds at the most: a browser that leaves a page resets a hundred streams at once.
 pub const ACCOUNT: i64 = 1_000;
 /// What is left of that while the client's address is out for a flood: as much as a page makes. A connection that has
@@ -30,13 +28,6 @@ const REQUEST_CREDIT: i64 = 4;
 const PIECE_CREDIT: i64 = 3;
 /// So does every stretch of this many bytes that we send: clients open windows as they read.
 const BYTES_PER_CREDIT: u64 = 512;
-/// What is read at a time of whoever has not been answered yet, or has lately made us do idle work, in bytes beside the
-/// payload that is under way: two or three requests. Then everybody else is served, and the next one of its kind is
-/// (`worker/turns`). A connection that is read dry costs those beside it all that its account holds, tens of milliseconds
-/// of resets; an honest one feels it at its beginning, where others are busy.
-const MOUTHFUL: usize = 128;
-/// What an account may lack without that: a page's worth of pings and windows.
-const LACKING: i64 = 50;
 /// The length of a frame's header, and of the preface that comes before the first one (RFC 9113
 /// sections 3.4 and 4.1).
 const HEADER_BYTES: usize = 9;
@@ -58,8 +49,6 @@ pub struct Account {
     restricted_until: Cell<u32>,
     /// All that the client has taken, in bytes.
     written: Cell<u64>,
-    /// Whether a request of it was answered.
-    has_answered: Cell<bool>,
     seen: Cell<u32>,
 }
 
@@ -70,7 +59,6 @@ impl Account {
             least: Cell::new(0),
             restricted_until: Cell::new(0),
             written: Cell::new(0),
-            has_answered: Cell::new(false),
             seen: Cell::new(now),
         }
     }
@@ -84,11 +72,6 @@ impl Account {
     /// Bytes that the client has taken.
     pub fn written(&self) -> u64 {
         self.written.get()
-    }
-
-    /// Whether as much is read of it at a time as there is.
-    fn is_proven(&self) -> bool {
-        self.has_answered.get() && self.left.get() >= ACCOUNT - LACKING
     }
 
     /// Pays in what the ticks since the last call are worth; whether anything is left.
@@ -106,7 +89,6 @@ impl Account {
     }
 
     pub fn answered(&self) {
-        self.has_answered.set(true);
         self.credit(REQUEST_CREDIT);
     }
 
@@ -198,41 +180,11 @@ pub struct Metered<S> {
     before: bytes::Bytes,
     scan: FrameScan,
     account: Rc<Account>,
-    worker: Rc<Worker>,
-    turn: Rc<Turn>,
-    /// It has had a mouthful, and there may be more.
-    is_sated: bool,
 }
 
 impl<S> Metered<S> {
-    pub fn new(inner: S, before: bytes::Bytes, account: Rc<Account>, worker: Rc<Worker>) -> Self {
-        let scan = FrameScan::at_preface();
-        Self { inner, before, scan, account, worker, turn: Rc::default(), is_sated: false }
-    }
-}
-
-impl<S: AsyncRead + Unpin> Metered<S> {
-    /// Reads some of what is there: all that fits, or a mouthful.
-    fn poll_some(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if !self.before.is_empty() {
-            let taken = self.before.split_to(self.before.len().min(buffer.remaining()));
-            buffer.put_slice(&taken);
-            return Poll::Ready(Ok(()));
-        }
-        let most = if self.account.is_proven() { usize::MAX } else { MOUTHFUL + self.scan.skip };
-        if most >= buffer.remaining() {
-            return Pin::new(&mut self.inner).poll_read(context, buffer);
-        }
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut self.inner).poll_read(context, &mut part))?;
-        let filled = part.filled().len();
-        buffer.advance(filled);
-        self.is_sated = filled == most;
-        Poll::Ready(Ok(()))
+    pub fn new(inner: S, before: bytes::Bytes, account: Rc<Account>) -> Self {
+        Self { inner, before, scan: FrameScan::at_preface(), account }
     }
 }
 
@@ -248,12 +200,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if this.is_sated && !this.worker.turns.take(&this.turn, context.waker()) {
-            return Poll::Pending;
-        }
-        this.is_sated = false;
         let from = buffer.filled().len();
-        ready!(this.poll_some(context, buffer))?;
+        if this.before.is_empty() {
+            ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
+        } else {
+            let taken = this.before.split_to(this.before.len().min(buffer.remaining()));
+            buffer.put_slice(&taken);
+        }
         let cost = this.scan.cost(&buffer.filled()[from..]);
         this.account.pay(cost.map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?);
         Poll::Ready(Ok(()))

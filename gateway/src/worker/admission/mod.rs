@@ -42,14 +42,21 @@ pub enum Entry {
     Refused(Reason),
 }
 
-/// There is nobody to go to; also the answer to whoever waits for one.
-const NOBODY: Reason = Reason::NoHealthyEndpoint;
+/// Why there is nobody to go to; also the answer to whoever waits for one.
+pub fn nobody(spread: &Spread) -> Reason {
+    let mut endpoints = spread.pools.iter().flat_map(|pool| &pool.endpoints);
+    match endpoints.any(|endpoint| endpoint.is_withdrawn()) {
+        true => Reason::EndpointsWithdrawn,
+        false => Reason::NoHealthyEndpoint,
+    }
+}
 
 impl Worker {
     /// Costs one branch where nothing limits the app.
     pub fn enter(&self, wanted: Wanted<'_>) -> Entry {
         let Some(gate) = &wanted.app.gate else {
-            return self.enter_unlimited(wanted).map_or(Entry::Refused(NOBODY), Entry::Admitted);
+            let admitted = self.enter_unlimited(wanted);
+            return admitted.map_or_else(|| Entry::Refused(nobody(wanted.spread)), Entry::Admitted);
         };
         self.enter_limited(gate, wanted)
     }
@@ -87,7 +94,7 @@ impl Worker {
         match self.rotations.pick_free(wanted, &[], |endpoint| gate.try_take_place(endpoint)) {
             Pick::Free(endpoint) => Some(Ok((endpoint.clone(), place.with(&endpoint)))),
             Pick::Full => None,
-            Pick::Nobody => Some(Err(NOBODY)),
+            Pick::Nobody => Some(Err(nobody(wanted.spread))),
         }
     }
 
