@@ -193,3 +193,21 @@ fn keys_are_told_apart() {
         assert_eq!(place(other), None, "{other}");
     }
 }
+
+#[test]
+fn the_documents_example_is_what_it_says() {
+    let document = include_str!("../../../docs/deploy.md");
+    let example = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let (_, read) = Deployment::parse_file("docs/deploy.md", example).unwrap();
+    let spec = read.wanted().unwrap();
+    assert_eq!(read.rollout, RolloutPolicy::default(), "what is shown are the defaults");
+    assert_eq!(read.restart, RestartPolicy::default());
+    assert_eq!(spec.probe, Probe::default());
+    let waits = [spec.start_timeout, spec.drain_timeout, spec.stop_grace];
+    let defaults = [
+        VersionSpec::DEFAULT_START_TIMEOUT,
+        VersionSpec::DEFAULT_DRAIN_TIMEOUT,
+        VersionSpec::DEFAULT_STOP_GRACE,
+    ];
+    assert_eq!(waits, defaults);
+}
