@@ -70,6 +70,9 @@ enum Command {
     Demo,
     #[command(hide = true)]
     DemoInstance(demo::instance::InstanceArguments),
+    /// Looks after one instance; started by the process runtime alone
+    #[command(hide = true)]
+    InstanceShim,
 }
 
 fn main() -> ExitCode {
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
             start_logging(LogStyle::Plain, "warn,sluice::health=info");
             finish(block_on(demo::run()))
         }
+        Command::InstanceShim => deploy::runtime::process::shim::run(),
         Command::DemoInstance(arguments) => finish(block_on(demo::instance::run(arguments))),
     }
 }

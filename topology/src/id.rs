@@ -74,6 +74,9 @@ name!(
     /// One container (or process) of one version.
     InstanceId, "instance id");
 name!(
+    /// A machine that runs instances.
+    HostId, "host id");
+name!(
     /// A route of no app.
     RouteId, "route id");
 name!(

@@ -32,7 +32,7 @@ pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
 pub use health::{HealthSettings, OnFailure};
 pub use hedge::Hedge;
 pub use host::{BadHost, HostPattern, normalize_host};
-pub use id::{AppId, BadId, CertificateName, InstanceId, RouteId, VersionId};
+pub use id::{AppId, BadId, CertificateName, HostId, InstanceId, RouteId, VersionId};
 pub use limits::AppLimits;
 pub use log::LogSettings;
 pub use matching::{

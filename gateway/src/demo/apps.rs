@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use deploy::Registrar;
-use deploy::runtime::process::{Output, Process, ProcessRuntime, ProcessSpec};
+use deploy::runtime::child::{ChildRuntime, Output, Process, ProcessSpec};
 use discovery::layout::EndpointRegistration;
 use discovery::registry::{Lifetime, Registry};
 use futures::future::{join_all, select_all};
@@ -70,7 +70,7 @@ impl Demo {
     /// started end with the values that hold them.
     pub async fn start(registry: Arc<dyn Registry>) -> anyhow::Result<Self> {
         let registrar = Registrar::new(registry);
-        let runtime = ProcessRuntime::new()?;
+        let runtime = ChildRuntime::new()?;
         for (app, spec) in APPS {
             registrar.write_spec(&AppId::parse(app)?, Bytes::from_static(spec.as_bytes())).await?;
         }
@@ -121,7 +121,7 @@ impl Demo {
 }
 
 async fn start(
-    runtime: &ProcessRuntime,
+    runtime: &ChildRuntime,
     app: AppId,
     key: InstanceKey,
     is_flaky: bool,

@@ -21,7 +21,7 @@ fn shell(script: &str) -> ProcessSpec {
 }
 
 async fn start(spec: &ProcessSpec) -> Process {
-    ProcessRuntime::new().unwrap().start(spec).await.unwrap()
+    ChildRuntime::new().unwrap().start(spec).await.unwrap()
 }
 
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
@@ -102,7 +102,7 @@ async fn dropped_process_is_killed_and_reaped() {
 
 #[tokio::test]
 async fn missing_program_is_named() {
-    let runtime = ProcessRuntime::new().unwrap();
+    let runtime = ChildRuntime::new().unwrap();
     let error = runtime.start(&spec("/no/such/program", &["--flag"])).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot start `/no/such/program --flag`");
     let cause = std::error::Error::source(&error).unwrap().to_string();
@@ -135,7 +135,7 @@ async fn process_leads_a_group_of_its_own() {
 
 #[tokio::test]
 async fn process_outlives_the_runtime_handle_that_started_it() {
-    let runtime = ProcessRuntime::new().unwrap();
+    let runtime = ChildRuntime::new().unwrap();
     let mut process = runtime.start(&spec("sleep", &["1000"])).await.unwrap();
     drop(runtime);
     let waited = tokio::time::timeout(Duration::from_millis(100), process.wait()).await;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 16;
 
 #[derive(Debug, Clone)]
-pub(super) struct Launcher {
+pub(in crate::runtime) struct Launcher {
     launches: mpsc::Sender<Launch>,
 }
 
@@ -29,14 +29,14 @@ struct Launch {
 }
 
 impl Launcher {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(in crate::runtime) fn start() -> io::Result<Self> {
         let (launches, queue) = mpsc::channel(QUEUE);
         std::thread::Builder::new().name("launcher".to_owned()).spawn(move || run(queue))?;
         Ok(Self { launches })
     }
 
     /// Must be called within a tokio runtime.
-    pub(super) async fn launch(&self, command: Command) -> io::Result<Child> {
+    pub(in crate::runtime) async fn launch(&self, command: Command) -> io::Result<Child> {
         let (reply, answer) = oneshot::channel();
         let launch = Launch { command, runtime: Handle::current(), reply };
         let gone = || io::Error::other("the thread that starts processes has ended");

@@ -1,0 +1,243 @@
+//! What operators may ask for: it writes what is wanted, on conditions, and says how things are. The HTTP API is a shell
+//! around it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use discovery::document::Mistakes;
+use discovery::registry::{Expect, Key, RegistryError, Step};
+use topology::{AppId, InstanceId};
+
+use super::spec::Config;
+use super::world::World;
+use super::{Parts, edges};
+use crate::dependencies::Cycle;
+use crate::model::{Deployment, Record, Rollout, keys};
+use crate::rollout::command::{self, Command, Refused};
+use crate::runtime::{ExecOutcome, ExecRequest, InstanceRef, Runtime};
+use crate::scheduler::{self, Verdict, Wish};
+
+/// Attempts of a change that others overtake; each of them has let one of the others through.
+const MAX_ATTEMPTS: usize = 16;
+const MAX_CONFIG_NAMES: usize = 500;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// Each names its field and what to write.
+    #[error("{0}")]
+    Invalid(Mistakes),
+    #[error(transparent)]
+    Cycle(#[from] Cycle),
+    #[error("there is no app {0}")]
+    NoSuchApp(AppId),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Somebody else has changed it; nothing was written.
+    #[error("{0} was changed meanwhile; look at it and decide again")]
+    Changed(Key),
+    #[error("{0}")]
+    Config(String),
+    #[error("{0} has no instance {1}")]
+    NoSuchInstance(AppId, InstanceId),
+    #[error("{0}")]
+    Host(String),
+    #[error(transparent)]
+    Registry(RegistryError),
+}
+
+impl From<RegistryError> for OperatorError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Conflict { key, .. } => Self::Changed(key),
+            other => Self::Registry(other),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Operator {
+    parts: Arc<Parts>,
+}
+
+/// How an app is.
+#[derive(Debug, Clone, Default)]
+pub struct AppStatus {
+    pub deployment: Option<Deployment>,
+    /// What a conditional write of the deployment has to name.
+    pub version: Option<u64>,
+    pub rollout: Option<Rollout>,
+    pub instances: BTreeMap<InstanceId, Record>,
+}
+
+impl Operator {
+    pub(super) fn new(parts: Arc<Parts>) -> Self {
+        Self { parts }
+    }
+
+    /// Writes what is wanted of an app: JSON, kept as it is. Returns the new version.
+    ///
+    /// # Errors
+    /// [`OperatorError::Invalid`] and [`OperatorError::Cycle`] before anything is written; [`OperatorError::Changed`] where it is not
+    /// as expected.
+    pub async fn put(&self, app: &AppId, json: Bytes, expect: Expect) -> Result<u64, OperatorError> {
+        let key = keys::deployment(app);
+        let deployment = Deployment::parse(&key, &json).map_err(OperatorError::Invalid)?;
+        edges(&self.world()).with(app.clone(), deployment.depends_on).check(app)?;
+        Ok(self.parts.registry.transact(&[Step { key, value: Some(json), expect }]).await?)
+    }
+
+    /// Wants nothing of an app any more: all of it goes, last its configuration.
+    ///
+    /// # Errors
+    /// As [`Self::put`]; [`OperatorError::NoSuchApp`].
+    pub async fn delete(&self, app: &AppId, expect: Expect) -> Result<(), OperatorError> {
+        let key = keys::deployment(app);
+        if self.parts.registry.read(&key).await?.is_none() {
+            return Err(OperatorError::NoSuchApp(app.clone()));
+        }
+        self.parts.registry.transact(&[Step { key, value: None, expect }]).await?;
+        Ok(())
+    }
+
+    /// Says something to an app's rollout, and returns what has become of it.
+    ///
+    /// # Errors
+    /// [`OperatorError::Refused`], by the state as it was in the moment of writing.
+    pub async fn command(&self, app: &AppId, command: Command) -> Result<Rollout, OperatorError> {
+        let key = keys::rollout(app);
+        for _ in 0..MAX_ATTEMPTS {
+            let entry = self.parts.registry.read(&key).await?;
+            let entry = entry.ok_or_else(|| OperatorError::NoSuchApp(app.clone()))?;
+            let state = Rollout::parse(&key, &entry.value)
+                .map_err(|error| OperatorError::Config(error.to_string()))?;
+            let next = command::apply(&state, command, (self.parts.clock)())?;
+            let expect = Expect::Version(entry.version);
+            let step = Step { key: key.clone(), value: Some(next.to_value()), expect };
+            match self.parts.registry.transact(&[step]).await {
+                Ok(_) => return Ok(next),
+                Err(RegistryError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(OperatorError::Changed(key))
+    }
+
+    /// Replaces an app's configuration, which rolls the app. Sealed where there are keys.
+    ///
+    /// # Errors
+    /// [`OperatorError::Config`] for a name that is none, or where there are no keys to seal with.
+    pub async fn configure(&self, app: &AppId, config: &Config) -> Result<(), OperatorError> {
+        if config.len() > MAX_CONFIG_NAMES {
+            let text = format!("has {} names; the limit is {MAX_CONFIG_NAMES}", config.len());
+            return Err(OperatorError::Config(text));
+        }
+        for name in config.keys() {
+            crate::model::config_name(name)
+                .map_err(|message| OperatorError::Config(format!("{name:?} {message}")))?;
+        }
+        let key = keys::config(app);
+        let keys_file = self.parts.keys.as_deref();
+        let none =
+            || OperatorError::Config("there are no keys to seal it with; name registry.key_file".to_owned());
+        let plain = serde_json::to_vec(config).map_err(|error| OperatorError::Config(error.to_string()))?;
+        let sealed = keys_file.ok_or_else(none)?.seal(&key, &plain);
+        let sealed = sealed.map_err(|error| OperatorError::Config(error.to_string()))?;
+        let place = keys::deployment(app);
+        let entry = self.parts.registry.read(&place).await?;
+        let entry = entry.ok_or_else(|| OperatorError::NoSuchApp(app.clone()))?;
+        let deployment = next_generation(&place, &entry.value)?;
+        let expect = Expect::Version(entry.version);
+        let steps = [
+            Step { key, value: Some(sealed.into()), expect: Expect::Any },
+            Step { key: place, value: Some(deployment), expect },
+        ];
+        self.parts.registry.transact(&steps).await?;
+        Ok(())
+    }
+
+    /// How an app is, as this engine's registry has it.
+    pub fn status(&self, app: &AppId) -> Option<AppStatus> {
+        let world = self.world();
+        let view = world.apps.get(app)?;
+        let version = world.state.entries.get(&keys::deployment(app)).map(|entry| entry.version);
+        Some(AppStatus {
+            deployment: view.deployment.clone(),
+            version,
+            rollout: view.rollout.as_ref().map(|rollout| rollout.value.clone()),
+            instances: view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect(),
+        })
+    }
+
+    /// The host's runtime and the instance's name there: for its output, and for what only it can tell.
+    ///
+    /// # Errors
+    /// [`OperatorError::NoSuchInstance`]; [`OperatorError::Host`] where its host has no runtime.
+    pub fn instance(
+        &self,
+        app: &AppId,
+        instance: &InstanceId,
+    ) -> Result<(Arc<dyn Runtime>, InstanceRef), OperatorError> {
+        let world = self.world();
+        let record = world.apps.get(app).and_then(|view| view.records.get(instance));
+        let record = record.ok_or_else(|| OperatorError::NoSuchInstance(app.clone(), instance.clone()))?;
+        let host = &record.value.host;
+        let gone = || OperatorError::Host(format!("the host {host} was removed"));
+        let found = world.hosts.get(host).ok_or_else(gone)?;
+        let runtime = self.parts.hosts.runtime(host, found).map_err(OperatorError::Host)?;
+        Ok((runtime, record.value.reference(app, instance)))
+    }
+
+    /// Runs an instance's `info` hook; `None`: its version has none.
+    ///
+    /// # Errors
+    /// As [`Self::instance`], and what its runtime says.
+    pub async fn info(
+        &self,
+        app: &AppId,
+        instance: &InstanceId,
+    ) -> Result<Option<ExecOutcome>, OperatorError> {
+        let (runtime, id) = self.instance(app, instance)?;
+        let status = self.status(app).unwrap_or_default();
+        let release = status.instances.get(instance).map(|record| &record.release);
+        let release = release.and_then(|digest| status.rollout.as_ref()?.release(digest));
+        let Some(hook) = release.and_then(|release| release.spec.hooks.info.as_ref()) else {
+            return Ok(None);
+        };
+        let (command, timeout) = (hook.command.clone(), hook.timeout);
+        let request = ExecRequest { command, environment: BTreeMap::new(), timeout };
+        let outcome = runtime.exec(&id, &request).await;
+        outcome.map(Some).map_err(|error| OperatorError::Host(error.to_string()))
+    }
+
+    /// Where one more instance of what is wanted would go, and why not elsewhere.
+    ///
+    /// # Errors
+    /// [`OperatorError::NoSuchApp`].
+    pub fn explain(&self, app: &AppId) -> Result<Vec<Verdict>, OperatorError> {
+        let deployment = self.status(app).and_then(|status| status.deployment);
+        let deployment = deployment.ok_or_else(|| OperatorError::NoSuchApp(app.clone()))?;
+        Ok(self.dry_run(app, &deployment))
+    }
+
+    /// As [`Self::explain`], for a deployment that nobody has written.
+    pub fn dry_run(&self, app: &AppId, deployment: &Deployment) -> Vec<Verdict> {
+        let resources = deployment.wanted().map(|spec| spec.resources).unwrap_or_default();
+        let placement = &deployment.placement;
+        let wish = Wish { app, resources, placement, avoid: &[], shunned_by: &[] };
+        scheduler::explain(&wish, &self.parts.seats(&self.world()))
+    }
+
+    fn world(&self) -> World {
+        World::read(self.parts.registry.watch().borrow().clone())
+    }
+}
+
+fn next_generation(place: &Key, value: &[u8]) -> Result<Bytes, OperatorError> {
+    let deployment = Deployment::parse(place, value).map_err(OperatorError::Invalid)?;
+    let bad = |error: serde_json::Error| OperatorError::Config(error.to_string());
+    let mut members: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(value).map_err(bad)?;
+    members.insert("config_generation".to_owned(), (deployment.config_generation + 1).into());
+    serde_json::to_vec(&members).map(Bytes::from).map_err(bad)
+}
