@@ -125,7 +125,8 @@ impl Gateway {
     pub async fn start_with(config: Config, mut inheritance: Inheritance) -> anyhow::Result<Self> {
         let all_connections = raise_open_files()?;
         let max_connections = all_connections / config.gateway.workers;
-        let vips = config.vip.as_ref().map(|section| VipPlan::prepare(section, &config.gateway.id)).transpose()?;
+        let vips =
+            config.vip.as_ref().map(|section| VipPlan::prepare(section, &config.gateway.id)).transpose()?;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let files =

@@ -124,9 +124,8 @@ fn row(vip: &Value) -> Vec<Cell> {
         (false, true) => ("released", Colour::Doubtful),
         (false, false) => ("held", Colour::Faint),
     };
-    let names = |member: &str| {
-        list(vip, member).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
-    };
+    let names =
+        |member: &str| list(vip, member).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
     vec![
         text(vip, "ip").into(),
         holder.into(),

@@ -36,7 +36,12 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
         check_certificates(&name, config, &mut mistakes);
         check_admin(&name, config, &mut mistakes);
         if let Some(Err(why)) = config.vip.as_ref().map(VipSection::build) {
-            mistakes.push(Mistake { source: name.as_str().into(), line: None, key: "vip".to_owned(), message: why });
+            mistakes.push(Mistake {
+                source: name.as_str().into(),
+                line: None,
+                key: "vip".to_owned(),
+                message: why,
+            });
         }
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
         Some(Settings {

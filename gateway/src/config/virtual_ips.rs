@@ -76,9 +76,9 @@ impl VipSection {
             }
             settings.peer_key = key;
         }
-        settings.build().map_err(|mistakes| {
-            mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        })
+        settings
+            .build()
+            .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
     pub fn has(&self, ip: IpAddr) -> bool {
@@ -163,7 +163,8 @@ fn read_peer_listen(table: &Table<'_>) -> Option<SocketAddr> {
 
 fn read_address(section: &Table<'_>) -> Option<AddressSettings> {
     let ip = section.parsed("ip", |text| {
-        let message = || format!("{text:?} is no address; write one such as \"10.0.0.200\", without a prefix length");
+        let message =
+            || format!("{text:?} is no address; write one such as \"10.0.0.200\", without a prefix length");
         text.parse::<IpAddr>().map_err(|_| message())
     });
     let ip = section.required("ip", ip, "ip = \"10.0.0.200\"");
@@ -244,9 +245,8 @@ fn read_probe(
         // What is wrong with the listeners is told elsewhere.
         (true, None) => None,
         (true, Some(listeners)) => {
-            let is_meant = |listener: &&ListenerConfig| {
-                wanted.as_ref().is_none_or(|wanted| *wanted == listener.name)
-            };
+            let is_meant =
+                |listener: &&ListenerConfig| wanted.as_ref().is_none_or(|wanted| *wanted == listener.name);
             let found = listeners.iter().filter(is_meant).find(fits);
             if found.is_none() {
                 refuse_probe(table, section.as_ref(), wanted.as_deref());
@@ -267,7 +267,9 @@ fn refuse_probe(table: &Table<'_>, section: Option<&Table<'_>>, wanted: Option<&
         }
         _ => table.mistake(
             "probe",
-            format!("finds no listener to send a request through; add {needed}, or probe = {{ enabled = false }}"),
+            format!(
+                "finds no listener to send a request through; add {needed}, or probe = {{ enabled = false }}"
+            ),
         ),
     }
 }

@@ -114,8 +114,8 @@ fn of_gateway(metrics: &Metrics, families: &mut Vec<MetricFamily>) {
             &metrics.namesakes,
         ),
     ];
-    let counters = counters.into_iter().filter_map(|(name, help, cell)| {
-        super::collect::plain(Family::counter(name, help), value(cell))
-    });
+    let counters = counters
+        .into_iter()
+        .filter_map(|(name, help, cell)| super::collect::plain(Family::counter(name, help), value(cell)));
     families.extend(eligible.finish().into_iter().chain(counters));
 }

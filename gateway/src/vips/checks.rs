@@ -105,7 +105,11 @@ async fn report_probe(probe: &ProbeConfig, doorways: &Doorways, driver: &Handle)
         if let Err(why) = &verdict
             && !has_failed
         {
-            tracing::warn!(why, listener = &*probe.listener, "the probe through this gateway's own data path fails");
+            tracing::warn!(
+                why,
+                listener = &*probe.listener,
+                "the probe through this gateway's own data path fails"
+            );
         }
         has_failed = verdict.is_err();
         driver.report(Check::Probe, verdict.is_ok());

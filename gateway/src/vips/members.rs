@@ -64,7 +64,10 @@ impl Membership {
                 let state = states.borrow_and_update();
                 // While the registry is away nothing is known, and nothing can be done.
                 !state.link.is_connected()
-                    || state.entries.get(&self.key).is_some_and(|entry| entry.ephemeral && entry.value == self.value)
+                    || state
+                        .entries
+                        .get(&self.key)
+                        .is_some_and(|entry| entry.ephemeral && entry.value == self.value)
             };
             let waited = if is_there {
                 cancel.run_until_cancelled(states.changed()).await.map(|changed| changed.is_ok())
@@ -105,7 +108,11 @@ impl Membership {
 }
 
 /// Follows all members until `cancel`.
-pub async fn follow(mut states: watch::Receiver<State>, members: watch::Sender<Members>, cancel: CancellationToken) {
+pub async fn follow(
+    mut states: watch::Receiver<State>,
+    members: watch::Sender<Members>,
+    cancel: CancellationToken,
+) {
     loop {
         let found = read(&states.borrow_and_update());
         members.send_if_modified(|known| {
@@ -129,8 +136,11 @@ fn read(state: &State) -> BTreeMap<GatewayId, Member> {
     let members = entries.filter_map(|(key, entry)| {
         let id = GatewayId::parse(key.as_str().strip_prefix(FAMILY)?).ok()?;
         let Entry { address, weights } = serde_json::from_slice(&entry.value).ok()?;
-        let is_reachable = !address.ip().is_unspecified() && !address.ip().is_multicast() && address.port() != 0;
-        let fits = is_reachable && weights.len() <= MAX_WEIGHTS && weights.values().all(|weight| (1..=1000).contains(weight));
+        let is_reachable =
+            !address.ip().is_unspecified() && !address.ip().is_multicast() && address.port() != 0;
+        let fits = is_reachable
+            && weights.len() <= MAX_WEIGHTS
+            && weights.values().all(|weight| (1..=1000).contains(weight));
         fits.then_some((id, Member { address, weights }))
     });
     members.collect()
@@ -171,7 +181,8 @@ mod tests {
         // By an operator's mistake.
         registry.delete(&key, Expect::Any).await.unwrap();
         let mut states = registry.watch();
-        let is_anew = |state: &State| state.entries.get(&key).is_some_and(|entry| entry.version != written.version);
+        let is_anew =
+            |state: &State| state.entries.get(&key).is_some_and(|entry| entry.version != written.version);
         states.wait_for(is_anew).await.unwrap();
         members.wait_for(is_there).await.unwrap();
         cancel.cancel();

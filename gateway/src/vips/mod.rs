@@ -121,7 +121,11 @@ impl VipDesk {
     pub fn set_draining(&self, draining: bool) -> Result<(), CommandError> {
         let driver = self.driver()?;
         self.draining.store(draining, Ordering::Relaxed);
-        if draining { driver.drain() } else { driver.undrain() }
+        if draining {
+            driver.drain()
+        } else {
+            driver.undrain()
+        }
         Ok(())
     }
 }
@@ -141,7 +145,9 @@ impl VipPlan {
         Ok(plan)
     }
 
-    fn open(&self) -> vip::net::Result<(KernelPlatform, Watcher, mpsc::Receiver<vip::driver::PlatformEvent>)> {
+    fn open(
+        &self,
+    ) -> vip::net::Result<(KernelPlatform, Watcher, mpsc::Receiver<vip::driver::PlatformEvent>)> {
         let changed = Arc::new(AtomicBool::new(false));
         let (sender, events) = mpsc::channel(watch::MAX_EVENTS);
         let platform = KernelPlatform::open(&self.config, changed.clone())?;

@@ -201,7 +201,10 @@ impl KernelPlatform {
         let holds: Vec<_> = held.filter(|(_, until)| *until > now).collect();
         match fence.reconcile(&holds) {
             Ok(false) => {}
-            Ok(true) => tracing::warn!(table = TABLE, "somebody has changed the fence of the virtual IPs; it is put up again"),
+            Ok(true) => tracing::warn!(
+                table = TABLE,
+                "somebody has changed the fence of the virtual IPs; it is put up again"
+            ),
             Err(error) => tracing::error!(%error, "the fence of the virtual IPs cannot be looked at"),
         }
     }
@@ -229,7 +232,8 @@ fn failed(doing: &'static str, ip: IpAddr) -> impl FnOnce(Error) -> PlatformErro
 impl Platform for KernelPlatform {
     fn sweep(&mut self, ips: &[IpAddr]) -> std::result::Result<usize, PlatformError> {
         let first = ips.first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        self.clear(ips).map_err(failed("fence and take off what an earlier process left, beginning with", first))
+        self.clear(ips)
+            .map_err(failed("fence and take off what an earlier process left, beginning with", first))
     }
 
     fn hold(&mut self, ip: IpAddr, until: Instant) -> std::result::Result<(), PlatformError> {

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use vip::driver::PlatformEvent;
-use vip::net::{Changes, ConflictWatch, Interface};
+use vip::net::{Changes, ConflictWatch, Interface, readable};
 
 /// Claims are told this often at most: each makes the driver read the register, and anybody on the link can send as many
 /// as he likes.
@@ -67,9 +66,9 @@ impl Watcher {
     }
 
     async fn watch(&mut self) -> io::Result<()> {
-        let changes = readable(&self.changes)?;
+        let changes = wakened(&self.changes)?;
         let [arp, neighbour] = self.conflicts.descriptors();
-        let (mut arp, mut neighbour) = (readable(&arp)?, readable(&neighbour)?);
+        let (mut arp, mut neighbour) = (wakened(&arp)?, wakened(&neighbour)?);
         let mut claims = Claims { waiting: BTreeSet::new(), told: Instant::now() };
         let mut known = Interface::find(&self.interface).ok();
         self.tell(PlatformEvent::Carrier(known.as_ref().is_some_and(|interface| interface.carrier))).await;
@@ -88,7 +87,7 @@ impl Watcher {
                     if is_other && let Some(found) = &found {
                         self.conflicts = ConflictWatch::open(found, &self.vips).map_err(io::Error::other)?;
                         let [of_arp, of_neighbour] = self.conflicts.descriptors();
-                        (arp, neighbour) = (readable(&of_arp)?, readable(&of_neighbour)?);
+                        (arp, neighbour) = (wakened(&of_arp)?, wakened(&of_neighbour)?);
                     }
                     let carrier = found.as_ref().is_some_and(|interface| interface.carrier);
                     if carrier != known.as_ref().is_some_and(|interface| interface.carrier) {
@@ -143,6 +142,6 @@ impl Watcher {
 }
 
 /// A descriptor of its own, of the same socket: the runtime's registration outlives nobody's.
-fn readable(of: &impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(of.as_fd().try_clone_to_owned()?, Interest::READABLE)
+fn wakened(of: &impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
+    readable(of.as_fd().try_clone_to_owned()?)
 }
