@@ -44,6 +44,7 @@ use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
 use crate::table::limits::Tenants;
+use crate::vips::{VipPlan, VipService};
 use crate::worker::{Penalties, Shared, Suspicion, suspicions};
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
@@ -102,6 +103,8 @@ pub struct Gateway {
     pub(crate) snapshots: watch::Receiver<Snapshot>,
     /// Asked for while that goes on.
     pub(crate) reload_waits: bool,
+    /// `None`: there are no virtual IPs.
+    pub(crate) vips: Option<VipService>,
 }
 
 impl Gateway {
@@ -122,6 +125,8 @@ impl Gateway {
     pub async fn start_with(config: Config, mut inheritance: Inheritance) -> anyhow::Result<Self> {
         let all_connections = raise_open_files()?;
         let max_connections = all_connections / config.gateway.workers;
+        let vips =
+            config.vip.as_ref().map(|section| VipPlan::prepare(section, &config.gateway.id)).transpose()?;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let files =
@@ -209,6 +214,7 @@ impl Gateway {
             statistics: watched.statistics,
             tracing: watched.tracing,
             admin: Arc::default(),
+            vips: vips.as_ref().map(|plan| plan.desk.clone()),
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),
@@ -237,8 +243,9 @@ impl Gateway {
             is_handing_over: false,
             snapshots: published,
             reload_waits: false,
+            vips: None,
         };
-        match gateway.take_charge(Opened { inheritance, handover, embedded, sources }).await {
+        match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips }).await {
             Ok(()) => Ok(gateway),
             Err(error) => {
                 // What came to our workers meanwhile is answered before we go.

@@ -21,6 +21,7 @@ mod serve;
 mod traffic;
 mod tunnels;
 mod views;
+mod vips;
 
 use std::sync::Arc;
 
@@ -87,6 +88,10 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/v1/certificates", get(certificates))
         .route("/v1/tunnels", get(tunnels::list).delete(tunnels::close))
         .route("/v1/process", get(process))
+        .route("/v1/vips", get(vips::list))
+        .route("/v1/vips/drain", post(vips::drain))
+        .route("/v1/vips/undrain", post(vips::undrain))
+        .route("/v1/vips/{ip}/move", post(vips::hand_over))
         .route("/v1/traffic", get(traffic))
         .route("/v1/config", get(entries::list))
         .route("/v1/config/apply", post(changes::apply))

@@ -9,6 +9,7 @@ mod failure;
 mod output;
 mod routes;
 mod status;
+mod vip;
 mod wait;
 
 use std::path::PathBuf;
@@ -66,6 +67,13 @@ pub enum Request {
         #[command(subcommand)]
         command: endpoints::Command,
     },
+    /// Virtual IPs: who holds them, and moving them by hand
+    Vip {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: vip::Command,
+    },
     /// What all gateways of the registry run, and what is doubted or rejected
     Status {
         #[command(flatten)]
@@ -77,9 +85,10 @@ pub enum Request {
 /// from what is wanted.
 pub fn run(request: &Request) -> ExitCode {
     let common = match request {
-        Request::Routes { common, .. } | Request::Endpoints { common, .. } | Request::Status { common } => {
-            common
-        }
+        Request::Routes { common, .. }
+        | Request::Endpoints { common, .. }
+        | Request::Vip { common, .. }
+        | Request::Status { common } => common,
     };
     let output = common.output;
     match carry_out(request, common) {
@@ -99,6 +108,7 @@ fn carry_out(request: &Request, common: &Common) -> Result<(), Failure> {
         match request {
             Request::Routes { command, .. } => routes::run(&admin, command, common.output).await,
             Request::Endpoints { command, .. } => endpoints::run(&admin, command, common.output).await,
+            Request::Vip { command, .. } => vip::run(&admin, command, common.output).await,
             Request::Status { .. } => status::run(&admin, common.output).await,
         }
     });

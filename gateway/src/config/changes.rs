@@ -6,7 +6,7 @@ impl Config {
     /// The keys whose values differ in `wanted` and that only a start takes up.
     pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
         // Every field is named, so that one to come cannot be forgotten here.
-        let Self { registry, registry_keys, belief, gateway, admin, apps } = self;
+        let Self { registry, registry_keys, belief, gateway, admin, apps, vip } = self;
         let GatewayConfig {
             id,
             workers,
@@ -44,6 +44,7 @@ impl Config {
             ("gateway.jwks_networks", *jwks_networks != wanted.gateway.jwks_networks),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
+            ("vip", *vip != wanted.vip),
         ];
         differing.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

@@ -12,7 +12,7 @@ use discovery::remote::Access;
 use discovery::secrets::Keys;
 use discovery::spec::parse_app_file;
 
-use super::{Config, TlsConfig, UpstreamTlsConfig, file, folder_of, read};
+use super::{Config, TlsConfig, UpstreamTlsConfig, VipSection, file, folder_of, read};
 use crate::admin::auth::tokens::TokenFile;
 use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
@@ -35,6 +35,14 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
         check_registry(&name, config, &mut mistakes);
         check_certificates(&name, config, &mut mistakes);
         check_admin(&name, config, &mut mistakes);
+        if let Some(Err(why)) = config.vip.as_ref().map(VipSection::build) {
+            mistakes.push(Mistake {
+                source: name.as_str().into(),
+                line: None,
+                key: "vip".to_owned(),
+                message: why,
+            });
+        }
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
         Some(Settings {
             base_domain: config.gateway.base_domain.clone(),

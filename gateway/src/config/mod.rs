@@ -18,6 +18,7 @@ mod stream;
 mod tenants;
 mod tls;
 mod values;
+mod virtual_ips;
 mod warnings;
 
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ use crate::trace::Target;
 
 pub use check::{check, inspect_access};
 pub use stream::{TcpConfig, UdpConfig};
+pub use virtual_ips::{ProbeConfig, VipSection};
 
 /// Everything that a process is started with.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +56,8 @@ pub struct Config {
     /// `None`: no admin listener.
     pub admin: Option<AdminConfig>,
     pub apps: AppsConfig,
+    /// `None`: no virtual IPs.
+    pub vip: Option<VipSection>,
 }
 
 /// Where routing is kept.

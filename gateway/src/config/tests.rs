@@ -489,10 +489,6 @@ fn mistakes_name_line_key_and_what_to_write() {
             before("[deploy]\nruntime = \"docker\""),
             "sluice.toml:1: deploy: this version has no deploy API; remove this section",
         ),
-        (
-            before("[vip]\naddress = \"10.0.0.1\""),
-            "sluice.toml:1: vip: this version moves no virtual IPs; remove this section",
-        ),
         // The admin API.
         (
             before("[admin]\naddress = \"0.0.0.0:9901\""),

@@ -15,6 +15,7 @@ use crate::config::AdminConfig;
 use crate::metrics::Sources;
 use crate::serve::confirm;
 use crate::supervise::watch_workers;
+use crate::vips::{Checks, Starter, VipPlan};
 
 /// What is opened before there are workers, and used when all of them accept.
 pub struct Opened {
@@ -22,14 +23,20 @@ pub struct Opened {
     pub handover: Option<HandoverSocket>,
     pub embedded: Option<Arc<Embedded>>,
     pub sources: Sources,
+    /// `None`: this gateway has no virtual IPs.
+    pub vips: Option<VipPlan>,
 }
 
 impl Gateway {
     /// # Errors
     /// When a worker does not accept, or when a process that was to be taken over goes on.
     pub(crate) async fn take_charge(&mut self, opened: Opened) -> anyhow::Result<()> {
-        let Opened { mut inheritance, handover, embedded, sources } = opened;
+        let Opened { mut inheritance, handover, embedded, sources, vips } = opened;
         ensure!(confirm(self.listeners.workers()).await, "a worker cannot accept");
+        let mut vips = vips.map(|plan| self.vip_starter(plan));
+        if !inheritance.is_takeover() {
+            self.vips = vips.take().map(Starter::start).transpose()?;
+        }
         inheritance.serving().await?;
         // From here on there is no way back: what cannot be done is logged, and requests are served.
         self.listeners.complete();
@@ -37,6 +44,7 @@ impl Gateway {
         for drainer in inheritance.drainers() {
             self.lineage.watch(drainer, self.observing.clone());
         }
+        self.vips = self.vips.take().or_else(|| Some(vips?.start_after(self.lineage.clone())));
         if let Err(error) = self.start_admin(sources) {
             tracing::error!("the admin listener is not served: {error:#}");
         }
@@ -64,6 +72,16 @@ impl Gateway {
         let state = AdminState::new(id, sources, workers, self.editor()?, self.admin_auth.clone());
         self.tasks.push(admin::start(doors, state, self.admin_stop.clone()));
         Ok(())
+    }
+
+    fn vip_starter(&self, plan: VipPlan) -> Starter {
+        let checks = Checks {
+            serving: self.serving.watch(),
+            workers: self.listeners.workers().to_vec(),
+            doorways: self.listeners.doorways(),
+            probe: plan.probe.clone(),
+        };
+        plan.starter(self.registry(), checks)
     }
 
     /// For people who ask the service manager.

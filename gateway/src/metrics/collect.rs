@@ -31,6 +31,7 @@ use crate::statistics::Store;
 use crate::table::RoutingTable;
 use crate::table::limits::Tenants;
 use crate::trace::ExportStatus;
+use crate::vips::VipDesk;
 use crate::worker::Shared;
 
 /// Where the numbers come from.
@@ -58,6 +59,8 @@ pub struct Sources {
     /// `None`: nothing is traced.
     pub tracing: Option<Arc<ExportStatus>>,
     pub admin: Arc<AdminMetrics>,
+    /// `None`: there are no virtual IPs.
+    pub vips: Option<Arc<VipDesk>>,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +86,9 @@ impl Exporter {
         reloads(&self.0.reloads, &mut families);
         super::admin::collect(&self.0.admin, &mut families);
         super::lineage::lineage(&self.0.lineage, &mut families);
+        if let Some(vips) = &self.0.vips {
+            super::vips::collect(vips, &mut families);
+        }
         self.listeners(&mut families);
         super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);

@@ -18,6 +18,7 @@ mod reloads;
 mod retired;
 mod service;
 mod tls;
+mod vips;
 mod worker;
 
 pub use admin::AdminMetrics;

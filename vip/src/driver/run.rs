@@ -235,7 +235,8 @@ impl Driver {
     fn hear(&mut self, event: PlatformEvent) {
         match event {
             PlatformEvent::Contested(ip) => {
-                if let Some(address) = self.addresses.get(&ip) {
+                // Of one that is not held here it is its holder's announcement.
+                if let Some(address) = self.addresses.get(&ip).filter(|address| address.is_held()) {
                     address.metrics.conflicts.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%ip, "another machine answers for this virtual IP");
                     self.tell(ip, Event::Contested);

@@ -1,0 +1,63 @@
+//! Several addresses over several gateways.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use tests::{DEADLINE, eventually};
+use vip::identity::GatewayId;
+use vip::placement::{Candidate, order};
+
+use crate::lab::{GATEWAYS, Kind, Lab, name};
+
+/// Where hashing puts each address among these gateways.
+fn wanted(lab: &Lab, among: &[usize]) -> Vec<usize> {
+    let id = |at: usize| GatewayId::parse(&name(at)).expect("a name");
+    let candidates: BTreeSet<_> = among.iter().map(|at| Candidate { gateway: id(*at), weight: 1 }).collect();
+    let first = |ip: IpAddr| order(ip, &candidates).first().cloned().expect("there are some");
+    let of = |ip: IpAddr| among.iter().copied().find(|at| id(*at) == first(ip)).expect("one of them");
+    lab.vips().iter().map(|ip| of((*ip).into())).collect()
+}
+
+#[test]
+fn four_addresses_spread_over_three_gateways_and_only_those_of_a_lost_one_move() {
+    let lines = ["preempt = true", "rebalance_every = \"5s\""];
+    let Some(mut lab) = Lab::start(Kind::ZooKeeper(1), 4, &lines) else { return };
+    let all: Vec<_> = (0..GATEWAYS).collect();
+    let spread = wanted(&lab, &all);
+    let counts: Vec<_> = all.iter().map(|at| spread.iter().filter(|holder| *holder == at).count()).collect();
+    println!("four addresses on three gateways: {counts:?}");
+    // Four on three: nobody has more than two, nobody has none.
+    assert!(counts.iter().all(|count| (1..=2).contains(count)), "{counts:?}");
+    eventually(DEADLINE * 4, "each is where it belongs", || lab.holders(&all).as_ref() == Some(&spread));
+
+    let lost = spread[0];
+    let left: Vec<_> = all.iter().copied().filter(|at| *at != lost).collect();
+    let acquired = |lab: &Lab| {
+        let of = |at: usize| {
+            let ips = lab.vips().iter();
+            ips.map(|ip| {
+                let labels = [("address", &*ip.to_string()), ("reason", "acquired")];
+                lab.metric(at, "sluice_vip_transitions_total", &labels)
+            })
+            .sum::<u64>()
+        };
+        left.iter().map(|at| of(*at)).sum::<u64>()
+    };
+    let before = acquired(&lab);
+    lab.kill(lost);
+    let without = wanted(&lab, &left);
+    let moved = spread.iter().filter(|holder| **holder == lost).count() as u64;
+    // What was not the lost one's stays.
+    let kept = spread.iter().zip(&without).filter(|(was, _)| **was != lost).all(|(was, is)| was == is);
+    assert!(kept, "{spread:?} {without:?}");
+    eventually(DEADLINE * 4, "those of the lost one are where they belong", || {
+        lab.holders(&left).as_ref() == Some(&without)
+    });
+    assert_eq!(acquired(&lab) - before, moved, "no more moves than the lost one had addresses");
+
+    lab.relaunch(lost);
+    eventually(DEADLINE * 8, "what belongs to it goes back to it", || {
+        lab.holders(&all).as_ref() == Some(&spread)
+    });
+    assert_eq!(acquired(&lab) - before, moved, "nothing moved but back");
+}
