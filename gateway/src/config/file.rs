@@ -12,6 +12,7 @@ use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
 use super::admin::read_admin;
+use super::deploying::read_deploy;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_general;
 use super::listener::read_listeners;
@@ -39,14 +40,15 @@ pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
     let gateway = read_gateway(&root, base);
     let admin = read_admin(&root, base, gateway.as_ref().map_or(&[], |gateway| &gateway.listeners));
     let apps = read_apps(&root, base);
-    for (section, lacks) in [("deploy", "has no deploy API"), ("vip", "moves no virtual IPs")] {
-        if root.has(section) {
-            root.mistake(section, format!("this version {lacks}; remove this section"));
-        }
+    let (id, listeners) =
+        gateway.as_ref().map_or((None, &[][..]), |gateway| (Some(&*gateway.id), &gateway.listeners));
+    let deploy = read_deploy(&root, base, id, listeners, admin.as_ref());
+    if root.has("vip") {
+        root.mistake("vip", "this version moves no virtual IPs; remove this section");
     }
     root.finish();
     let (registry, registry_keys, belief) = registry?;
-    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, apps })
+    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {

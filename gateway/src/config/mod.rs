@@ -8,6 +8,7 @@ mod access_log;
 mod admin;
 mod changes;
 mod check;
+mod deploying;
 mod file;
 mod handover;
 mod limits;
@@ -40,6 +41,7 @@ use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
 pub use check::{check, inspect_access};
+pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
 pub use stream::{TcpConfig, UdpConfig};
 
 /// Everything that a process is started with.
@@ -53,6 +55,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// `None`: no admin listener.
     pub admin: Option<AdminConfig>,
+    /// `None`: instances are started by others.
+    pub deploy: Option<DeployConfig>,
     pub apps: AppsConfig,
 }
 

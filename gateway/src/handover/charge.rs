@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use discovery::embedded::Embedded;
+use discovery::secrets::Keys;
 
 use super::give::{Giver, HandoverSocket};
 use super::take::Inheritance;
-use crate::admin::{self, AdminState};
+use crate::admin::auth::permits_deploying;
+use crate::admin::{self, AdminState, Gate};
 use crate::app::Gateway;
 use crate::config::AdminConfig;
+use crate::deploy_api::Surroundings;
 use crate::metrics::Sources;
 use crate::serve::confirm;
 use crate::supervise::watch_workers;
@@ -36,6 +39,9 @@ impl Gateway {
         self.manager = std::mem::take(&mut inheritance.manager);
         for drainer in inheritance.drainers() {
             self.lineage.watch(drainer, self.observing.clone());
+        }
+        if let Err(error) = self.start_deploy(&sources) {
+            tracing::error!("nothing is deployed: {error:#}");
         }
         if let Err(error) = self.start_admin(sources) {
             tracing::error!("the admin listener is not served: {error:#}");
@@ -63,6 +69,24 @@ impl Gateway {
         let workers = self.listeners.workers().to_vec();
         let state = AdminState::new(id, sources, workers, self.editor()?, self.admin_auth.clone());
         self.tasks.push(admin::start(doors, state, self.admin_stop.clone()));
+        Ok(())
+    }
+
+    fn start_deploy(&mut self, sources: &Sources) -> anyhow::Result<()> {
+        let keys = self.config.registry_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+        let Some(deploy) = &mut self.deploy else { return Ok(()) };
+        deploy.start(Surroundings {
+            registry: self.registry.clone(),
+            shared: self.shared.clone(),
+            gateway_id: self.config.gateway.id.clone(),
+            keys,
+            gate: Gate {
+                auth: self.admin_auth.clone(),
+                metrics: sources.admin.clone(),
+                permits: permits_deploying,
+            },
+            cancel: self.observing.clone(),
+        });
         Ok(())
     }
 
