@@ -5,7 +5,9 @@
 mod apply;
 mod comparisons;
 mod concurrency;
+mod failures;
 mod outliers;
+mod panic;
 pub mod report;
 mod witness;
 
@@ -14,6 +16,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 pub use apply::{Applier, on_transition};
+pub use failures::{Failure, Failures, on_failing};
 pub use outliers::Judge;
 pub use witness::ProbedEndpoints;
 
