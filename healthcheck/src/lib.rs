@@ -12,6 +12,7 @@ pub mod outlier;
 mod pace;
 mod probe;
 mod schedule;
+pub mod sharing;
 mod stats;
 #[cfg(test)]
 mod test_server;
