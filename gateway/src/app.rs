@@ -31,7 +31,7 @@ use crate::admin::auth::tokens::TokenFile;
 use crate::admin::{Authenticator, Doors, GatewayJudge};
 use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access};
 use crate::control::report::Reporter;
-use crate::control::{Applied, Applier, Judge, ProbedEndpoints, on_transition};
+use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
 use crate::deploy_api::Deploy;
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
@@ -170,6 +170,8 @@ impl Gateway {
         let published = snapshots.clone();
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
+        let failures = Arc::new(Failures::default());
+        checker.on_failing(on_failing(shared.clone(), failures.clone()));
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
         let tenants = Arc::new(Tenants::new(config.gateway.tenants.iter().cloned()));
@@ -212,6 +214,7 @@ impl Gateway {
             acceptance,
             applied: applied.clone(),
             probes,
+            failures,
             serving: serving.watch(),
             tls: tls.clone(),
             tenants,

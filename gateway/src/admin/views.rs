@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
+use healthcheck::ProbeResult;
 use serde::Serialize;
 use topology::{AppId, Balance, InstanceKey, OperatorWord, Rejection};
 
@@ -34,6 +35,8 @@ pub struct AppView {
     matches: Vec<MatchView>,
     /// Endpoints by health.
     endpoints: BTreeMap<&'static str, usize>,
+    /// Whether all of them are used because fewer are healthy than `health.panic_threshold` asks for.
+    panics: bool,
     /// Routes that an earlier app holds: this one never gets their requests.
     conflicts: Vec<ConflictView>,
     /// What of its sources is not in force, and why.
@@ -102,6 +105,8 @@ pub struct EndpointView {
     why: Option<String>,
     since: String,
     last_probe: Option<String>,
+    /// The word that `sluice_probes_total` counts it by.
+    last_probe_result: Option<&'static str>,
     last_probe_seconds: Option<f64>,
     last_error: Option<String>,
     last_error_at: Option<String>,
@@ -189,6 +194,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
             balance: balance_view(&app.spec.balance),
             matches: app.matches.iter().flat_map(|matches| matches.iter()).map(match_view).collect(),
             endpoints,
+            panics: app.panics(),
             conflicts: conflicts(table, app),
             rejections: rejections
                 .filter(|(_, r)| r.app.as_ref() == Some(&app.id))
@@ -343,7 +349,10 @@ pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
     let ejection = endpoint.live.ejection.report();
     let serving_for = endpoint.live.serving_for();
     let load = endpoint.gate.as_ref().zip(endpoint.live.load.get());
-    let why = endpoint.out().map(|out| why(&out));
+    // In a panic it takes requests all the same.
+    let keeps_out =
+        |out: &Out| !app.live.is_panicking() || !matches!(out, Out::Down { .. } | Out::Ejected { .. });
+    let why = endpoint.out().filter(keeps_out).map(|out| why(&out));
     let since = ejection.filter(|_| report.state.is_up()).map_or(report.since, |ejection| ejection.since);
     EndpointView {
         app: app.id.to_string(),
@@ -369,6 +378,7 @@ pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
         why,
         since: moment(since),
         last_probe: report.last_probe.map(moment),
+        last_probe_result: report.last_result.map(ProbeResult::as_str),
         last_probe_seconds: report.last_latency.as_ref().map(Duration::as_secs_f64),
         last_error: error.map(|error| error.text.to_string()),
         last_error_at: error.map(|error| moment(error.at)),

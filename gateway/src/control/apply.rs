@@ -10,6 +10,7 @@ use topology::{App, HealthSettings, Origin, Protocol, Snapshot};
 
 use super::Applied;
 use super::outliers::probed_back_to_life;
+use super::panic;
 use crate::metrics::ServiceMetrics;
 use crate::table::compile::Settings;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream, compile};
@@ -49,13 +50,15 @@ impl Applier {
             if let Some(why) = compiled.as_ref().and_then(|compiled| compiled.rejection.as_ref()) {
                 tracing::warn!(app = %id, %why, "app rejected; its former spec stays where there is one");
             }
-            let live = compiled.as_ref().map(|compiled| compiled.live.clone());
-            match (table.snapshot.apps.get(id), compiled) {
+            match (table.snapshot.apps.get(id), &compiled) {
                 (Some(app), Some(compiled)) => self.checker.reconcile(id, self.targets(app, compiled)),
                 _ => self.checker.remove(id),
             }
             // Starting and ending probes can change a state without a transition.
-            live.inspect(|live| live.health_changed());
+            if let Some(compiled) = compiled {
+                panic::look(&compiled);
+                compiled.live.health_changed();
+            }
         }
         tracing::info!(
             revision = table.snapshot.revision.0,
@@ -148,6 +151,7 @@ pub fn on_transition(shared: Arc<Shared>) -> OnTransition {
             if let Some(endpoint) = app.endpoint(&target.key).filter(is_probed).filter(|_| has_recovered) {
                 probed_back_to_life(app, &endpoint.live);
             }
+            panic::look(app);
             app.live.health_changed();
         }
         let why = target.cell.report().last_error.map(|error| error.text);

@@ -6,7 +6,9 @@ mod apply;
 mod comparisons;
 mod concurrency;
 mod departed;
+mod failures;
 mod outliers;
+mod panic;
 pub mod report;
 mod witness;
 
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use apply::{Applier, on_transition};
 pub use departed::Departed;
+pub use failures::{Failure, Failures, on_failing};
 pub use outliers::Judge;
 pub use witness::ProbedEndpoints;
 

@@ -1,6 +1,6 @@
 //! What outlives a table: one object per app and per endpoint, found again at every compilation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,22 @@ pub struct AppLive {
     pub mirror_cursor: AtomicU64,
     /// Endpoints that were ejected so far, in the order of [`Cause::ALL`]. Only the control plane writes it.
     ejections: [AtomicU64; Cause::ALL.len()],
+    /// Whether all endpoints are used, as the control plane saw it last. Only for people: who may be picked is
+    /// counted anew.
+    panics: AtomicBool,
 }
 
 impl AppLive {
+    /// Whether this is news.
+    pub fn note_panic(&self, panics: bool) -> bool {
+        self.panics.swap(panics, Ordering::Relaxed) != panics
+    }
+
+    /// As it was noted last.
+    pub fn is_panicking(&self) -> bool {
+        self.panics.load(Ordering::Relaxed)
+    }
+
     /// Makes every worker look at the health of this app's endpoints again.
     pub fn health_changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);

@@ -20,7 +20,7 @@ use hosts::HostIndex;
 pub use hosts::{Claim, Covering, HostRoutes};
 use imbl::OrdMap;
 pub use matches::{CompiledMatch, Matches, Way};
-pub use standing::Out;
+pub use standing::{Out, Strength};
 pub use tally::Tally;
 use topology::{AppId, Snapshot};
 

@@ -378,7 +378,7 @@ fn whom_an_operator_withdraws_is_picked_by_nobody_not_even_where_nobody_else_is_
         }
         let (next, changes) = compile(&settings(), &former, snapshot([shop.clone()]));
         let app = next.app(&shop.id).unwrap();
-        assert_eq!((changes.len(), &*app.http.pools[0].eligible()), (1, eligible));
+        assert_eq!((changes.len(), &*app.http.pools[0].eligible(false)), (1, eligible));
         assert_eq!(app.endpoints.iter().map(|endpoint| endpoint.state()).collect::<Vec<_>>(), states);
         let weights: Vec<_> = app.endpoints.iter().map(|endpoint| endpoint.weight).collect();
         assert_eq!(weights, words.map(|word| word.weight.unwrap_or(1)));
@@ -387,5 +387,44 @@ fn whom_an_operator_withdraws_is_picked_by_nobody_not_even_where_nobody_else_is_
             assert_eq!(endpoint.out().is_some(), endpoint.weight == 0 || !endpoint.word.state.admits());
         }
         former = next;
+    }
+}
+
+#[test]
+fn in_a_panic_all_are_used_but_those_that_operators_have_withdrawn() {
+    let mut shop = app("shop", &["shop.test"], &["/"], 1);
+    shop.endpoints = (1..=4).map(|at| endpoint("v1", &format!("c{at}"), at)).collect();
+    shop.endpoints[3].word = OperatorWord { state: AdminState::Drain, ..OperatorWord::default() };
+    let cause = healthcheck::outlier::Cause::Failures;
+    let ejects = topology::Outliers::default();
+    // Of three that count: percent that is asked for, how many are out, whether all are used.
+    for (threshold, out, panics) in [
+        (0, 3, false),
+        (50, 1, false),
+        (50, 2, true),
+        (50, 3, true),
+        (100, 0, false),
+        (100, 1, true),
+        (1, 2, false),
+        (1, 3, true),
+    ] {
+        let health = topology::HealthSettings { panic_threshold: threshold, ..Default::default() };
+        let spec = AppSpec { health: Some(Arc::new(health)), ..(*shop.spec).clone() };
+        let table = table([App { spec: Arc::new(spec), ..shop.clone() }]);
+        let app = table.app(&shop.id).unwrap();
+        for endpoint in &app.endpoints[..out] {
+            endpoint.live.ejection.eject(std::time::Instant::now(), cause, "", &ejects).unwrap();
+        }
+        let strength = app.strength();
+        assert_eq!(
+            (strength.healthy, strength.of, strength.panics),
+            (3 - out, 3, panics),
+            "{threshold} {out}"
+        );
+        assert_eq!(app.panics(), panics);
+        // Where nobody is left the ejected ones are used in any case.
+        let eligible = app.http.pools[0].eligible(app.panics());
+        let wanted: Vec<u32> = if panics || out == 3 { vec![0, 1, 2] } else { (out as u32..3).collect() };
+        assert_eq!(eligible, wanted, "{threshold} {out}");
     }
 }

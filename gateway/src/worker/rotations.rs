@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use topology::{AppSpec, Balance};
+use topology::Balance;
 
 use super::admission::Wanted;
 use super::deadlines::{Deadlines, TICK};
@@ -219,7 +219,7 @@ impl Rotations {
         });
         let (stamp, now) = (pool.stamp(&app.live), self.deadlines.now());
         if view.stamp != stamp || now >= view.stale_at {
-            view.refresh(pool, stamp, &app.spec, now);
+            view.refresh(app, pool, stamp, now);
             view.retries.agree(app.spec.retries().budget, now);
         }
         view.used = now;
@@ -300,9 +300,10 @@ impl View {
         pool.endpoints[self.eligible[position] as usize].live.id
     }
 
-    fn refresh(&mut self, pool: &Pool, stamp: (u64, u64), spec: &AppSpec, now: u32) {
+    fn refresh(&mut self, app: &CompiledApp, pool: &Pool, stamp: (u64, u64), now: u32) {
+        let spec = &app.spec;
         let ramp = spec.slow_start();
-        self.eligible = pool.eligible();
+        self.eligible = pool.eligible(app.panics());
         self.stale_at = NEVER;
         // Health may turn between the two passes; the second one follows the first one's list.
         let mut weights = Vec::with_capacity(self.eligible.len());

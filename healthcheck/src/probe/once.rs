@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use topology::{HttpProbeSettings, Protocol};
 
 use super::http::HttpProbe;
-use super::{Deadline, ProbeError, http2, tcp};
+use super::{Deadline, ProbeError, Way, http2, tcp};
 
 /// What is asked of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +29,12 @@ pub async fn probe_once(
     question: Question<'_>,
     timeout: Duration,
 ) -> Result<(), ProbeError> {
-    let deadline = Deadline::after(Instant::now(), timeout);
-    match question {
-        Question::Tcp => tcp::probe(address, None, deadline).await,
-        Question::Http1 { path } => {
-            Box::pin(HttpProbe { address, tls: None, path, deadline }.run(None)).await.0
-        }
-        Question::Http2 { path } => Box::pin(http2::probe(address, None, path, deadline)).await,
-    }
+    let way = Way { address, tls: None, deadline: Deadline::after(Instant::now(), timeout) };
+    let http = HttpProbeSettings::default();
+    let outcome = match question {
+        Question::Tcp => tcp::probe(way, Protocol::Tcp).await,
+        Question::Http1 { path } => Box::pin(HttpProbe { way, path, http: &http }.run(None)).await.0,
+        Question::Http2 { path } => Box::pin(http2::probe(way, path, &http)).await,
+    };
+    outcome.map(|_| ())
 }

@@ -21,9 +21,9 @@ pub(super) fn key(app: &CompiledApp, asked: &Asked<'_>) -> Option<u64> {
 
 pub(super) fn balance(app: &CompiledApp, spread: &Spread, key: Option<u64>) -> ChoiceView {
     let hashes = matches!(app.spec.balance, Balance::Hash(_));
-    let first = spread.pools.iter().find(|pool| has_candidate(pool));
+    let first = spread.pools.iter().find(|pool| has_candidate(app, pool));
     let prefers = key.zip(first).and_then(|(key, pool)| {
-        let eligible = pool.eligible();
+        let eligible = pool.eligible(app.panics());
         let is_eligible = |place: &usize| eligible.iter().any(|position| *position as usize == *place);
         // As many looks as requests take.
         let place = pool.maglev().owners(key).take(1_024).find(is_eligible)?;
@@ -34,16 +34,17 @@ pub(super) fn balance(app: &CompiledApp, spread: &Spread, key: Option<u64>) -> C
         policy: views::balance_view(&app.spec.balance),
         has_key: hashes.then_some(key.is_some()),
         prefers,
+        panics: app.panics(),
     }
 }
 
-fn has_candidate(pool: &Pool) -> bool {
-    pool.eligible().iter().any(|position| pool.endpoints[*position as usize].weight > 0)
+fn has_candidate(app: &CompiledApp, pool: &Pool) -> bool {
+    pool.eligible(app.panics()).iter().any(|position| pool.endpoints[*position as usize].weight > 0)
 }
 
 /// Whether anybody may be picked.
-pub(super) fn has_somebody(spread: &Spread) -> bool {
-    spread.pools.iter().any(|pool| has_candidate(pool))
+pub(super) fn has_somebody(app: &CompiledApp, spread: &Spread) -> bool {
+    spread.pools.iter().any(|pool| has_candidate(app, pool))
 }
 
 /// Where a request goes that the match at `taken` has taken, or none.
@@ -82,7 +83,7 @@ fn version(
     pool: &Pool,
     (share, percent, stands_in): (Option<u16>, Option<f64>, bool),
 ) -> VersionView {
-    let eligible = pool.eligible();
+    let eligible = pool.eligible(app.panics());
     let weight: u64 = eligible.iter().map(|at| u64::from(pool.endpoints[*at as usize].weight)).sum();
     let mut states = BTreeMap::new();
     let mut endpoints = Vec::new();

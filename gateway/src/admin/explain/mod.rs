@@ -159,7 +159,7 @@ fn in_app(app: &CompiledApp, reading: &Reading<'_>, around: &Surroundings<'_>, t
     told.balance = Some(choice::balance(app, spread, key));
     told.versions = choice::versions(app, taken);
     if told.outcome.reason.is_none() {
-        match choice::has_somebody(spread) {
+        match choice::has_somebody(app, spread) {
             true => told.outcome.forward(&changes, parsed.path_and_query.within(head)),
             false => told.outcome.refuse(nobody(spread)),
         }

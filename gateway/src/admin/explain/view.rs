@@ -118,6 +118,8 @@ pub struct ChoiceView {
     pub has_key: Option<bool>,
     /// The candidate whose key it is, as long as that has room.
     pub prefers: Option<String>,
+    /// Whether all endpoints are candidates because fewer are healthy than the app's `panic_threshold` asks for.
+    pub panics: bool,
 }
 
 /// The endpoints of one version, or of all where nothing splits them.

@@ -152,6 +152,9 @@ fn versions(out: &mut String, told: &Value) {
         _ => String::new(),
     };
     out.push_str(&format!("\nbalance   {}{}\n", plain(kind), plain(&key)));
+    if balance["panics"] == true {
+        out.push_str("panic     too few endpoints are healthy: all are candidates\n");
+    }
 }
 
 fn endpoint(one: &Value) -> Vec<Cell> {
