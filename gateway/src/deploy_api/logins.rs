@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use deploy::runtime::docker::RegistryLogin;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// Some hundred registries.
 const MAX_FILE_BYTES: u64 = 256 << 10;
@@ -27,7 +28,7 @@ struct Login {
 /// Reads `{"auths": {"registry.local:5000": {"auth": "dXNlcjpwYXNzd29yZA=="}}}`.
 ///
 /// # Errors
-/// What is wrong with the file, never with what part of a password.
+/// What is wrong with the file, and nothing of a password.
 pub fn read_logins(path: &Path) -> Result<Vec<RegistryLogin>, String> {
     let bad = |why: String| format!("{}: {why}", path.display());
     let mut bytes = Vec::new();
@@ -41,7 +42,9 @@ pub fn read_logins(path: &Path) -> Result<Vec<RegistryLogin>, String> {
 
 fn parse(bytes: &[u8]) -> Result<Vec<RegistryLogin>, String> {
     const WANTED: &str = "is no file of logins; docker login writes one, in ~/.docker/config.json";
-    let file: File = serde_json::from_slice(bytes).map_err(|_| WANTED.to_owned())?;
+    // A list would do for a struct.
+    let members: Map<String, Value> = serde_json::from_slice(bytes).map_err(|_| WANTED.to_owned())?;
+    let file: File = serde_json::from_value(Value::Object(members)).map_err(|_| WANTED.to_owned())?;
     let read = |(registry, login): (String, Login)| {
         let lacks = || format!("auths.{registry:?}: has no auth; log in without a credential helper");
         let auth = login.auth.filter(|auth| !auth.is_empty()).ok_or_else(lacks)?;
