@@ -33,10 +33,10 @@ pub enum Registry {
     Etcd(Vec<EtcdServer>),
 }
 
-/// One gateway: the process, what it is in front of, and its host. Dropped in this order.
+/// One gateway: the process, what it is in front of, and its host.
 struct Member {
     process: Option<Gateway>,
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     echo: SocketAddr,
     host: Host,
 }
@@ -124,7 +124,8 @@ impl Lab {
 
     fn config(&self, at: usize) -> Config {
         let member = &self.members[at];
-        let mut config = Config::in_front_of(member.endpoint.address())
+        let endpoint = member.endpoint.as_ref().expect("it lives as long as its host");
+        let mut config = Config::in_front_of(endpoint.address())
             .app(&App::new("who").udp_endpoint("v1", "c1", member.echo))
             .id(&name(at))
             .registry(&self.registry.lines())
@@ -369,5 +370,14 @@ fn member(switch: &Switch, at: usize) -> Member {
             socket.send_to(name.as_bytes(), from).ok();
         }
     });
-    Member { process: None, endpoint, echo, host }
+    Member { process: None, endpoint: Some(endpoint), echo, host }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.process = None;
+        // It wakes itself by a connection, which its own host alone can make.
+        let endpoint = self.endpoint.take();
+        self.host.run(|| drop(endpoint));
+    }
 }
