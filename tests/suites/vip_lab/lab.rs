@@ -357,8 +357,8 @@ fn address(at: usize) -> String {
 }
 
 fn item(view: &Value, ip: &str) -> Value {
-    let items = view["items"].as_array().into_iter().flatten();
-    items.filter(|vip| vip["ip"] == ip).next().cloned().unwrap_or_default()
+    let mut items = view["items"].as_array().into_iter().flatten();
+    items.find(|vip| vip["ip"] == ip).cloned().unwrap_or_default()
 }
 
 fn member(switch: &Switch, at: usize) -> Member {
