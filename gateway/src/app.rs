@@ -32,6 +32,7 @@ use crate::admin::{Authenticator, Doors, GatewayJudge};
 use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access};
 use crate::control::report::Reporter;
 use crate::control::{Applied, Applier, Judge, ProbedEndpoints, on_transition};
+use crate::deploy_api::Deploy;
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
@@ -82,7 +83,7 @@ pub struct Gateway {
     pub(crate) reloads: Arc<Reloads>,
     /// What filters read.
     pub(crate) filter_sources: Arc<filter::Sources>,
-    registry: Arc<dyn Registry>,
+    pub(crate) registry: Arc<dyn Registry>,
     pub admin_address: Option<SocketAddr>,
     pub(crate) admin_socket: Option<Arc<TcpListener>>,
     /// Open, until they are served.
@@ -101,10 +102,13 @@ pub struct Gateway {
     pub(crate) is_handing_over: bool,
     /// What was published last, for reports of it.
     pub(crate) snapshots: watch::Receiver<Snapshot>,
+    pub(crate) applied: Arc<Applied>,
     /// Asked for while that goes on.
     pub(crate) reload_waits: bool,
     /// `None`: there are no virtual IPs.
     pub(crate) vips: Option<VipService>,
+    /// `None`: this process has no deploy API.
+    pub(crate) deploy: Option<Deploy>,
 }
 
 impl Gateway {
@@ -148,6 +152,8 @@ impl Gateway {
         let admin_doors = config.admin.as_ref().map(open_doors).transpose()?;
         let handover = config.gateway.handover.as_deref();
         let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
+        let deploy = config.deploy.as_ref().map(|deploy| Deploy::open(deploy, inheritance.is_takeover()));
+        let deploy = deploy.transpose()?;
         let log = open_log(&config.gateway)?;
         inheritance.release_registry(&config.registry).await?;
         let keys = config.registry_keys.as_deref().map(Keys::open).transpose()?;
@@ -204,7 +210,7 @@ impl Gateway {
             registry: registry_watch,
             doubts,
             acceptance,
-            applied,
+            applied: applied.clone(),
             probes,
             serving: serving.watch(),
             tls: tls.clone(),
@@ -242,8 +248,10 @@ impl Gateway {
             handover: None,
             is_handing_over: false,
             snapshots: published,
+            applied,
             reload_waits: false,
             vips: None,
+            deploy,
         };
         match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips }).await {
             Ok(()) => Ok(gateway),
@@ -271,6 +279,8 @@ impl Gateway {
             registry: self.registry.clone(),
             shared: self.shared.clone(),
             snapshots: self.snapshots.clone(),
+            applied: self.applied.clone(),
+            lineage: self.lineage.clone(),
             id: self.config.gateway.id.clone(),
             address: self.admin_address,
         };

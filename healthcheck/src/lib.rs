@@ -18,7 +18,7 @@ mod test_server;
 mod verdict;
 
 pub use cell::{HealthCell, HealthReport, LastError};
-pub use probe::{ProbeError, ProbeResult, ProbeTls};
+pub use probe::{ProbeError, ProbeResult, ProbeTls, Question, probe_once};
 pub use schedule::{Checker, OnTransition, ProbeTarget};
 pub use stats::ProbeStats;
 pub use verdict::{State, Transition};

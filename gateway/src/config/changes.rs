@@ -6,7 +6,7 @@ impl Config {
     /// The keys whose values differ in `wanted` and that only a start takes up.
     pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
         // Every field is named, so that one to come cannot be forgotten here.
-        let Self { registry, registry_keys, belief, gateway, admin, apps, vip } = self;
+        let Self { registry, registry_keys, belief, gateway, admin, deploy, apps, vip } = self;
         let GatewayConfig {
             id,
             workers,
@@ -43,6 +43,7 @@ impl Config {
             ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("gateway.jwks_networks", *jwks_networks != wanted.gateway.jwks_networks),
             ("admin", *admin != wanted.admin),
+            ("deploy", *deploy != wanted.deploy),
             ("apps.files", *apps != wanted.apps),
             ("vip", *vip != wanted.vip),
         ];

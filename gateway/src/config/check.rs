@@ -12,8 +12,9 @@ use discovery::remote::Access;
 use discovery::secrets::Keys;
 use discovery::spec::parse_app_file;
 
-use super::{Config, TlsConfig, UpstreamTlsConfig, VipSection, file, folder_of, read};
+use super::{Config, RuntimeConfig, TlsConfig, UpstreamTlsConfig, VipSection, file, folder_of, read};
 use crate::admin::auth::tokens::TokenFile;
+use crate::deploy_api::read_logins;
 use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
@@ -43,6 +44,7 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
                 message: why,
             });
         }
+        check_deploy(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
         Some(Settings {
             base_domain: config.gateway.base_domain.clone(),
@@ -156,6 +158,18 @@ fn check_admin(name: &str, config: &Config, mistakes: &mut Mistakes) {
     let Some(path) = &admin.tokens else { return };
     for why in TokenFile::open(path).err().unwrap_or_default() {
         mistakes.push(of_key(name, "admin.tokens", format!("{}: {why}", path.display())));
+    }
+}
+
+fn check_deploy(name: &str, config: &Config, mistakes: &mut Mistakes) {
+    let Some(deploy) = &config.deploy else { return };
+    if let Some(tls) = &deploy.tls {
+        check_tls((name, "deploy.tls"), tls, mistakes);
+    }
+    if let RuntimeConfig::Docker(docker) = &deploy.runtime
+        && let Some(Err(why)) = docker.logins.as_deref().map(read_logins)
+    {
+        mistakes.push(of_key(name, "deploy.docker.logins", why));
     }
 }
 

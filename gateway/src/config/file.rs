@@ -12,6 +12,7 @@ use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
 use super::admin::read_admin;
+use super::deploying::read_deploy;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_general;
 use super::listener::read_listeners;
@@ -40,17 +41,17 @@ pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
     let mut gateway = read_gateway(&root, base);
     let admin = read_admin(&root, base, gateway.as_ref().map_or(&[], |gateway| &gateway.listeners));
     let apps = read_apps(&root, base);
+    let (id, listeners) =
+        gateway.as_ref().map_or((None, &[][..]), |gateway| (Some(&*gateway.id), &gateway.listeners));
+    let deploy = read_deploy(&root, base, id, listeners, admin.as_ref());
     let vip = read_vip(&root, base, gateway.as_mut());
     let has_vip = root.has("vip");
-    if root.has("deploy") {
-        root.mistake("deploy", "this version has no deploy API; remove this section");
-    }
     root.finish();
     if has_vip && vip.is_none() {
         return None;
     }
     let (registry, registry_keys, belief) = registry?;
-    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, apps, vip })
+    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps, vip })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {

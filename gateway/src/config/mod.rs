@@ -8,6 +8,7 @@ mod access_log;
 mod admin;
 mod changes;
 mod check;
+mod deploying;
 mod file;
 mod handover;
 mod limits;
@@ -41,6 +42,7 @@ use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
 pub use check::{check, inspect_access};
+pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
 pub use stream::{TcpConfig, UdpConfig};
 pub use virtual_ips::{ProbeConfig, VipSection};
 
@@ -55,6 +57,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// `None`: no admin listener.
     pub admin: Option<AdminConfig>,
+    /// `None`: instances are started by others.
+    pub deploy: Option<DeployConfig>,
     pub apps: AppsConfig,
     /// `None`: no virtual IPs.
     pub vip: Option<VipSection>,

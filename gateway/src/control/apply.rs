@@ -43,6 +43,9 @@ impl Applier {
         self.applied.record(took);
         for (id, compiled) in &changes {
             self.retire(former.app(id), compiled.as_deref());
+            if let Some(former) = former.app(id) {
+                self.applied.departed.note(former, compiled.as_deref());
+            }
             if let Some(why) = compiled.as_ref().and_then(|compiled| compiled.rejection.as_ref()) {
                 tracing::warn!(app = %id, %why, "app rejected; its former spec stays where there is one");
             }

@@ -5,6 +5,7 @@
 mod apply;
 mod comparisons;
 mod concurrency;
+mod departed;
 mod outliers;
 pub mod report;
 mod witness;
@@ -14,6 +15,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 pub use apply::{Applier, on_transition};
+pub use departed::Departed;
 pub use outliers::Judge;
 pub use witness::ProbedEndpoints;
 
@@ -25,6 +27,7 @@ pub struct Applied {
     last: Mutex<Last>,
     /// What changes have taken out of the table.
     pub retired: RetiredServices,
+    pub departed: Departed,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,7 @@ struct Last {
 impl Default for Applied {
     fn default() -> Self {
         let last = Last { at: Instant::now(), took: Duration::ZERO, count: 0 };
-        Self { last: Mutex::new(last), retired: RetiredServices::default() }
+        Self { last: Mutex::new(last), retired: RetiredServices::default(), departed: Departed::default() }
     }
 }
 

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use discovery::embedded::Embedded;
+use discovery::secrets::Keys;
 
 use super::give::{Giver, HandoverSocket};
 use super::take::Inheritance;
-use crate::admin::{self, AdminState};
+use crate::admin::auth::permits_deploying;
+use crate::admin::{self, AdminState, Gate};
 use crate::app::Gateway;
 use crate::config::AdminConfig;
+use crate::deploy_api::Surroundings;
 use crate::metrics::Sources;
 use crate::serve::confirm;
 use crate::supervise::watch_workers;
@@ -45,6 +48,9 @@ impl Gateway {
             self.lineage.watch(drainer, self.observing.clone());
         }
         self.vips = self.vips.take().or_else(|| Some(vips?.start_after(self.lineage.clone())));
+        if let Err(error) = self.start_deploy(&sources) {
+            tracing::error!("nothing is deployed: {error:#}");
+        }
         if let Err(error) = self.start_admin(sources) {
             tracing::error!("the admin listener is not served: {error:#}");
         }
@@ -82,6 +88,24 @@ impl Gateway {
             probe: plan.probe.clone(),
         };
         plan.starter(self.registry(), checks)
+    }
+
+    fn start_deploy(&mut self, sources: &Sources) -> anyhow::Result<()> {
+        let keys = self.config.registry_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+        let Some(deploy) = &mut self.deploy else { return Ok(()) };
+        deploy.start(Surroundings {
+            registry: self.registry.clone(),
+            shared: self.shared.clone(),
+            gateway_id: self.config.gateway.id.clone(),
+            keys,
+            gate: Gate {
+                auth: self.admin_auth.clone(),
+                metrics: sources.admin.clone(),
+                permits: permits_deploying,
+            },
+            cancel: self.observing.clone(),
+        });
+        Ok(())
     }
 
     /// For people who ask the service manager.

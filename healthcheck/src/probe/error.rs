@@ -126,7 +126,7 @@ impl ProbeError {
     }
 
     /// The error and its causes in one bounded line.
-    pub(crate) fn to_text(&self) -> String {
+    pub fn to_text(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {

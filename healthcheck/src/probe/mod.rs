@@ -5,6 +5,7 @@ pub(crate) mod http2;
 pub(crate) mod tcp;
 
 mod error;
+mod once;
 mod stream;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 pub use error::{ProbeError, ProbeResult};
+pub use once::{Question, probe_once};
 pub(crate) use stream::ProbeStream;
 pub use stream::ProbeTls;
 
