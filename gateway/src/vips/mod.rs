@@ -122,9 +122,9 @@ impl VipDesk {
         let driver = self.driver()?;
         self.draining.store(draining, Ordering::Relaxed);
         if draining {
-            driver.drain()
+            driver.drain();
         } else {
-            driver.undrain()
+            driver.undrain();
         }
         Ok(())
     }

@@ -27,7 +27,14 @@ const READINGS: usize = 16;
 /// Claims that were heard and not told yet.
 struct Claims {
     waiting: BTreeSet<IpAddr>,
-    told: Instant,
+    /// The first one is told at once.
+    told: Option<Instant>,
+}
+
+impl Claims {
+    fn due(&self) -> Instant {
+        self.told.map_or_else(Instant::now, |told| told + CLAIMS_EVERY)
+    }
 }
 
 /// The sockets, open before anything is promised.
@@ -69,7 +76,7 @@ impl Watcher {
         let changes = wakened(&self.changes)?;
         let [arp, neighbour] = self.conflicts.descriptors();
         let (mut arp, mut neighbour) = (wakened(&arp)?, wakened(&neighbour)?);
-        let mut claims = Claims { waiting: BTreeSet::new(), told: Instant::now() };
+        let mut claims = Claims { waiting: BTreeSet::new(), told: None };
         let mut known = Interface::find(&self.interface).ok();
         self.tell(PlatformEvent::Carrier(known.as_ref().is_some_and(|interface| interface.carrier))).await;
         loop {
@@ -108,8 +115,8 @@ impl Watcher {
                     ready?.clear_ready();
                     self.read_claims(&mut claims);
                 }
-                () = sleep_until((claims.told + CLAIMS_EVERY).into()), if !claims.waiting.is_empty() => {
-                    claims.told = Instant::now();
+                () = sleep_until(claims.due().into()), if !claims.waiting.is_empty() => {
+                    claims.told = Some(Instant::now());
                     for ip in std::mem::take(&mut claims.waiting) {
                         self.tell(PlatformEvent::Contested(ip)).await;
                     }

@@ -7,7 +7,7 @@ use crate::lab::{Kind, Lab, name, vip};
 
 #[test]
 fn addresses_are_listed_moved_and_drained_by_command() {
-    let Some(lab) = Lab::start(Kind::ZooKeeper(1), 1, &[]) else { return };
+    let Some(lab) = Lab::start(Kind::ZooKeeper(1), &[0], &[]) else { return };
     let first = lab.settled(0);
     lab.service.clear();
     lab.link.clear();
@@ -55,7 +55,7 @@ fn addresses_are_listed_moved_and_drained_by_command() {
 
 #[test]
 fn a_process_that_takes_over_holds_after_the_former_one_has_let_go() {
-    let Some(mut lab) = Lab::start_with(Kind::ZooKeeper(1), 1, &[], |config| config.handover()) else {
+    let Some(mut lab) = Lab::start_with(Kind::ZooKeeper(1), &[0], &[], |config| config.handover()) else {
         return;
     };
     let before = lab.settled(0);

@@ -90,7 +90,7 @@ pub fn judge(lab: &Lab, what: &str, before: Holding, after: Holding) {
 }
 
 fn rounds(fault: Fault) {
-    let Some(mut lab) = Lab::start(Kind::ZooKeeper(1), 1, &[]) else { return };
+    let Some(mut lab) = Lab::start(Kind::ZooKeeper(1), &[0], &[]) else { return };
     let downtimes: Vec<_> = (0..2).map(|_| round(&mut lab, fault).as_millis()).collect();
     println!("{}: nobody answered for {downtimes:?} ms", fault.name());
 }
@@ -122,7 +122,7 @@ fn holder_that_is_told_to_end_hands_over() {
 
 #[test]
 fn registry_that_is_away_moves_nothing() {
-    let Some(mut lab) = Lab::start(Kind::ZooKeeper(1), 1, &[]) else { return };
+    let Some(mut lab) = Lab::start(Kind::ZooKeeper(1), &[0], &[]) else { return };
     let before = lab.settled(0);
     lab.service.clear();
     lab.link.clear();

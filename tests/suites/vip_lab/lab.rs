@@ -33,10 +33,10 @@ pub enum Registry {
     Etcd(Vec<EtcdServer>),
 }
 
-/// One gateway: the process, what it is in front of, and its host. Dropped in this order.
+/// One gateway: the process, what it is in front of, and its host.
 struct Member {
     process: Option<Gateway>,
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     echo: SocketAddr,
     host: Host,
 }
@@ -87,14 +87,14 @@ fn may_run() -> bool {
 
 impl Lab {
     /// `None`, and said so, where there are no namespaces or there is no nf_tables. All gateways know each other when it returns.
-    pub fn start(kind: Kind, vips: u8, lines: &[&str]) -> Option<Self> {
+    pub fn start(kind: Kind, vips: &[u8], lines: &[&str]) -> Option<Self> {
         Self::start_with(kind, vips, lines, |config| config)
     }
 
     /// As [`Self::start`], by configurations that `change` has made of the usual ones.
     pub fn start_with(
         kind: Kind,
-        vips: u8,
+        vips: &[u8],
         lines: &[&str],
         change: impl Fn(Config) -> Config + 'static,
     ) -> Option<Self> {
@@ -114,7 +114,7 @@ impl Lab {
             registry_host,
             client,
             switch,
-            vips: (0..vips).map(vip).collect(),
+            vips: vips.iter().copied().map(vip).collect(),
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             change: Box::new(change),
         };
@@ -124,7 +124,8 @@ impl Lab {
 
     fn config(&self, at: usize) -> Config {
         let member = &self.members[at];
-        let mut config = Config::in_front_of(member.endpoint.address())
+        let endpoint = member.endpoint.as_ref().expect("it lives as long as its host");
+        let mut config = Config::in_front_of(endpoint.address())
             .app(&App::new("who").udp_endpoint("v1", "c1", member.echo))
             .id(&name(at))
             .registry(&self.registry.lines())
@@ -185,10 +186,14 @@ impl Lab {
         host.run(|| process.hand_over())
     }
 
-    /// What a gateway says of the virtual IPs.
+    /// What a gateway says of the virtual IPs. Nothing where its driver waits for the one before it.
     pub fn ask(&self, at: usize) -> Value {
         let member = &self.members[at];
-        member.host.run(|| member.process.as_ref().expect("it was not taken").admin_json("/v1/vips"))
+        let process = member.process.as_ref().expect("it was not taken");
+        let answer = member.host.run(|| process.admin_get("/v1/vips"));
+        assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
+        let view: Value = serde_json::from_slice(&answer.body).expect("an admin answer is JSON");
+        if answer.status == 200 { view } else { Value::Null }
     }
 
     pub fn metric(&self, at: usize, name: &str, labels: &[(&str, &str)]) -> u64 {
@@ -352,8 +357,8 @@ fn address(at: usize) -> String {
 }
 
 fn item(view: &Value, ip: &str) -> Value {
-    let items = view["items"].as_array().into_iter().flatten();
-    items.filter(|vip| vip["ip"] == ip).next().cloned().unwrap_or_default()
+    let mut items = view["items"].as_array().into_iter().flatten();
+    items.find(|vip| vip["ip"] == ip).cloned().unwrap_or_default()
 }
 
 fn member(switch: &Switch, at: usize) -> Member {
@@ -369,5 +374,14 @@ fn member(switch: &Switch, at: usize) -> Member {
             socket.send_to(name.as_bytes(), from).ok();
         }
     });
-    Member { process: None, endpoint, echo, host }
+    Member { process: None, endpoint: Some(endpoint), echo, host }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.process = None;
+        // It wakes itself by a connection, which its own host alone can make.
+        let endpoint = self.endpoint.take();
+        self.host.run(|| drop(endpoint));
+    }
 }

@@ -76,7 +76,7 @@ impl<A: Clone + PartialEq + Send + 'static> Witness<A> {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 turn(&mut |answer| {
-                    noted.lock().expect("nobody panics with it").push((Instant::now(), answer))
+                    noted.lock().expect("nobody panics with it").push((Instant::now(), answer));
                 });
             }
         });

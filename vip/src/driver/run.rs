@@ -52,7 +52,7 @@ pub(super) struct Driver {
     pub answers: mpsc::UnboundedSender<Answer>,
     addresses: BTreeMap<IpAddr, Address>,
     eligibility: Eligibility,
-    draining: bool,
+    pub draining: bool,
     /// From when on it ends in any case.
     ends: Option<Moment>,
     next_greeting: Moment,
