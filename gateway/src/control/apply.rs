@@ -56,7 +56,7 @@ impl Applier {
             }
             // Starting and ending probes can change a state without a transition.
             if let Some(compiled) = compiled {
-                panic::look(&compiled);
+                panic::look(compiled);
                 compiled.live.health_changed();
             }
         }

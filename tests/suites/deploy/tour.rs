@@ -50,7 +50,8 @@ fn instances_are_scaled_replaced_and_heard() {
     });
     let status = stage.status("shop");
     let reason = status["rollout"]["failures"][0]["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("killed by signal 9"), "{status}");
+    // Whoever notices first: the host that it is gone, or the probe that nobody answers.
+    assert!(reason.contains("killed by signal 9") || reason.contains("connection refused"), "{status}");
 
     stage.open("shop");
     let lines = stage.shown(0, &["logs", "shop"]);

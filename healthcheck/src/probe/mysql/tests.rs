@@ -6,7 +6,7 @@ use super::packet::*;
 fn mariadb() -> Vec<u8> {
     let mut payload = b"\x0a11.8.3-MariaDB\0\x05\0\0\0".to_vec();
     payload.extend_from_slice(b"11111111\0\xfe\xff\x2d\x02\0\xff\x81\x15");
-    payload.extend_from_slice(b"\0\0\0\0\0\0\x1d\0\0\0111111111111\0mysql_native_password\0");
+    payload.extend_from_slice(b"\0\0\0\0\0\0\x1d\0\0\x00111111111111\0mysql_native_password\0");
     payload
 }
 
