@@ -134,7 +134,9 @@ impl Operator {
     /// Every app that anything is known of.
     pub fn apps(&self) -> BTreeMap<AppId, AppStatus> {
         let world = self.world();
-        world.apps.keys().map(|app| (app.clone(), self.status_in(&world, app))).collect()
+        let all = world.apps.keys().map(|app| (app.clone(), self.status_in(&world, app)));
+        // What is neither wanted nor runs has left records only, such as its last rollout.
+        all.filter(|(app, status)| !status.instances.is_empty() || self.written(app).is_some()).collect()
     }
 
     /// What happens from now on.

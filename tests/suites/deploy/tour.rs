@@ -60,8 +60,10 @@ fn instances_are_scaled_replaced_and_heard() {
     assert_eq!(hosts["items"][0]["instances"], 3, "{hosts}");
 
     stage.shown(0, &["deploy", "shop", "--remove", "--wait"]);
-    assert!(stage.json(0, &["apps"])["items"].as_array().is_some_and(Vec::is_empty));
-    assert!(stage.folders().is_empty(), "{:?}", stage.folders());
+    eventually(PATIENCE, "it is gone", || {
+        stage.json(0, &["apps"])["items"].as_array().is_some_and(Vec::is_empty)
+    });
+    eventually(PATIENCE, "and so is what its instances left", || stage.folders().is_empty());
 }
 
 fn names(stage: &Stage) -> Vec<String> {
