@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use deploy::model::Host;
+use deploy::model::read_ports;
 use deploy::runtime::docker::Endpoint;
 use discovery::document::Table;
 use topology::HostId;
@@ -262,17 +262,4 @@ fn read_host(table: &Table<'_>, gateway_id: Option<&str>, enters: bool) -> Optio
         memory,
         cpu,
     })
-}
-
-fn read_ports(table: &Table<'_>) -> RangeInclusive<u16> {
-    let Some((first, last)) = table.ordered_pair("ports", "[25000, 29999]") else {
-        return Host::DEFAULT_PORTS;
-    };
-    match (u16::try_from(first), u16::try_from(last)) {
-        (Ok(first), Ok(last)) if first > 0 => first..=last,
-        _ => {
-            table.mistake("ports", "must be from 1 to 65535");
-            Host::DEFAULT_PORTS
-        }
-    }
 }

@@ -10,11 +10,10 @@ use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use deploy::engine::Event;
 use futures::StreamExt as _;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::router::{ApiState, Asked, app_id, asked};
+use super::router::{ApiState, Asked, Narrow, asked};
 use super::views::time;
 use crate::admin::auth::Identity;
 use crate::admin::problem::Problem;
@@ -22,20 +21,13 @@ use crate::admin::problem::Problem;
 /// A comment, so that proxies and clients know that it lives.
 const BEAT: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Narrow {
-    app: Option<String>,
-}
-
 /// Of the engine in this process, from now on. Who is too slow is told how many were missed.
 pub(super) async fn stream(
     State(api): State<ApiState>,
     Extension(identity): Extension<Identity>,
     narrow: Asked<Narrow>,
 ) -> Result<Response, Problem> {
-    let narrow = asked(narrow)?;
-    let only = narrow.app.as_deref().map(app_id).transpose()?;
+    let only = asked(narrow)?.only()?;
     let busy =
         || Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many logs and events are followed");
     let permit = api.streams.clone().try_acquire_owned().map_err(|_| busy())?;

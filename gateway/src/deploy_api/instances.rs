@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use topology::{AppId, HostId, InstanceId};
 
-use super::router::{ApiState, Asked, app_id, asked, chain, etag, expectation};
+use super::router::{ApiState, Asked, Narrow, asked, chain, etag, expectation};
 use super::views;
 use crate::admin::auth::Identity;
 use crate::admin::body::read_json_bytes;
@@ -28,19 +28,12 @@ const DEFAULT_TAIL: u32 = 1_000;
 /// A line of nothing, so that who has gone is noticed.
 const BEAT: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Narrow {
-    app: Option<String>,
-}
-
 pub(super) async fn list(
     State(api): State<ApiState>,
     Extension(identity): Extension<Identity>,
     narrow: Asked<Narrow>,
 ) -> Result<Response, Problem> {
-    let narrow = asked(narrow)?;
-    let only = narrow.app.as_deref().map(app_id).transpose()?;
+    let only = asked(narrow)?.only()?;
     let apps = api.operator.apps();
     let shown = apps
         .iter()

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::routing::{get, post, put};
 use deploy::engine::{Operator, OperatorError};
 use discovery::registry::Expect;
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
@@ -81,6 +82,19 @@ pub(super) fn asked<T>(query: Asked<T>) -> Result<T, Problem> {
 
 pub(super) fn app_id(text: &str) -> Result<AppId, Problem> {
     AppId::parse(text).map_err(|error| Problem::malformed("app", error.to_string()))
+}
+
+/// Only what concerns one app.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Narrow {
+    app: Option<String>,
+}
+
+impl Narrow {
+    pub(super) fn only(&self) -> Result<Option<AppId>, Problem> {
+        self.app.as_deref().map(app_id).transpose()
+    }
 }
 
 /// The version in a document's ETag.
