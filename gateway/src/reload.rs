@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::app::{Gateway, buffer_budget};
 use crate::config::{self, Config};
+use crate::dns::DnsPlan;
 
 impl Gateway {
     /// Reads app files, certificates and the configuration at `path` again, and opens the access log anew.
@@ -56,7 +57,17 @@ impl Gateway {
 
     async fn reconfigure(&mut self, wanted: Config) -> anyhow::Result<()> {
         let plan = self.listeners.plan(&wanted.gateway.listeners)?;
+        let names = wanted.dns.as_ref();
+        let names = names.map(|section| DnsPlan::prepare(section, self.dns.as_ref(), false)).transpose()?;
         self.listeners.commit(plan, wanted.gateway.drain_timeout).await?;
+        // One after the other: what both told of names would be two truths.
+        if let Some(former) = self.dns.take() {
+            former.stop().await;
+        }
+        match names {
+            Some(names) => self.dns = Some(names.start(self.dns_surroundings.clone())?),
+            None => self.dns_surroundings.desk.clear(),
+        }
         let pending = self.config.needing_restart(&wanted);
         self.config.take_up(wanted);
         self.shared.buffer_budget.store(buffer_budget(&self.config), Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! An app: what its owner asked for, and the endpoints that run it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub enum ProxyVersion {
 pub struct AppSpec {
     /// Empty: the app answers at `{appId}.{base_domain}`.
     pub hosts: Vec<HostPattern>,
+    /// Where its names lead. `None`: to the addresses that all apps share.
+    pub vips: Option<Arc<[IpAddr]>>,
     /// Never empty.
     pub paths: Vec<PathMatch>,
     /// Names of the HTTP listeners that serve it; `None`: all of them.
@@ -78,6 +81,7 @@ impl AppSpec {
     pub fn implied() -> Self {
         Self {
             hosts: Vec::new(),
+            vips: None,
             paths: vec![PathMatch::all()],
             listeners: None,
             split: None,

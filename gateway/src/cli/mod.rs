@@ -5,6 +5,7 @@
 
 mod connection;
 mod deploying;
+mod dns;
 mod endpoints;
 mod failure;
 mod output;
@@ -87,6 +88,13 @@ pub enum Request {
         #[command(subcommand)]
         command: vip::Command,
     },
+    /// Names: what this gateway answers, and what it writes to other servers
+    Dns {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: dns::Command,
+    },
     /// What all gateways of the registry run, and what is doubted or rejected
     Status {
         #[command(flatten)]
@@ -103,6 +111,7 @@ pub fn run(request: &Request) -> ExitCode {
         Request::Routes { common, .. }
         | Request::Endpoints { common, .. }
         | Request::Vip { common, .. }
+        | Request::Dns { common, .. }
         | Request::Status { common } => common.output,
         Request::Deploying(request) => request.api().output,
     };
@@ -127,6 +136,7 @@ fn carry_out(request: &Request, output: Output) -> Result<(), Failure> {
                 endpoints::run(&Admin::new(common.reach())?, command, output).await
             }
             Request::Vip { common, command } => vip::run(&Admin::new(common.reach())?, command, output).await,
+            Request::Dns { common, command } => dns::run(&Admin::new(common.reach())?, command, output).await,
             Request::Status { common } => status::run(&Admin::new(common.reach())?, output).await,
             Request::Deploying(request) => {
                 deploying::run(&Admin::new(request.api().reach())?, request, output).await

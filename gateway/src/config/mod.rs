@@ -9,6 +9,7 @@ mod admin;
 mod changes;
 mod check;
 mod deploying;
+mod dns;
 mod file;
 mod handover;
 mod limits;
@@ -43,6 +44,7 @@ use crate::trace::Target;
 
 pub use check::{check, inspect_access};
 pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
+pub use dns::{DnsSection, NameserverConfig, SecondaryConfig, UpdateConfig};
 pub use stream::{TcpConfig, UdpConfig};
 pub use virtual_ips::{ProbeConfig, VipSection};
 
@@ -62,6 +64,8 @@ pub struct Config {
     pub apps: AppsConfig,
     /// `None`: no virtual IPs.
     pub vip: Option<VipSection>,
+    /// `None`: names are somebody else's.
+    pub dns: Option<DnsSection>,
 }
 
 /// Where routing is kept.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::access_log::LogWatch;
 use crate::control::{Applied, Failures};
+use crate::dns::DnsDesk;
 use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::listeners::Doorways;
@@ -63,6 +64,7 @@ pub struct Sources {
     pub admin: Arc<AdminMetrics>,
     /// `None`: there are no virtual IPs.
     pub vips: Option<Arc<VipDesk>>,
+    pub dns: Arc<DnsDesk>,
 }
 
 #[derive(Debug, Clone)]
@@ -91,6 +93,7 @@ impl Exporter {
         if let Some(vips) = &self.0.vips {
             super::vips::collect(vips, &mut families);
         }
+        super::dns::collect(&self.0.dns, &mut families);
         self.listeners(&mut families);
         super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);
