@@ -112,7 +112,12 @@ impl NameServer {
 #[track_caller]
 pub fn dig(server: SocketAddr, arguments: &[&str]) -> String {
     let mut command = Command::new("dig");
-    command.arg(format!("@{}", server.ip())).args(["-p", &server.port().to_string(), "+tries=1", "+norecurse"]);
+    command.arg(format!("@{}", server.ip())).args([
+        "-p",
+        &server.port().to_string(),
+        "+tries=1",
+        "+norecurse",
+    ]);
     command.args(arguments);
     finish(&mut command, "", DEADLINE).stdout
 }
@@ -121,8 +126,7 @@ pub fn dig(server: SocketAddr, arguments: &[&str]) -> String {
 #[track_caller]
 pub fn dig_short(server: SocketAddr, arguments: &[&str]) -> Vec<String> {
     let answer = dig(server, &[arguments, &["+short"]].concat());
-    let mut lines: Vec<_> =
-        answer.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect();
+    let mut lines: Vec<_> = answer.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect();
     lines.sort();
     lines
 }

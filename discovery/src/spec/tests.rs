@@ -297,7 +297,10 @@ fn an_apps_own_addresses_are_addresses_and_some() {
         ["10.0.0.201", "2001:db8::1"].iter().map(|ip| ip.parse().unwrap()).collect();
     assert_eq!(vips[..], wanted);
     let mistakes = mistakes_of("id = \"a\"\nvips = [\"10.0.0.0/24\"]");
-    assert!(mistakes.contains("shop.toml:2: vips[0]: \"10.0.0.0/24\" is no address; write one such as"), "{mistakes}");
+    assert!(
+        mistakes.contains("shop.toml:2: vips[0]: \"10.0.0.0/24\" is no address; write one such as"),
+        "{mistakes}"
+    );
     assert!(mistakes_of("id = \"a\"\nvips = []").contains("vips: is empty; name a virtual IP"));
 }
 

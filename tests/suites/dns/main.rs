@@ -11,8 +11,7 @@ use std::net::SocketAddr;
 use tests::{App, Config, Gateway, dig_short};
 
 /// As `tsig-keygen` prints it.
-pub const KEY: &str =
-    "key \"platform\" {\n\talgorithm hmac-sha256;\n\tsecret \"rU5S0HgqPq8C0ry6Sx3zcV5Hx9bEbN7o6s7c4d3f2g0=\";\n};\n";
+pub const KEY: &str = "key \"platform\" {\n\talgorithm hmac-sha256;\n\tsecret \"rU5S0HgqPq8C0ry6Sx3zcV5Hx9bEbN7o6s7c4d3f2g0=\";\n};\n";
 
 /// Nobody is behind it: names lead there whether or not.
 pub fn nowhere() -> SocketAddr {

@@ -30,7 +30,9 @@ fn follows(config: Config, key: &str, mut named: NameServer) {
     assert_eq!(serial_at(secondary), serial(&gateway));
     // BIND waits for five minutes between two looks of its own: this is by NOTIFY.
     gateway.put_app(&app("late"));
-    eventually(DEADLINE, "it has heard of the change", || leads_to(secondary, "late.apps.test", &["192.0.2.10"]));
+    eventually(DEADLINE, "it has heard of the change", || {
+        leads_to(secondary, "late.apps.test", &["192.0.2.10"])
+    });
     gateway.remove_app("late");
     eventually(DEADLINE, "it has heard of the end", || {
         dig(secondary, &["late.apps.test", "A"]).contains("status: NXDOMAIN")
@@ -52,7 +54,8 @@ fn a_secondary_that_is_known_by_its_address_follows() {
 #[test]
 fn a_secondary_that_signs_follows_and_one_that_does_not_gets_nothing() {
     let named = NameServer::new();
-    let secondary = format!("[[dns.secondary]]\naddress = \"{}\"\nkey_file = \"transfer.key\"", named.address());
+    let secondary =
+        format!("[[dns.secondary]]\naddress = \"{}\"\nkey_file = \"transfer.key\"", named.address());
     let config = config(&secondary).file("transfer.key", KEY);
     let gateway = Gateway::start(&config.clone().app(&app("shop")));
     let refused = dig(gateway.dns(), &["apps.test", "AXFR"]);
@@ -71,7 +74,8 @@ fn a_secondary_that_signs_follows_and_one_that_does_not_gets_nothing() {
 #[test]
 fn a_zone_of_many_messages_arrives_whole_and_signed() {
     let mut named = NameServer::new();
-    let secondary = format!("[[dns.secondary]]\naddress = \"{}\"\nkey_file = \"transfer.key\"", named.address());
+    let secondary =
+        format!("[[dns.secondary]]\naddress = \"{}\"\nkey_file = \"transfer.key\"", named.address());
     let mut config = config(&secondary).file("transfer.key", KEY);
     for number in 0..1_500 {
         config = config.app(&app(&format!("app-{number}")));

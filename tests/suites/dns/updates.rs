@@ -138,7 +138,9 @@ fn of_two_gateways_one_writes_and_the_other_follows_it() {
     let server = named.address();
     let etcd = EtcdServer::start();
     let gateway = |id: &str| {
-        Gateway::start(&config(server, "apps.test").etcd(&etcd.address().to_string()).id(id).app(&app("shop")))
+        Gateway::start(
+            &config(server, "apps.test").etcd(&etcd.address().to_string()).id(id).app(&app("shop")),
+        )
     };
     let (mut first, mut second) = (gateway("gw-1"), gateway("gw-2"));
     let leads = |gateway: &Gateway| gateway.metrics().count("sluice_dns_update_leads", &[]);

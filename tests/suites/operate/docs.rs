@@ -42,8 +42,9 @@ fn has_line(text: &str, start: &str) -> bool {
 
 /// `sluice.toml` and an app's file: `example` is in one of them.
 fn place(example: &str) -> (String, String) {
-    let is_gateways =
-        ["[gateway", "[[gateway.", "[admin", "[deploy", "[vip", "[dns"].iter().any(|start| has_line(example, start));
+    let is_gateways = ["[gateway", "[[gateway.", "[admin", "[deploy", "[vip", "[dns"]
+        .iter()
+        .any(|start| has_line(example, start));
     let app = match (is_gateways, has_line(example, "id = ")) {
         (true, _) => String::new(),
         (false, true) => example.to_owned(),

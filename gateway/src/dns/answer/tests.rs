@@ -127,7 +127,9 @@ fn what_does_not_fit_a_datagram_goes_by_connection() {
     asked.edns.as_mut().unwrap().set_max_payload(0);
     assert!(ask_message(&asked, Transport::Udp).metadata.truncation);
     asked.edns.as_mut().unwrap().set_version(1);
-    assert_eq!(ask_message(&asked, Transport::Udp).metadata.response_code, ResponseCode::BADVERS);
+    // Of 16 there are two: BADVERS, and BADSIG, which stands in signatures only.
+    let code = ask_message(&asked, Transport::Udp).metadata.response_code;
+    assert_eq!(u16::from(code), u16::from(ResponseCode::BADVERS));
 }
 
 #[test]
