@@ -3,6 +3,7 @@
 //! It decides nothing. Files are read with the code that gateways read them with, so that mistakes have lines before
 //! anything is sent; all else the gateway judges.
 
+mod certificates;
 mod connection;
 mod deploying;
 mod dns;
@@ -81,6 +82,13 @@ pub enum Request {
         #[command(subcommand)]
         command: endpoints::Command,
     },
+    /// Certificates: what is served, and what the registry keeps
+    Certificates {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: certificates::Command,
+    },
     /// Virtual IPs: who holds them, and moving them by hand
     Vip {
         #[command(flatten)]
@@ -110,6 +118,7 @@ pub fn run(request: &Request) -> ExitCode {
     let output = match request {
         Request::Routes { common, .. }
         | Request::Endpoints { common, .. }
+        | Request::Certificates { common, .. }
         | Request::Vip { common, .. }
         | Request::Dns { common, .. }
         | Request::Status { common } => common.output,
@@ -134,6 +143,9 @@ fn carry_out(request: &Request, output: Output) -> Result<(), Failure> {
             }
             Request::Endpoints { common, command } => {
                 endpoints::run(&Admin::new(common.reach())?, command, output).await
+            }
+            Request::Certificates { common, command } => {
+                certificates::run(&Admin::new(common.reach())?, command, output).await
             }
             Request::Vip { common, command } => vip::run(&Admin::new(common.reach())?, command, output).await,
             Request::Dns { common, command } => dns::run(&Admin::new(common.reach())?, command, output).await,
