@@ -33,6 +33,7 @@ use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_
 use crate::control::report::Reporter;
 use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
 use crate::deploy_api::Deploy;
+use crate::dns::{self, DnsPlan, DnsService};
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
@@ -115,6 +116,9 @@ pub struct Gateway {
     pub(crate) vips: Option<VipService>,
     /// `None`: this process has no deploy API.
     pub(crate) deploy: Option<Deploy>,
+    /// `None`: names are somebody else's.
+    pub(crate) dns: Option<DnsService>,
+    pub(crate) dns_surroundings: dns::Surroundings,
 }
 
 impl Gateway {
@@ -137,6 +141,9 @@ impl Gateway {
         let max_connections = all_connections / config.gateway.workers;
         let vips =
             config.vip.as_ref().map(|section| VipPlan::prepare(section, &config.gateway.id)).transpose()?;
+        // Where another process answers, that goes on until this one is about to.
+        let dns_section = config.dns.as_ref().filter(|_| !inheritance.is_takeover());
+        let dns = dns_section.map(|section| DnsPlan::prepare(section, None, false)).transpose()?;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let files =
@@ -210,6 +217,14 @@ impl Gateway {
         let workers = start_workers(&shared, &metrics, &observing, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
         let port_board = Board::default();
+        let dns_surroundings = dns::Surroundings {
+            shared: shared.clone(),
+            applied: applied.clone(),
+            vips: vips.as_ref().map(|plan| plan.desk.clone()),
+            registry: registry.clone(),
+            gateway_id: config.gateway.id.clone(),
+            desk: Arc::default(),
+        };
         let lineage = Arc::new(std::mem::take(&mut inheritance.lineage));
         let sources = Sources {
             shared: shared.clone(),
@@ -233,6 +248,7 @@ impl Gateway {
             admin: Arc::default(),
             vips: vips.as_ref().map(|plan| plan.desk.clone()),
             ports: port_board.clone(),
+            dns: dns_surroundings.desk.clone(),
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),
@@ -267,11 +283,13 @@ impl Gateway {
             ports_wait: false,
             vips: None,
             deploy,
+            dns: None,
+            dns_surroundings,
         };
         // Before anybody is told that it serves.
         let claims = gateway.claim_watch();
         gateway.open_ports(claims.claims()).await;
-        match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips }).await {
+        match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips, dns }).await {
             Ok(()) => Ok(gateway),
             Err(error) => {
                 // What came to our workers meanwhile is answered before we go.

@@ -10,6 +10,7 @@ pub mod balance;
 pub mod config;
 pub mod control;
 pub mod deploy_api;
+pub mod dns;
 pub mod filter;
 pub mod handover;
 pub mod listener;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::app::{Gateway, buffer_budget};
 use crate::config::{self, Config, GatewayConfig};
+use crate::dns::DnsPlan;
 use crate::ports::{self, Claims};
 
 impl Gateway {
@@ -60,7 +61,17 @@ impl Gateway {
     }
 
     async fn reconfigure(&mut self, wanted: Config) -> anyhow::Result<()> {
+        let names = wanted.dns.as_ref();
+        let names = names.map(|section| DnsPlan::prepare(section, self.dns.as_ref(), false)).transpose()?;
         self.open_listeners(&wanted.gateway).await?;
+        // One after the other: what both told of names would be two truths.
+        if let Some(former) = self.dns.take() {
+            former.stop().await;
+        }
+        match names {
+            Some(names) => self.dns = Some(names.start(self.dns_surroundings.clone())?),
+            None => self.dns_surroundings.desk.clear(),
+        }
         let pending = self.config.needing_restart(&wanted);
         self.config.take_up(wanted);
         self.shared.buffer_budget.store(buffer_budget(&self.config), Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! An app: what its owner asked for, and the endpoints that run it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub enum ProxyVersion {
 pub struct AppSpec {
     /// Empty: the app answers at `{appId}.{base_domain}`.
     pub hosts: Vec<HostPattern>,
+    /// Where its names lead. `None`: to the addresses that all apps share.
+    pub vips: Option<Arc<[IpAddr]>>,
     /// Never empty.
     pub paths: Vec<PathMatch>,
     /// Of its own, beside what it has by its hosts. `None`: it asks for none.
@@ -81,6 +84,7 @@ impl AppSpec {
         Self {
             hosts: Vec::new(),
             ports: None,
+            vips: None,
             paths: vec![PathMatch::all()],
             listeners: None,
             split: None,

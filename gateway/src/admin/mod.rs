@@ -8,6 +8,7 @@ pub mod auth;
 pub(crate) mod body;
 mod certificates;
 mod changes;
+mod dns;
 pub(crate) mod entries;
 mod explain;
 mod filters;
@@ -104,6 +105,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/v1/vips/undrain", post(vips::undrain))
         .route("/v1/vips/{ip}/move", post(vips::hand_over))
         .route("/v1/ports", get(ports::list))
+        .route("/v1/dns", get(dns::show))
         .route("/v1/traffic", get(traffic))
         .route("/v1/config", get(entries::list))
         .route("/v1/config/apply", post(changes::apply))

@@ -6,7 +6,7 @@ impl Config {
     /// The keys whose values differ in `wanted` and that only a start takes up.
     pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
         // Every field is named, so that one to come cannot be forgotten here.
-        let Self { registry, registry_keys, belief, gateway, admin, deploy, apps, vip } = self;
+        let Self { registry, registry_keys, belief, gateway, admin, deploy, apps, vip, dns: _ } = self;
         let GatewayConfig {
             id,
             workers,
@@ -65,6 +65,7 @@ impl Config {
             handover_drain_timeout,
             ..
         } = wanted.gateway;
+        self.dns = wanted.dns;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
         (self.gateway.app_ports, self.gateway.limits) = (app_ports, limits);

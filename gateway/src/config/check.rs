@@ -15,6 +15,7 @@ use discovery::spec::parse_app_file;
 use super::{Config, RuntimeConfig, TlsConfig, UpstreamTlsConfig, VipSection, file, folder_of, read};
 use crate::admin::auth::tokens::TokenFile;
 use crate::deploy_api::read_logins;
+use crate::dns::inspect_keys;
 use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
@@ -43,6 +44,9 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
                 key: "vip".to_owned(),
                 message: why,
             });
+        }
+        for (key, why) in config.dns.as_ref().map(inspect_keys).unwrap_or_default() {
+            mistakes.push(of_key(&name, &key, why));
         }
         check_deploy(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;

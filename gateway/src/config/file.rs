@@ -15,6 +15,7 @@ use super::access_log::read_access_log;
 use super::admin::read_admin;
 use super::app_ports::read_app_ports;
 use super::deploying::read_deploy;
+use super::dns::read_dns;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_general;
 use super::listener::read_listeners;
@@ -47,13 +48,14 @@ pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
         gateway.as_ref().map_or((None, &[][..]), |gateway| (Some(&*gateway.id), &gateway.listeners));
     let deploy = read_deploy(&root, base, id, listeners, admin.as_ref());
     let vip = read_vip(&root, base, gateway.as_mut());
-    let has_vip = root.has("vip");
+    let dns = read_dns(&root, base, gateway.as_ref(), vip.as_ref());
+    let is_read = (vip.is_some() || !root.has("vip")) && (dns.is_some() || !root.has("dns"));
     root.finish();
-    if has_vip && vip.is_none() {
+    if !is_read {
         return None;
     }
     let (registry, registry_keys, belief) = registry?;
-    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps, vip })
+    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps, vip, dns })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {

@@ -10,6 +10,7 @@ mod app_ports;
 mod changes;
 mod check;
 mod deploying;
+mod dns;
 mod file;
 mod handover;
 mod limits;
@@ -45,6 +46,7 @@ use crate::trace::Target;
 pub use app_ports::AppPortsConfig;
 pub use check::{check, inspect_access};
 pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
+pub use dns::{DnsSection, NameserverConfig, SecondaryConfig, UpdateConfig};
 pub use stream::{DEFAULT_MAX_SESSIONS, DEFAULT_UDP_IDLE, TcpConfig, UdpConfig};
 pub use virtual_ips::{ProbeConfig, VipSection};
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub apps: AppsConfig,
     /// `None`: no virtual IPs.
     pub vip: Option<VipSection>,
+    /// `None`: names are somebody else's.
+    pub dns: Option<DnsSection>,
 }
 
 /// Where routing is kept.

@@ -85,6 +85,10 @@ impl VipSection {
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.settings.addresses.iter().map(|address| address.ip)
+    }
+
     pub fn has(&self, ip: IpAddr) -> bool {
         self.settings.addresses.iter().any(|address| address.ip == ip)
     }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::access_log::LogWatch;
 use crate::control::{Applied, Failures};
+use crate::dns::DnsDesk;
 use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::listeners::Doorways;
@@ -66,6 +67,7 @@ pub struct Sources {
     pub vips: Option<Arc<VipDesk>>,
     /// What apps have asked for, and what became of it.
     pub ports: Board,
+    pub dns: Arc<DnsDesk>,
 }
 
 #[derive(Debug, Clone)]
@@ -95,6 +97,7 @@ impl Exporter {
             super::vips::collect(vips, &mut families);
         }
         families.extend(ports(&self.0.ports).finish());
+        super::dns::collect(&self.0.dns, &mut families);
         self.listeners(&mut families);
         super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);

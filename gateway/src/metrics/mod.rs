@@ -8,6 +8,7 @@ mod cells;
 mod collect;
 mod connections;
 mod datagrams;
+mod dns;
 mod effects;
 mod families;
 mod filters;
