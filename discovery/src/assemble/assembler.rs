@@ -45,6 +45,16 @@ impl Assembler {
         &self.snapshot
     }
 
+    /// Whether the value of `key` as it stands cannot be used. That a file's spec holds instead is no fault of the value.
+    pub(super) fn rejects(&self, key: &Key) -> bool {
+        let app = match Place::of(key) {
+            Ok(Place::Spec(app)) => app,
+            Ok(Place::Route(route)) => AppId::of_route(&route),
+            _ => return self.snapshot.rejections.contains_key(key.as_str()),
+        };
+        self.registered.get(&app).is_some_and(|registered| registered.spec_fault.is_some())
+    }
+
     /// Takes in what the sources say now.
     pub(super) fn apply(&mut self, state: &State, files: &FileState) -> Outcome {
         self.changed = false;
