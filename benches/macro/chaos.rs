@@ -92,6 +92,10 @@ fn tell(record: &mut Record, journal: &Journal, registry: Kind) {
         done + late,
         late,
     ));
+    record.say(&format!(
+        "Times that the registry did a write after its writer had given up, and after all was written anew: {}.\n",
+        journal.late_writes_total()
+    ));
     record.say(
         "Seconds that a fault lasted, that the registry took after it until it had all that was to be, and milliseconds \
          that the last gateway took from then on:\n",

@@ -82,7 +82,7 @@ impl Discovery {
         let (state, filed) = (inputs.take_state(), inputs.take_files());
         if let Some(Saved { revision, entries }) = last_good {
             // What is bad in the registry by now keeps the value that a former run saw good.
-            path.assembler.apply(&State { link: state.link.clone(), revision, entries }, &filed);
+            path.assembler.apply(&State { link: state.link.clone(), revision, entries }, &filed, false);
         }
         path.step(&state, &filed);
         let (publish, snapshots) = watch::channel(path.assembler.snapshot().clone());
@@ -120,11 +120,16 @@ struct Path {
 impl Path {
     fn step(&mut self, state: &State, files: &FileState) -> Outcome {
         let believed = self.skeptic.hear(state, Instant::now(), &*self.witness);
-        let outcome = self.assembler.apply(&believed, files);
+        let was_doubted = self.skeptic.was_doubted();
+        let outcome = self.assembler.apply(&believed, files, was_doubted);
         if let Some(saver) = &self.saver
             && state.link.is_connected()
         {
-            saver.remember(&believed, |key| self.assembler.rejects(key));
+            saver.remember(&believed, was_doubted, |key| self.assembler.rejects(key));
+            if was_doubted && self.skeptic.report().doubt.is_none() {
+                // The next process must not doubt again what was accepted.
+                saver.hurry();
+            }
         }
         outcome
     }

@@ -1,10 +1,11 @@
 //! When the last good entries are written to disk: soon after a change, not with every one, and in nobody's way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ struct Good {
 #[derive(Debug)]
 pub(super) struct Saver {
     good: watch::Sender<Good>,
+    urgent: Arc<Notify>,
     finishing: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -53,22 +55,29 @@ impl Saver {
         let kept = kept.map(|Saved { revision, entries }| Good { revision, entries, ..Good::default() });
         let (good, news) = watch::channel(kept.unwrap_or_default());
         let finishing = CancellationToken::new();
-        let task = tokio::spawn(run(file, news, finishing.clone()));
-        Self { good, finishing, task }
+        let urgent = Arc::new(Notify::new());
+        let task = tokio::spawn(run(file, news, urgent.clone(), finishing.clone()));
+        Self { good, urgent, finishing, task }
     }
 
     /// Has `state` written before long, if it says anything that a start needs. Of a key that `is_rejected` the last
-    /// good value is kept: the next process could not know it.
-    pub(super) fn remember(&self, state: &State, is_rejected: impl Fn(&Key) -> bool) {
+    /// good value is kept: the next process could not know it. `keeps`: also of one that was made anew.
+    pub(super) fn remember(&self, state: &State, keeps: bool, is_rejected: impl Fn(&Key) -> bool) {
         self.good.send_if_modified(|good| {
             let before = std::mem::replace(&mut good.entries, state.entries.clone());
+            // A lower one is news: the next process would doubt whoever has it.
+            let mut differs = state.revision < good.revision;
             good.revision = state.revision;
-            let mut differs = false;
             for change in before.diff(&state.entries) {
-                differs |= good.follow(&change, &is_rejected);
+                differs |= good.follow(&change, keeps, &is_rejected);
             }
             differs
         });
+    }
+
+    /// Does not wait with what was remembered last.
+    pub(super) fn hurry(&self) {
+        self.urgent.notify_one();
     }
 
     /// Writes what is not written yet.
@@ -94,7 +103,8 @@ impl Good {
         let former = self.instead.remove(key).unwrap_or_else(|| old.cloned());
         if let Some(new) = new.filter(|_| is_rejected(key)) {
             // Made anew since: what was there before is nobody's last good value.
-            let last_good = former.filter(|former| former.created == new.created);
+            let last_good = former.filter(|former| keeps || former.created == new.created);
+            let last_good = last_good.map(|former| Entry { value: former.value, ..new.clone() });
             self.instead.insert(key.clone(), last_good);
         }
         true
@@ -112,14 +122,25 @@ impl Good {
     }
 }
 
-async fn run(file: SavedFile, mut news: watch::Receiver<Good>, finishing: CancellationToken) {
+async fn run(
+    file: SavedFile,
+    mut news: watch::Receiver<Good>,
+    urgent: Arc<Notify>,
+    finishing: CancellationToken,
+) {
     // The last news come before the end.
     while news.changed().await.is_ok() {
         let good = news.borrow_and_update().clone();
         if !store(&file, good).await && !finishing.is_cancelled() {
             news.mark_changed();
         }
-        let _ = finishing.run_until_cancelled(tokio::time::sleep(INTERVAL)).await;
+        let pause = async {
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = urgent.notified() => {}
+            }
+        };
+        let _ = finishing.run_until_cancelled(pause).await;
     }
 }
 

@@ -306,6 +306,34 @@ async fn a_registry_that_went_back_is_served_as_it_was_until_an_operator_accepts
 }
 
 #[tokio::test]
+async fn what_a_registry_has_lost_and_gets_back_bad_keeps_its_last_good_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = SavedFile { path: folder.path().join("saved"), registry: "zookeeper a:1".to_owned() };
+    let mut running = start_with(Link::Connected { since: Instant::now() }, Some(saved.clone())).await;
+    running.registry.put(C1, "10.0.0.1:80");
+    running.registry.put("app/shop", r#"{"hosts": ["shop.de"]}"#);
+    (0..5).for_each(|number| running.registry.put(&format!("vip/{number}"), "x"));
+    running.until(|snapshot| snapshot.registry_revision == 7).await;
+    running.registry.0.send_modify(|state| (state.revision, state.entries) = (1, imbl::OrdMap::new()));
+    running.registry.put(C1, "10.0.0.1:80");
+    running.registry.put("app/shop", "{");
+    running.accepted.notify_one();
+    let is_believed = |snapshot: &Snapshot| snapshot.registry_revision == 3 && snapshot.rejections.len() == 1;
+    let snapshot = running.until(is_believed).await;
+    assert_eq!(snapshot.apps["shop"].spec.hosts.len(), 1);
+    // What was accepted is on the disk at once, and the next process neither doubts nor forgets.
+    let is_saved = || saved.load().is_ok_and(|saved| saved.is_some_and(|saved| saved.revision == 3));
+    while !is_saved() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let state = running.registry.0.borrow().clone();
+    let mut next = start_with(Link::Connecting { why: None }, Some(saved.clone())).await;
+    next.registry.0.send_replace(state);
+    let snapshot = next.until(is_believed).await;
+    assert_eq!(snapshot.apps["shop"].spec.hosts.len(), 1);
+}
+
+#[tokio::test]
 async fn an_operators_word_outlives_its_endpoint_and_holds_for_files_too() {
     let mut running = start().await;
     let word = "operator/shop/v1/c1";

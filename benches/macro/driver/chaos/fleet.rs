@@ -15,7 +15,7 @@ use super::world::Expected;
 /// Below the gateway's folder.
 const SAVED: &str = "saved";
 /// After this a gateway is given up: it is broken, and later rounds shall say more than that.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks at a table that is not right yet.
 const GLANCE: Duration = Duration::from_millis(20);
 

@@ -14,6 +14,8 @@ pub struct Journal {
     began: Instant,
     served: AtomicU64,
     deaths: AtomicU64,
+    /// Writes that the registry did after their writers had given up.
+    late_writes: AtomicU64,
     /// Changes that were known to be done, and those that were not while a fault lasted.
     changes: [AtomicU64; 2],
     inner: Mutex<Inner>,
@@ -56,6 +58,7 @@ impl Journal {
             began: Instant::now(),
             served: AtomicU64::new(0),
             deaths: AtomicU64::new(0),
+            late_writes: AtomicU64::new(0),
             changes: Default::default(),
             inner: Mutex::default(),
         }
@@ -75,6 +78,10 @@ impl Journal {
 
     pub(super) fn death(&self) {
         self.deaths.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn late_write(&self) {
+        self.late_writes.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn change(&self, is_done: bool) {
@@ -109,6 +116,10 @@ impl Journal {
 
     pub fn served_total(&self) -> u64 {
         self.served.load(Ordering::Acquire)
+    }
+
+    pub fn late_writes_total(&self) -> u64 {
+        self.late_writes.load(Ordering::Acquire)
     }
 
     pub fn deaths_total(&self) -> u64 {

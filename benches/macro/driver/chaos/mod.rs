@@ -66,8 +66,14 @@ pub fn run(plan: Plan) -> Journal {
     fleet.await_saved(DEADLINE * 2, world.steady_apps());
     let deaths = Deaths::start(world.mortals(), rng.fork(), &journal);
     let clients = Clients::start(&fleet, plan.clients, world.hosts(), &mut rng, &journal);
-    let mut stage =
-        Stage { rng, registry: &mut registry, world: &mut world, fleet: &mut fleet, journal: &journal };
+    let mut stage = Stage {
+        rng,
+        registry: &mut registry,
+        world: &mut world,
+        fleet: &mut fleet,
+        journal: &journal,
+        took_data: false,
+    };
     let mut number = 0;
     while journal.elapsed() < plan.time {
         number += 1;
@@ -85,6 +91,8 @@ struct Stage<'a> {
     world: &'a mut World,
     fleet: &'a mut Fleet,
     journal: &'a Journal,
+    /// The last round's fault took what the registry had.
+    took_data: bool,
 }
 
 impl Stage<'_> {
@@ -104,9 +112,19 @@ impl Stage<'_> {
         let healed = Instant::now();
         self.fleet.revive();
         self.registry.reconcile(self.world);
-        let reconciled = Instant::now();
-        let is_wrong_by_itself = fault.takes_data();
-        let slowest = self.fleet.converge(&self.world.expected(), reconciled, is_wrong_by_itself);
+        let mut reconciled = Instant::now();
+        // A gateway that dies in the moment of the operator's word doubts again.
+        let accepts = fault.takes_data() || (self.took_data && victim.is_some());
+        self.took_data = fault.takes_data();
+        let expected = self.world.expected();
+        let mut slowest = self.fleet.converge(&expected, reconciled, accepts);
+        // A write that a frozen member was asked for may be done long after its writer has given up. Then it is the registry
+        // that has changed since, and gateways were right to follow.
+        while slowest.is_err() && self.registry.reconcile(self.world) {
+            self.journal.late_write();
+            reconciled = Instant::now();
+            slowest = self.fleet.converge(&expected, reconciled, accepts);
+        }
         self.journal.round(Round {
             number,
             fault: fault.name(),

@@ -36,7 +36,11 @@ impl Kind {
 }
 
 enum Members {
-    ZooKeeper(Vec<ZooKeeperServer>, Vec<(HeldPort, HeldPort)>),
+    ZooKeeper(
+        Vec<ZooKeeperServer>,
+        #[expect(dead_code, reason = "nobody else may have the ports where they talk to each other")]
+        Vec<(HeldPort, HeldPort)>,
+    ),
     Etcd(Vec<EtcdServer>),
 }
 
@@ -254,11 +258,12 @@ impl Registry {
         )
     }
 
-    /// Everybody who registers does it again: returns when the registry has exactly what `world` says.
+    /// Everybody who registers does it again: returns when the registry has exactly what `world` says, and whether it had not.
     ///
     /// # Panics
     /// When it does not come to.
-    pub fn reconcile(&mut self, world: &World) {
+    pub fn reconcile(&mut self, world: &World) -> bool {
+        let mut has_differed = false;
         let is_orphaned = std::mem::take(&mut self.is_orphaned);
         if is_orphaned {
             for (key, value) in world.keys().iter().filter(|(_, value)| value.lives_by_session) {
@@ -278,8 +283,10 @@ impl Registry {
                 is_right = false;
                 self.delete(key);
             }
+            has_differed |= !is_right;
             is_right
         });
+        has_differed
     }
 
     /// Writes what is there again and again, so that every watcher has a lot to read.
