@@ -26,6 +26,8 @@ pub struct Shape {
     pub apps: u32,
     pub hosts_per_app: u32,
     pub endpoints_per_app: u32,
+    /// How often each endpoint is probed.
+    pub interval: &'static str,
 }
 
 impl Shape {
@@ -49,7 +51,7 @@ impl Shape {
 
     fn spec(self, app: u32) -> String {
         let hosts: Vec<_> = (0..self.hosts_per_app).map(|at| host(app, at)).collect();
-        format!(r#"{{"hosts": {hosts:?}}}"#)
+        format!(r#"{{"hosts": {hosts:?}, "health": {{"interval": {:?}}}}}"#, self.interval)
     }
 }
 

@@ -12,8 +12,8 @@ use super::endpoint::Endpoints;
 use super::site::{Kind, Shape, Site};
 use super::{Goals, Settings, await_serving};
 
-/// Every endpoint has been probed, and what only a start needed is given back.
-const SETTLED: Duration = Duration::from_secs(12);
+/// Most endpoints have been probed, and what only a start needed is given back.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Seconds until every app is served.
 const EMBEDDED_GOAL: f64 = 3.0;

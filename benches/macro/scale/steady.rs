@@ -12,11 +12,12 @@ use tokio::runtime::Runtime;
 
 use super::changes::{CONNECTIONS, failures, latency, load};
 use super::endpoint::Endpoints;
-use super::site::{Kind, Site};
+use super::site::{Kind, Shape, Site};
 use super::{Goals, Settings, await_serving};
 
 /// As long as every endpoint needs to be probed twice.
 const WARM_UP: Duration = Duration::from_secs(12);
+const PROMISED: &str = "5s";
 /// Between two scrapes: far more often than anybody's Prometheus.
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 /// Cores.
@@ -30,7 +31,8 @@ pub fn measure(
     endpoints: &Endpoints,
     goals: &mut Goals<'_>,
 ) -> anyhow::Result<()> {
-    let site = runtime.block_on(Site::fill(Kind::Embedded, settings.shape(), endpoints))?;
+    let shape = Shape { interval: PROMISED, ..settings.shape() };
+    let site = runtime.block_on(Site::fill(Kind::Embedded, shape, endpoints))?;
     let gateway = Gateway::start(&site.config());
     await_serving(&gateway, settings.shape());
     thread::sleep(WARM_UP);

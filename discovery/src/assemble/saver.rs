@@ -91,7 +91,12 @@ impl Saver {
 
 impl Good {
     /// Whether it is news for a start.
-    fn follow(&mut self, change: &DiffItem<'_, '_, Key, Entry>, is_rejected: &impl Fn(&Key) -> bool) -> bool {
+    fn follow(
+        &mut self,
+        change: &DiffItem<'_, '_, Key, Entry>,
+        keeps: bool,
+        is_rejected: &impl Fn(&Key) -> bool,
+    ) -> bool {
         let (key, old, new) = match *change {
             DiffItem::Add(key, new) => (key, None, Some(new)),
             DiffItem::Update { old: (_, old), new: (key, new) } => (key, Some(old), Some(new)),
