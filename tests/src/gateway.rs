@@ -160,6 +160,24 @@ impl Gateway {
         std::mem::replace(&mut self.process, successor)
     }
 
+    /// Whether `process`, which was started with the same files after this one was killed, is ready. From then on this is that one.
+    ///
+    /// # Errors
+    /// `process`, where it is not ready yet.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn try_revive(&mut self, mut process: Process) -> Result<(), Process> {
+        assert_eq!(process.exited(), None, "it ended:\n{}", self.output());
+        self.read_addresses();
+        if self.try_pid() != Some(process.pid()) || !self.is_ready() {
+            return Err(process);
+        }
+        self.process = process;
+        Ok(())
+    }
+
     /// Which process answers at the admin listener.
     fn try_pid(&self) -> Option<u32> {
         let mut wire = Wire::connect(self.admin(), DEADLINE).ok()?;

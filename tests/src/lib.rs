@@ -13,6 +13,7 @@ mod client;
 mod command;
 mod config;
 mod cut;
+mod data;
 mod docker;
 mod endpoint;
 mod etcd;

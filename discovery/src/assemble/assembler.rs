@@ -36,6 +36,7 @@ pub(super) struct Assembler {
     /// Apps of which a source says something new, during [`Assembler::apply`].
     touched: BTreeSet<AppId>,
     changed: bool,
+    keeps: bool,
 }
 
 impl Assembler {
@@ -47,9 +48,21 @@ impl Assembler {
         &self.snapshot
     }
 
-    /// Takes in what the sources say now.
-    pub(super) fn apply(&mut self, state: &State, files: &FileState) -> Outcome {
+    /// Whether the value of `key` as it stands cannot be used. That a file's spec holds instead is no fault of the value.
+    pub(super) fn rejects(&self, key: &Key) -> bool {
+        let app = match Place::of(key) {
+            Ok(Place::Spec(app)) => app,
+            Ok(Place::Route(route)) => AppId::of_route(&route),
+            _ => return self.snapshot.rejections.contains_key(key.as_str()),
+        };
+        self.registered.get(&app).is_some_and(|registered| registered.spec_fault.is_some())
+    }
+
+    /// Takes in what the sources say now. `keeps`: a key that was made anew keeps its last good value, since its registry has
+    /// lost what there was.
+    pub(super) fn apply(&mut self, state: &State, files: &FileState, keeps: bool) -> Outcome {
         self.changed = false;
+        self.keeps = keeps;
         self.snapshot.registry_revision = state.revision;
         let entries = std::mem::replace(&mut self.entries, state.entries.clone());
         let mut says_more = false;
@@ -89,7 +102,7 @@ impl Assembler {
             DiffItem::Add(key, entry) => self.put_key(key, entry),
             DiffItem::Update { old: (_, old), new: (key, new) } => {
                 // Removed and made again since: what was there before is nobody's last good value.
-                if old.created != new.created {
+                if old.created != new.created && !self.keeps {
                     self.forget_key(key);
                 }
                 self.put_key(key, new);

@@ -124,7 +124,8 @@ pub(super) fn read_dns(
     let hostmaster = table.parsed("hostmaster", hostmaster);
     let nameservers = read_nameservers(&table, zone.as_deref());
     let virtual_ips: BTreeSet<_> = vip.into_iter().flat_map(VipSection::ips).collect();
-    let addresses = read_addresses(&table, &virtual_ips);
+    let shared: Vec<_> = vip.into_iter().flat_map(VipSection::shared).collect();
+    let addresses = read_addresses(&table, shared);
     let probe = read_probe(&table);
     let (rate_limit, exempt) = read_rate_limit(&table);
     let secondaries = read_secondaries(&table, base);
@@ -252,18 +253,18 @@ fn read_nameservers(table: &Table<'_>, zone: Option<&str>) -> Vec<NameserverConf
     nameservers
 }
 
-fn read_addresses(table: &Table<'_>, virtual_ips: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+/// `shared`: virtual IPs that are nobody's own.
+fn read_addresses(table: &Table<'_>, shared: Vec<IpAddr>) -> Vec<IpAddr> {
     let addresses = table.list("addresses", MAX_ADDRESSES, ip_address);
     table.refuse_empty("addresses", "name an address, or leave it out for those of [[vip.address]]");
     if addresses.is_none() && !table.has("addresses") {
-        let all: Vec<_> = virtual_ips.iter().copied().collect();
-        if all.is_empty() || all.len() > MAX_ADDRESSES {
+        if shared.is_empty() || shared.len() > MAX_ADDRESSES {
             table.mistake(
                 "addresses",
                 "are missing: where do names lead? Write those at which clients reach the gateways, such as [\"192.0.2.10\"]",
             );
         }
-        return all;
+        return shared;
     }
     let mut addresses = addresses.unwrap_or_default();
     let mut seen = BTreeSet::new();

@@ -43,6 +43,8 @@ const MAX_PATH_BYTES: usize = 1_024;
 pub struct VipSection {
     /// Without its key.
     settings: Settings,
+    /// Of its addresses, those that apps may ask for.
+    pool: Vec<IpAddr>,
     pub peer_key_file: Option<PathBuf>,
     /// `None`: the data path is not probed.
     pub probe: Option<ProbeConfig>,
@@ -87,6 +89,11 @@ impl VipSection {
 
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
         self.settings.addresses.iter().map(|address| address.ip)
+    }
+
+    /// Those that no app can ask for.
+    pub fn shared(&self) -> impl Iterator<Item = IpAddr> {
+        self.ips().filter(|ip| !self.pool.contains(ip))
     }
 
     pub fn has(&self, ip: IpAddr) -> bool {
@@ -136,7 +143,7 @@ pub(super) fn read_vip(
         }
     }
     table.finish();
-    is_good.then_some(VipSection { settings, peer_key_file, probe: probe? })
+    is_good.then_some(VipSection { settings, pool, peer_key_file, probe: probe? })
 }
 
 /// Addresses for apps to ask for, each by itself.
