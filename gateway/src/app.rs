@@ -224,6 +224,7 @@ impl Gateway {
             tracing: watched.tracing,
             admin: Arc::default(),
             vips: vips.as_ref().map(|plan| plan.desk.clone()),
+            deploy: deploy.as_ref().map(Deploy::meter),
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),

@@ -7,6 +7,7 @@ use discovery::registry::{Expect, Step};
 use discovery::secrets::Keys;
 use topology::{AppId, HostId, InstanceId, Protocol};
 
+use super::meter::{Cause, Count};
 use super::split;
 use super::world::{AppView, Versioned, World};
 use crate::autoscale::{self, Load};
@@ -49,6 +50,10 @@ pub(super) struct Decision {
     /// What happened, when it has been written: instance and text.
     pub events: Vec<(Option<InstanceId>, String)>,
     pub wake: Option<Millis>,
+    /// What it comes to.
+    pub counts: Vec<Count>,
+    /// Of hosts, for another reason than before: so also where nothing is written.
+    pub refusals: Option<Count>,
     pub unplaceable: Option<String>,
     /// As they are once it is written.
     pub ledgers: BTreeMap<HostId, Ledger>,
@@ -130,6 +135,9 @@ impl Draft<'_> {
                 Move::Stay => self.note_told(&id),
                 Move::Remove => self.remove(&id),
                 Move::Enter { phase, reason, failure, withheld } => {
+                    if let Some(cause) = cause(record.phase, sight, failure.is_some()) {
+                        self.decision.counts.push(Count::Failure(cause));
+                    }
                     if let Some(failure) = failure {
                         self.note_failure(&id, failure);
                     }
@@ -163,6 +171,8 @@ impl Draft<'_> {
 
     fn enter(&mut self, id: &InstanceId, phase: Phase, reason: Option<String>) {
         let Some(record) = self.records.get_mut(id) else { return };
+        let lasted = self.matter.now.saturating_sub(record.since);
+        self.decision.counts.push(Count::Phase(record.phase, lasted));
         record.enter(phase, self.matter.now);
         let why = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
         self.decision.events.push((Some(id.clone()), format!("{}{why}", phase.name())));
@@ -173,7 +183,10 @@ impl Draft<'_> {
     }
 
     fn remove(&mut self, id: &InstanceId) {
-        self.records.remove(id);
+        if let Some(record) = self.records.remove(id) {
+            let lasted = self.matter.now.saturating_sub(record.since);
+            self.decision.counts.push(Count::Phase(record.phase, lasted));
+        }
         self.changed.insert(id.clone());
         self.decision.events.push((Some(id.clone()), "gone".to_owned()));
     }
@@ -254,6 +267,12 @@ impl Draft<'_> {
 
     fn tell_status(&mut self, before: &Rollout) {
         let state = &self.state;
+        let has_ended = matches!(state.status, Status::Completed | Status::RolledBack | Status::Failed);
+        if before.status != state.status && has_ended {
+            let kind = self.matter.view.deployment.as_ref();
+            let kind = kind.map_or("none", |deployment| deployment.rollout.kind.name());
+            self.decision.counts.push(Count::Rollout(kind, state.status));
+        }
         if before.status != state.status || before.number != state.number || before.reason != state.reason {
             let why = state.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
             let text = format!("rollout {} {}{why}", state.number, state.status.name());
@@ -282,7 +301,13 @@ impl Draft<'_> {
                 match scheduler::choose(&wish, &seats, lot.u64(..)) {
                     Ok(seating) => self.seat(&release, digest, &seating, &mut seats, lot),
                     Err(unplaceable) => {
-                        self.decision.unplaceable = Some(unplaceable.to_string());
+                        let why = unplaceable.to_string();
+                        if self.matter.unplaceable.as_ref() != Some(&why) {
+                            let refusals = unplaceable.verdicts.iter().filter_map(|it| it.refusal.as_ref());
+                            let codes = refusals.map(scheduler::Refusal::code).collect();
+                            self.decision.refusals = Some(Count::Refusals(codes));
+                        }
+                        self.decision.unplaceable = Some(why);
                         return;
                     }
                 }
@@ -440,6 +465,20 @@ impl Draft<'_> {
         if !same || !self.decision.steps.is_empty() {
             self.decision.steps.push(Step { key, value: Some(self.state.to_value()), expect });
         }
+    }
+}
+
+/// Why one ends that was wanted; `None`: it goes its way.
+fn cause(phase: Phase, sight: &Sight, has_failed: bool) -> Option<Cause> {
+    let loses_host = sight.condemned.is_some() || sight.host != HostSight::Up;
+    match phase {
+        Phase::Leaving | Phase::Draining | Phase::Stopping => None,
+        _ if loses_host => Some(Cause::Host),
+        _ if !has_failed => None,
+        _ if sight.seen.is_dead() => Some(Cause::Died),
+        Phase::Starting => Some(Cause::Start),
+        Phase::Probing => Some(Cause::Probe),
+        Phase::Registering | Phase::Serving => Some(Cause::Unhealthy),
     }
 }
 

@@ -6,9 +6,12 @@
 //! an app exclude each other by the version of its rollout, placements on a host by that of its ledger. A claim keeps two
 //! from doing the same work; where it fails, work is done twice and nothing else.
 
+mod configure;
 mod decide;
 mod fault;
 mod gates;
+mod meter;
+mod operations;
 mod operator;
 mod ports;
 mod repair;
@@ -25,7 +28,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use discovery::registry::{Expect, Lifetime, Registry, RegistryError, State};
@@ -47,7 +50,10 @@ use sights::{Sighting, Sightings};
 use work::{Job, next_task};
 use world::{AppView, World};
 
+pub use configure::ConfigChange;
 pub use fault::POINTS;
+pub use meter::{AppCounts, Cause, Counts, HostCounts, Meter, Spread};
+pub use operations::{Accepted, Asked, OperationState};
 pub use operator::{AppStatus, Operator, OperatorError};
 pub use ports::{Clock, Gateways, Hosts, Prober, system_clock};
 pub use survey::{HostStatus, Standing};
@@ -105,6 +111,8 @@ pub struct Tools {
     /// Opens configurations and sealed specs.
     pub keys: Option<Arc<Keys>>,
     pub clock: Clock,
+    /// Told what it does.
+    pub meter: Arc<Meter>,
 }
 
 struct Parts {
@@ -114,6 +122,7 @@ struct Parts {
     prober: Arc<dyn Prober>,
     keys: Option<Arc<Keys>>,
     clock: Clock,
+    meter: Arc<Meter>,
     settings: Settings,
     /// In claims. Another one in every life, so that a claim of a former life is not taken for ours.
     name: String,
@@ -126,6 +135,12 @@ struct Parts {
 }
 
 impl Parts {
+    fn announce(&self, app: &AppId, instance: Option<InstanceId>, text: String, at: Millis) {
+        tracing::info!(target: "sluice::deploy", %app, instance = instance.as_ref().map(InstanceId::as_str), "{text}");
+        // Nobody may be listening.
+        let _ = self.events.send(Event { at, app: app.clone(), instance, text: text.into() });
+    }
+
     fn sightings(&self) -> MutexGuard<'_, Sightings> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,7 +167,7 @@ impl Engine {
     }
 
     fn with(tools: Tools, settings: Settings, faults: Faults, mut lot: fastrand::Rng) -> Self {
-        let Tools { registry, hosts, gateways, prober, keys, clock } = tools;
+        let Tools { registry, hosts, gateways, prober, keys, clock, meter } = tools;
         let state = registry.watch();
         let parts = Parts {
             registry,
@@ -161,6 +176,7 @@ impl Engine {
             prober,
             keys,
             clock,
+            meter,
             settings,
             name: format!("{:016x}", lot.u64(..)),
             sightings: Mutex::default(),
@@ -209,6 +225,7 @@ impl Engine {
     /// Looks once at everything, decides and begins what is to be done. Returns when something is due.
     async fn pass(&mut self) -> Option<Millis> {
         while self.tasks.try_join_next().is_some() {}
+        let began = Instant::now();
         let state = self.state.borrow_and_update().clone();
         if !state.link.is_connected() {
             return None;
@@ -234,7 +251,10 @@ impl Engine {
         if now.saturating_sub(self.swept) >= SWEEP_EVERY {
             self.swept = now;
             self.sweep(&world).await;
+            self.forget_operations(&world, now).await;
         }
+        self.settle_operations(&world, now).await;
+        self.measure(&world, began.elapsed(), now);
         wake
     }
 
@@ -286,6 +306,7 @@ impl Engine {
             None => drop(self.parts.unplaceable().remove(app)),
         }
         let wake = decision.wake;
+        self.parts.meter.count(app, decision.refusals.as_slice());
         self.carry_out(world, app, decision, now).await;
         wake
     }
@@ -351,15 +372,9 @@ impl Engine {
         match written {
             Ok(version) => {
                 world.take_ledgers(decision.ledgers, version);
+                self.parts.meter.count(app, &decision.counts);
                 for (instance, text) in decision.events {
-                    tracing::info!(target: "sluice::deploy", %app, instance = instance.as_ref().map(InstanceId::as_str), "{text}");
-                    // Nobody may be listening.
-                    let _ = self.parts.events.send(Event {
-                        at: now,
-                        app: app.clone(),
-                        instance,
-                        text: text.into(),
-                    });
+                    self.parts.announce(app, instance, text, now);
                 }
             }
             Err(RegistryError::Conflict { key, .. }) => {
@@ -391,6 +406,7 @@ impl Engine {
                 // The address was written, or removed, in the transaction that began the phase.
                 applied: self.parts.gateways.has_applied(record.version),
                 condemned: condemned.then(|| format!("its host {} is lost", record.value.host)),
+                complaint: self.parts.gateways.complaint(app, &record.value.endpoint_key(id)),
                 ..seen(sighting, view, &record.value)
             };
             sights.insert(id.clone(), sight);

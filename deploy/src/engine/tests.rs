@@ -10,13 +10,17 @@ use super::simulation::Stage;
 use super::simulation::fleet::Fleet;
 use super::simulation::registry::Store;
 use super::*;
-use crate::model::{Ledger, Phase, Release, Rollout, Share, Status};
+use crate::model::{Ledger, OperationKind, Phase, Release, Repeat, Rollout, Share, Status};
 use crate::rollout::command::Command;
 
 const QUICK: &str = r#"{"surge": 1, "progress_deadline": "120s"}"#;
 
 fn app(id: &str) -> AppId {
     AppId::parse(id).unwrap()
+}
+
+fn asks(kind: OperationKind) -> Asked {
+    Asked::once(kind, "a test")
 }
 
 async fn deployed(seed: u64, hosts: usize, instances: u32) -> Stage {
@@ -177,10 +181,12 @@ async fn of_two_conflicting_commands_both_are_told_what_is_true() {
         .await;
     let (one, other) = (stage.engine().operator(), stage.engine().operator());
     let id = app("shop");
-    let (paused, undone) = tokio::join!(one.command(&id, Command::Pause), other.command(&id, Command::Undo));
-    assert_eq!(undone.unwrap().status, Status::RollingBack);
+    let (pause, undo) = (asks(OperationKind::Pause), asks(OperationKind::Undo));
+    let (paused, undone) =
+        tokio::join!(one.command(&id, Command::Pause, &pause), other.command(&id, Command::Undo, &undo));
+    assert_eq!(undone.unwrap().0.status, Status::RollingBack);
     match paused {
-        Ok(paused) => assert_eq!(paused.status, Status::Paused),
+        Ok((paused, _)) => assert_eq!(paused.status, Status::Paused),
         Err(refused) => assert_eq!(refused.to_string(), "cannot pause a rollout that is rolling_back"),
     }
     assert_eq!(stage.rollout("shop").unwrap().status, Status::RollingBack);
@@ -188,25 +194,20 @@ async fn of_two_conflicting_commands_both_are_told_what_is_true() {
 
 #[tokio::test(start_paused = true)]
 async fn a_configuration_is_sealed_and_a_change_of_it_rolls_the_app() {
-    use std::os::unix::fs::PermissionsExt;
-
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("keys");
-    std::fs::write(&path, discovery::secrets::new_key("a").unwrap()).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let mut stage = Stage::new(9, 2);
-    stage.keys = Some(Arc::new(Keys::open(&path).unwrap()));
+    stage.keys = Some(sealing_keys(folder.path()));
     stage.start(true);
     let operator = stage.engine().operator();
     let json =
         r#"{"versions": {"v1": {"command": ["a"], "secrets": {"DB": "db.password"}}}, "instances": 2}"#;
-    operator.put(&app("shop"), json.into(), Expect::Absent).await.unwrap();
+    operator.put(&app("shop"), json.into(), Expect::Absent, &asks(OperationKind::Deploy)).await.unwrap();
     stage.until("it has failed", |stage| ended(stage, "shop").is_some()).await;
     let (_, reason) = ended(&stage, "shop").unwrap();
     assert_eq!(reason, "secrets.DB: the app's configuration has no db.password; set it");
     for secret in ["s3cret-1", "s3cret-2"] {
-        let config = [("db.password".to_owned(), secret.to_owned())].into();
-        operator.configure(&app("shop"), &config).await.unwrap();
+        let config = ConfigChange::Replace([("db.password".to_owned(), secret.to_owned())].into());
+        operator.configure(&app("shop"), &config, &asks(OperationKind::Configure)).await.unwrap();
         stage
             .until("all have it", |stage| {
                 let truth = stage.fleet.truth.lock().unwrap();
@@ -218,6 +219,241 @@ async fn a_configuration_is_sealed_and_a_change_of_it_rolls_the_app() {
     let state = stage.store.state();
     let tells = |value: &[u8]| value.windows(6).any(|window| window == b"s3cret");
     assert!(state.entries.values().all(|entry| !tells(&entry.value)), "the registry knows no secret");
+}
+
+fn serving_ids(stage: &Stage) -> BTreeSet<String> {
+    let world = World::read(stage.store.state());
+    let serves = |(id, record): (&InstanceId, &world::Versioned<Record>)| {
+        (record.value.phase == Phase::Serving).then(|| id.to_string())
+    };
+    world.apps["shop"].records.iter().filter_map(serves).collect()
+}
+
+/// What the rollout remembers last.
+fn last_failure(stage: &Stage) -> String {
+    stage.rollout("shop").unwrap().failures.last().map(|failure| failure.reason.clone()).unwrap_or_default()
+}
+
+fn policed(restart: &str) -> String {
+    format!(
+        r#"{{"versions": {{"v1": {{"command": ["a"], "probe": {{"interval": "1s", "fall": 3}}}}}}, "instances": 3,
+            "restart": {restart}}}"#
+    )
+}
+
+async fn policed_stage(seed: u64, restart: &str) -> Stage {
+    let mut stage = Stage::new(seed, 3);
+    stage.start(true);
+    stage.store.put("deploy/shop", &policed(restart));
+    stage.until("three serve", |stage| serving_ids(stage).len() == 3 && stage.is_quiet()).await;
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_its_probes_is_replaced_with_back_off_and_the_reason() {
+    let mut stage = policed_stage(21, r#"{"backoff": "20s", "max_backoff": "60s"}"#).await;
+    let before = serving_ids(&stage);
+    let sick = before.iter().next().unwrap().clone();
+    stage.fleet.truth.lock().unwrap().sick.insert(sick.clone());
+    stage.until("it goes", |stage| !serving_ids(stage).contains(&sick)).await;
+    let operator = stage.engine().operator();
+    let said = operator.status(&app("shop")).unwrap();
+    let waits_for = said.waits_for.unwrap();
+    assert!(waits_for.starts_with("starts another one after its back-off: failed 3 probes"), "{waits_for}");
+    stage.pass(Duration::from_secs(15)).await;
+    assert_eq!(serving_ids(&stage).len(), 2, "the back-off is not over");
+    stage.until("another one serves", |stage| serving_ids(stage).len() == 3 && stage.is_quiet()).await;
+    assert_eq!(serving_ids(&stage).intersection(&before).count(), 2);
+    assert_eq!(last_failure(&stage), "failed 3 probes in a row: 500; it is replaced");
+    stage.nothing_leaks();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_replaced_within_the_window_than_policy_says() {
+    let policy = r#"{"backoff": "1s", "max_backoff": "1s", "max": 3, "window": "10m"}"#;
+    let mut stage = policed_stage(22, policy).await;
+    let began = stage.fleet.truth.lock().unwrap().started;
+    // Whatever serves falls ill.
+    for _ in 0..120 {
+        let ill = serving_ids(&stage);
+        stage.fleet.truth.lock().unwrap().sick.extend(ill);
+        stage.pass(Duration::from_secs(1)).await;
+    }
+    let replaced = stage.fleet.truth.lock().unwrap().started - began;
+    assert!((1..=4).contains(&replaced), "{replaced} were started");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_policy_stops_stays_away_until_an_operator_wants_it_back() {
+    let mut stage = policed_stage(23, r#"{"on_unhealthy": "stop"}"#).await;
+    let sick = serving_ids(&stage).into_iter().next().unwrap();
+    stage.fleet.truth.lock().unwrap().sick.insert(sick.clone());
+    stage.until("it goes", |stage| !serving_ids(stage).contains(&sick)).await;
+    stage.pass(Duration::from_secs(700)).await;
+    assert_eq!(serving_ids(&stage).len(), 2);
+    let status = stage.engine().operator().status(&app("shop")).unwrap();
+    assert_eq!((status.standing(), status.count()), (Standing::Done, 2));
+    let why = status.withheld().unwrap();
+    assert!(why.ends_with("failed 3 probes in a row: 500; it is stopped"), "{why}");
+    stage.command("shop", Command::Retry).await.unwrap();
+    stage.until("three serve again", |stage| serving_ids(stage).len() == 3).await;
+    stage.nothing_leaks();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateways_word_is_heeded_and_the_sterner_of_two() {
+    use crate::lifecycle::Complaint;
+    use crate::model::UnhealthyAction;
+
+    for (policy, action, stays) in [
+        ("eject", UnhealthyAction::Restart, 3),
+        ("restart", UnhealthyAction::Stop, 2),
+        ("stop", UnhealthyAction::Restart, 2),
+    ] {
+        let mut stage = policed_stage(24, &format!(r#"{{"on_unhealthy": "{policy}"}}"#)).await;
+        let one = serving_ids(&stage).into_iter().next().unwrap();
+        let complaint = Complaint { action, failures: 6, why: "answered 503".to_owned() };
+        stage.fleet.truth.lock().unwrap().complaints.insert(one.clone(), complaint);
+        stage.until("it goes", |stage| !serving_ids(stage).contains(&one)).await;
+        stage.pass(Duration::from_secs(60)).await;
+        assert_eq!(serving_ids(&stage).len(), stays, "{policy}");
+        let why = last_failure(&stage);
+        assert!(why.starts_with("failed 6 probes of a gateway in a row: answered 503; it is"), "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_only_ejected_stays_where_it_is() {
+    let mut stage = policed_stage(25, r#"{"on_unhealthy": "eject"}"#).await;
+    let before = serving_ids(&stage);
+    let sick = before.iter().next().unwrap().clone();
+    stage.fleet.truth.lock().unwrap().sick.insert(sick);
+    stage.pass(Duration::from_secs(120)).await;
+    assert_eq!(serving_ids(&stage), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_a_configuration_are_kept_changed_and_guarded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(11, 2);
+    stage.keys = Some(sealing_keys(folder.path()));
+    stage.start(true);
+    let operator = stage.engine().operator();
+    let shop = app("shop");
+    let merge = |name: &str, value: Option<&str>| {
+        ConfigChange::Merge([(name.to_owned(), value.map(str::to_owned))].into())
+    };
+    let asked = asks(OperationKind::Configure);
+    // Before there is an app.
+    operator.configure(&shop, &merge("db.password", Some("a")), &asked).await.unwrap();
+    operator.configure(&shop, &merge("other", Some("b")), &asked).await.unwrap();
+    assert_eq!(operator.config_names(&shop).await.unwrap(), ["db.password", "other"]);
+    let json = r#"{"versions": {"v1": {"command": ["a"], "secrets": {"DB": "db.password"}}}}"#;
+    operator.put(&shop, json.into(), Expect::Absent, &asks(OperationKind::Deploy)).await.unwrap();
+    stage.until("it serves", |stage| stage.serving("shop", "v1") == 1 && stage.is_quiet()).await;
+    let generation = |stage: &Stage| {
+        let world = World::read(stage.store.state());
+        world.apps["shop"].deployment.as_ref().unwrap().config_generation
+    };
+    let operator = stage.engine().operator();
+    let refused = operator.configure(&shop, &merge("db.password", None), &asked).await.unwrap_err();
+    assert!(refused.to_string().starts_with("db.password is in use: secrets.DB of the wanted version"));
+    operator.configure(&shop, &merge("db.password", Some("a")), &asked).await.unwrap();
+    assert_eq!(generation(&stage), 0, "nothing is otherwise, and nothing is rolled");
+    operator.configure(&shop, &merge("other", None), &asked).await.unwrap();
+    assert_eq!(generation(&stage), 1);
+    assert_eq!(operator.config_names(&shop).await.unwrap(), ["db.password"]);
+    let large = merge("large", Some(&"x".repeat(300 << 10)));
+    assert!(
+        operator
+            .configure(&shop, &large, &asked)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("the limit is 262144")
+    );
+    operator.delete(&shop, Expect::Any, &asks(OperationKind::Remove)).await.unwrap();
+    stage.until("nothing is left", |stage| !stage.store.state().entries.contains_key("config/shop")).await;
+}
+
+fn sealing_keys(folder: &std::path::Path) -> Arc<Keys> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = folder.join("keys");
+    std::fs::write(&path, discovery::secrets::new_key("a").unwrap()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Arc::new(Keys::open(&path).unwrap())
+}
+
+fn keyed(kind: OperationKind, key: &str, request: &str) -> Asked {
+    let repeat = Repeat { key: key.to_owned(), request: request.to_owned() };
+    Asked { repeat: Some(repeat), ..asks(kind) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_twice_with_one_key_does_it_once_whoever_is_asked() {
+    let mut stage = deployed(12, 3, 2).await;
+    let (one, other) = (stage.engine().operator(), stage.engine().operator());
+    let shop = app("shop");
+    let written = one.written(&shop).unwrap().0;
+    let text = String::from_utf8(written.to_vec()).unwrap().replace("\"instances\": 2", "\"instances\": 3");
+    let asked = keyed(OperationKind::Scale, "k", "r");
+    let (first, second) = tokio::join!(
+        one.put(&shop, text.clone().into(), Expect::Any, &asked),
+        other.put(&shop, text.clone().into(), Expect::Any, &asked)
+    );
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.operation.id, second.operation.id);
+    assert_eq!([first.version, second.version].iter().flatten().count(), 1, "written once");
+    let reused = one.put(&shop, text.into(), Expect::Any, &keyed(OperationKind::Scale, "k", "other")).await;
+    assert!(matches!(reused, Err(OperatorError::KeyReused(id)) if id == first.operation.id));
+    stage.restart().await;
+    let state = move |stage: &mut Stage| {
+        let known = stage.engine().operator().operations(&app("shop"));
+        known.into_iter().find(|(known, _)| known.id == first.operation.id).unwrap()
+    };
+    stage.until("three serve", |stage| stage.serving("shop", "v1") == 3 && stage.is_quiet()).await;
+    stage.pass(Duration::from_secs(10)).await;
+    let (operation, how) = state(&mut stage);
+    assert_eq!((how.name(), operation.outcome.map(|outcome| outcome.result.name())), ("done", Some("done")));
+    // What has become of it stays so.
+    stage.deploy("shop", "bad", 3, QUICK, true, "");
+    stage.pass(Duration::from_secs(5)).await;
+    assert_eq!(state(&mut stage).1.name(), "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_end_as_failed_undone_overtaken_or_removed() {
+    let mut stage = deployed(13, 3, 2).await;
+    let operator = stage.engine().operator();
+    let shop = app("shop");
+    let text = String::from_utf8(operator.written(&shop).unwrap().0.to_vec()).unwrap();
+    let deploy = |version: &str| {
+        Bytes::from(text.replace("\"version\": \"v1\"", &format!("\"version\": \"{version}\"")))
+    };
+    let states = |stage: &mut Stage| -> Vec<_> {
+        let known = stage.engine().operator().operations(&app("shop"));
+        known.iter().map(|(operation, state)| (operation.kind.name(), state.name())).collect()
+    };
+    operator.put(&shop, deploy("bad"), Expect::Any, &asks(OperationKind::Deploy)).await.unwrap();
+    stage.pass(Duration::from_secs(2)).await;
+    assert_eq!(states(&mut stage), [("deploy", "running")]);
+    operator.command(&shop, Command::Undo, &asks(OperationKind::Undo)).await.unwrap();
+    stage.until("it is undone", |stage| stage.serving("shop", "v1") == 2 && stage.is_quiet()).await;
+    stage.pass(Duration::from_secs(5)).await;
+    assert_eq!(states(&mut stage), [("deploy", "failed"), ("undo", "done")]);
+    operator.put(&shop, deploy("v2"), Expect::Any, &asks(OperationKind::Deploy)).await.unwrap();
+    operator.delete(&shop, Expect::Any, &asks(OperationKind::Remove)).await.unwrap();
+    stage.until("nothing is left", |stage| !stage.store.state().entries.contains_key("rollout/shop")).await;
+    stage.pass(Duration::from_secs(5)).await;
+    assert_eq!(states(&mut stage)[2..], [("deploy", "overtaken"), ("remove", "done")]);
+    // What was asked days ago of an app that is gone is forgotten.
+    let old = stage.store.state().entries["operation/shop"].value.clone();
+    let old = String::from_utf8(old.to_vec()).unwrap().replace("\"at\":17", "\"at\":16");
+    stage.store.put("operation/gone", &old);
+    stage.pass(Duration::from_secs(10)).await;
+    let state = stage.store.state();
+    assert!(!state.entries.contains_key("operation/gone") && state.entries.contains_key("operation/shop"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,6 +481,7 @@ async fn the_embedded_registry_carries_it() {
         gateways: Arc::new(fleet.clone()),
         prober: Arc::new(fleet.clone()),
         keys: None,
+        meter: Arc::default(),
         clock: system_clock(),
     };
     let engine =
@@ -265,7 +502,7 @@ async fn the_embedded_registry_carries_it() {
     let key = keys::host(&HostId::parse("h1").unwrap());
     registry.write(&key, host.to_vec().into(), Expect::Absent, Lifetime::Persistent).await.unwrap();
     let json = r#"{"versions": {"v1": {"command": ["a"], "probe": {"interval": "100ms"}}}, "instances": 2}"#;
-    operator.put(&app("shop"), json.into(), Expect::Absent).await.unwrap();
+    operator.put(&app("shop"), json.into(), Expect::Absent, &asks(OperationKind::Deploy)).await.unwrap();
     let serves = |state: &State| {
         let world = World::read(state.clone());
         let records = world.apps.get("shop").map(|view| view.records.values());
@@ -292,6 +529,7 @@ async fn a_thousand_instances_on_fifty_hosts_are_looked_at() {
         gateways: Arc::new(fleet.clone()),
         prober: Arc::new(fleet),
         keys: None,
+        meter: Arc::default(),
         clock: Arc::new(move || 1_000_000 + counted.fetch_add(1, Ordering::Relaxed)),
     };
     let mut engine = Engine::new(tools, Settings::default());

@@ -23,6 +23,7 @@ use topology::{InstanceId, VersionId};
 
 use crate::model::{Deployment, Digest, Millis, Phase, Rollout, Status};
 
+pub(crate) use failing::next_start;
 use stages::{Advance, Stages};
 
 /// Instances created in one decision: a decision is one transaction, with three keys for each.

@@ -11,6 +11,7 @@ use topology::{AppId, HostId, InstanceKey, VersionId};
 
 use crate::autoscale::Load;
 use crate::engine::{Gateways, Hosts, Prober};
+use crate::lifecycle::Complaint;
 use crate::model::{Host, Millis, Probe};
 use crate::rollout::Traffic;
 use crate::runtime::{
@@ -31,6 +32,10 @@ pub(in crate::engine) struct Truth {
     pub started: u64,
     /// Versions whose answers are errors.
     pub error_rate: f64,
+    /// Instances that answer their probes no more.
+    pub sick: BTreeSet<String>,
+    /// What gateways say of instances.
+    pub complaints: BTreeMap<String, Complaint>,
 }
 
 pub(in crate::engine) struct Instance {
@@ -249,11 +254,15 @@ impl Prober for Fleet {
     async fn probe(&self, address: SocketAddr, _: &str, _: &Probe) -> Result<(), String> {
         let mut truth = self.truth.lock().unwrap();
         let answers = |instance: &&mut Instance| instance.address == address && instance.ended.is_none();
-        let Some(instance) = truth.instances.values_mut().find(answers) else {
+        let Truth { instances, sick, .. } = &mut *truth;
+        let Some(instance) = instances.values_mut().find(answers) else {
             return Err("connection refused".to_owned());
         };
         if instance.id.version.as_str() == "bad" {
             return Err("503".to_owned());
+        }
+        if sick.contains(instance.id.instance.as_str()) {
+            return Err("500".to_owned());
         }
         instance.passes += 1;
         Ok(())
@@ -283,5 +292,9 @@ impl Gateways for Fleet {
 
     fn load(&self, _: &AppId) -> Load {
         Load::default()
+    }
+
+    fn complaint(&self, _: &AppId, instance: &InstanceKey) -> Option<Complaint> {
+        self.truth.lock().unwrap().complaints.get(instance.instance.as_str()).cloned()
     }
 }

@@ -86,6 +86,7 @@ impl Stage {
             gateways: Arc::new(self.fleet.clone()),
             prober: Arc::new(self.fleet.clone()),
             keys: self.keys.clone(),
+            meter: Arc::default(),
             clock: Arc::new(move || 1_700_000_000_000 + began.elapsed().as_millis() as u64),
         };
         let settings = Settings {
@@ -138,7 +139,9 @@ impl Stage {
 
     pub(super) async fn command(&mut self, app: &str, command: Command) -> Result<Rollout, OperatorError> {
         let operator = self.engine().operator();
-        operator.command(&AppId::parse(app).unwrap(), command).await
+        let asked = Asked::once(command.operation(), "a test");
+        let done = operator.command(&AppId::parse(app).unwrap(), command, &asked).await;
+        done.map(|(rollout, _)| rollout)
     }
 
     /// Until all is as wanted. What chance made fail is tried again, as an operator would.

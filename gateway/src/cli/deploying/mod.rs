@@ -1,5 +1,6 @@
 //! What runs: `sluice deploy`, `scale`, `rollout`, `ps`, `logs`, `apps`, `hosts`. A client of the deploy API.
 
+mod config;
 mod lists;
 mod logs;
 mod progress;
@@ -83,6 +84,13 @@ pub enum Request {
         #[command(subcommand)]
         command: Rollout,
     },
+    /// Values for an app's secrets and files
+    Config {
+        #[command(flatten)]
+        api: Api,
+        #[command(subcommand)]
+        command: config::Config,
+    },
     /// Every instance: where it runs, and how far it is
     Ps {
         #[command(flatten)]
@@ -151,6 +159,7 @@ impl Request {
             Self::Deploy { api, .. }
             | Self::Scale { api, .. }
             | Self::Rollout { api, .. }
+            | Self::Config { api, .. }
             | Self::Ps { api, .. }
             | Self::Logs { api, .. }
             | Self::Apps { api }
@@ -171,6 +180,7 @@ pub async fn run(admin: &Admin, request: &Request, output: Output) -> Result<(),
             tell(admin, app, &done, &said, waiting, output).await
         }
         Request::Rollout { command, .. } => rollout(admin, command, output).await,
+        Request::Config { command, .. } => config::run(admin, command, output).await,
         Request::Ps { app, .. } => lists::instances(admin, app.as_ref(), output).await,
         Request::Logs { wanted, .. } => logs::run(admin, wanted, output).await,
         Request::Apps { .. } => lists::apps(admin, output).await,
