@@ -8,6 +8,7 @@ use std::time::Duration;
 use topology::{AppId, HostId};
 
 use super::Engine;
+use super::operator::AppStatus;
 use super::survey::Standing;
 use super::world::World;
 use crate::lifecycle::HostSight;
@@ -164,13 +165,12 @@ impl Meter {
 impl Engine {
     /// Takes in how everything is, and how long it took to look at it.
     pub(super) fn measure(&self, world: &World, took: Duration, now: Millis) {
-        let operator = self.operator();
         let apps: Vec<_> = world
             .apps
             .iter()
             .filter(|(_, view)| view.deployment.is_some() || !view.records.is_empty())
             .map(|(app, view)| {
-                let status = operator.status_in(world, app);
+                let status = AppStatus::written(view);
                 let mut phases = BTreeMap::new();
                 for record in view.records.values() {
                     *phases.entry(record.value.phase.name()).or_default() += 1;

@@ -6,7 +6,9 @@
 //! an app exclude each other by the version of its rollout, placements on a host by that of its ledger. A claim keeps two
 //! from doing the same work; where it fails, work is done twice and nothing else.
 
+mod conclude;
 mod configure;
+mod cpu;
 mod decide;
 mod fault;
 mod gates;
@@ -15,6 +17,7 @@ mod operations;
 mod operator;
 mod ports;
 mod repair;
+mod resize;
 mod sights;
 #[cfg(test)]
 mod simulation;
@@ -37,6 +40,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinSet;
 use topology::{AppId, HostId, InstanceId};
 
+use crate::autoscale::Load;
 use crate::lifecycle::{HostSight, Sight};
 use crate::model::{Host, Millis, Record, keys};
 use crate::reconcile::{Placed, Relocations, relocate};
@@ -46,6 +50,7 @@ use crate::scheduler::Seat;
 use decide::{Decision, Matter, decide};
 use fault::Faults;
 use gates::{edges, start_blocked, stop_blocked, to_tell};
+use resize::Resized;
 use sights::{Sighting, Sightings};
 use work::{Job, next_task};
 use world::{AppView, World};
@@ -141,6 +146,16 @@ impl Parts {
         let _ = self.events.send(Event { at, app: app.clone(), instance, text: text.into() });
     }
 
+    fn note_unfit(&self, app: &AppId, unfit: &[(InstanceId, Resized)]) {
+        let mut sightings = self.sightings();
+        for (id, said) in unfit {
+            if let Some(sighting) = sightings.instances.get_mut(&(app.clone(), id.clone())) {
+                sighting.resized = Some(said.clone());
+                self.changed.notify_one();
+            }
+        }
+    }
+
     fn sightings(&self) -> MutexGuard<'_, Sightings> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,6 +164,13 @@ impl Parts {
         self.unplaceable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What is seen of an app's instances, what they were told, and what their hosts said to other limits.
+type Views = (
+    BTreeMap<InstanceId, Sight>,
+    BTreeMap<InstanceId, BTreeMap<String, String>>,
+    BTreeMap<InstanceId, Resized>,
+);
 
 /// Dropping it ends what it does at once, wherever it is: the next one goes on from there.
 pub struct Engine {
@@ -307,6 +329,7 @@ impl Engine {
         }
         let wake = decision.wake;
         self.parts.meter.count(app, decision.refusals.as_slice());
+        self.parts.note_unfit(app, &decision.unfit);
         self.carry_out(world, app, decision, now).await;
         wake
     }
@@ -320,7 +343,7 @@ impl Engine {
         now: Millis,
     ) -> Decision {
         let parts = Arc::clone(&self.parts);
-        let (sights, told) = self.sights(world, app, view, relocations, now);
+        let (sights, told, resized) = self.sights(world, app, view, relocations, now);
         let dependencies = edges(world);
         let rollout = view.rollout.as_ref().map(|rollout| &rollout.value);
         let receiving =
@@ -338,12 +361,13 @@ impl Engine {
             world,
             sights: &sights,
             told: &told,
+            resized: &resized,
             to_tell: &to_tell(world, view),
             moving: &relocations.moving,
             split: self.split(world, app),
             traffic: receiving
                 .and_then(|(release, since)| parts.gateways.traffic(app, &release.version, since)),
-            load: parts.gateways.load(app),
+            load: Load { cpu: self.parts.cpu_load(world, app, view), ..parts.gateways.load(app) },
             start_blocked: start_blocked(world, app, &dependencies),
             stop_blocked: stop_blocked(world, app, &dependencies),
             unplaceable: parts.unplaceable().get(app).cloned(),
@@ -391,15 +415,16 @@ impl Engine {
         view: &AppView,
         relocations: &Relocations,
         now: Millis,
-    ) -> (BTreeMap<InstanceId, Sight>, BTreeMap<InstanceId, BTreeMap<String, String>>) {
+    ) -> Views {
         let sightings = self.parts.sightings();
-        let (mut sights, mut all_told) = (BTreeMap::new(), BTreeMap::new());
+        let (mut sights, mut all_told, mut resized) = Views::default();
         for (id, record) in &view.records {
             let name = (app.clone(), id.clone());
             let sighting = sightings.instances.get(&name).cloned().unwrap_or_default();
             let condemned = relocations.condemned.contains(&name);
             let host = self.parts.host_sight(world, &sightings, &record.value.host, now);
             all_told.extend(sighting.told.clone().map(|told| (id.clone(), told)));
+            resized.extend(sighting.resized.clone().map(|said| (id.clone(), said)));
             let sight = Sight {
                 host,
                 address_present: world.address(app, id, &record.value).is_some(),
@@ -411,7 +436,7 @@ impl Engine {
             };
             sights.insert(id.clone(), sight);
         }
-        (sights, all_told)
+        (sights, all_told, resized)
     }
 
     fn relocations(&self, world: &World, now: Millis) -> Relocations {
@@ -459,7 +484,12 @@ impl Engine {
                 Some(host) => self.parts.hosts.runtime(&record.host, host),
                 None => Err("its host was removed".to_owned()),
             };
-            let job = Job { app: app.clone(), id: id.clone(), record, release: release.clone(), runtime };
+            let resize = record.resizing.clone().and_then(|to| {
+                let limits = rollout.value.release(&to)?.spec.resources;
+                Some((to, limits))
+            });
+            let job =
+                Job { app: app.clone(), id: id.clone(), record, release: release.clone(), runtime, resize };
             let task = {
                 let mut sightings = self.parts.sightings();
                 let Some(sighting) = sightings.instances.get_mut(&(app.clone(), id.clone())) else {

@@ -57,6 +57,16 @@ impl Standing {
 }
 
 impl AppStatus {
+    /// What stands in the registry, and nothing of what this engine has seen.
+    pub(super) fn written(view: &AppView) -> Self {
+        Self {
+            deployment: view.deployment.clone(),
+            rollout: view.rollout.as_ref().map(|rollout| rollout.value.clone()),
+            instances: view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect(),
+            ..Self::default()
+        }
+    }
+
     /// By what is wanted now, also before the engine has seen that.
     pub fn standing(&self) -> Standing {
         let Some(deployment) = &self.deployment else {
@@ -213,12 +223,10 @@ impl Operator {
         let unplaceable = self.parts.unplaceable().get(app).cloned();
         let told = |id: &InstanceId| probe_error(&self.parts, app, id).map(|why| (id.clone(), why));
         AppStatus {
-            deployment: view.deployment.clone(),
             version,
-            rollout: view.rollout.as_ref().map(|rollout| rollout.value.clone()),
-            instances: view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect(),
             waits_for: blocked.or(unplaceable).or_else(|| held_back(view, (self.parts.clock)())),
             probe_errors: view.records.keys().filter_map(told).collect(),
+            ..AppStatus::written(view)
         }
     }
 }

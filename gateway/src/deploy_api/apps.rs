@@ -249,15 +249,48 @@ fn mark(view: &AppView) -> String {
     format!("{:016x}", foldhash::fast::FixedState::default().hash_one(shown))
 }
 
-/// Another number of instances.
+/// Another number of instances, other limits of each, or both.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scale {
     #[schema(minimum = 0, maximum = 1000)]
-    instances: u32,
+    instances: Option<u32>,
+    /// Of each instance of the version that is wanted.
+    #[schema(example = "512MiB")]
+    memory: Option<String>,
+    /// Processors, likewise.
+    #[schema(value_type = Option<f64>, example = 0.5)]
+    cpu: Option<serde_json::Number>,
 }
 
-/// Wants another number of instances.
+impl Scale {
+    fn apply(&self, members: &mut Map<String, Value>) -> Result<(), Problem> {
+        if let Some(instances) = self.instances {
+            if members.contains_key("autoscale") {
+                let detail = "the app has autoscale, which decides: change its bounds, or remove it";
+                return Err(Problem::new(StatusCode::CONFLICT, "refused", detail));
+            }
+            members.insert("instances".to_owned(), instances.into());
+        }
+        let memory = self.memory.clone().map(|memory| ("memory", Value::from(memory)));
+        let cpu = self.cpu.clone().map(|cpu| ("cpu", Value::Number(cpu)));
+        let limits: Vec<_> = memory.into_iter().chain(cpu).collect();
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let unreadable = || Problem::malformed("", "what is wanted now cannot be read; write it anew");
+        let named = members.get("version").and_then(Value::as_str).map(str::to_owned);
+        let versions = members.get_mut("versions").and_then(Value::as_object_mut).ok_or_else(unreadable)?;
+        let version = named.or_else(|| versions.keys().next().cloned()).ok_or_else(unreadable)?;
+        let spec = versions.get_mut(&version).and_then(Value::as_object_mut).ok_or_else(unreadable)?;
+        let resources = spec.entry("resources").or_insert_with(|| Map::new().into());
+        let resources = resources.as_object_mut().ok_or_else(unreadable)?;
+        resources.extend(limits.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        Ok(())
+    }
+}
+
+/// Wants another number of instances, or other limits: in place, where their hosts can.
 #[utoipa::path(
     post, path = "/v1/apps/{app}/scale", tag = "apps",
     params(ByApp, ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to ask again.")),
@@ -277,14 +310,10 @@ pub(super) async fn scale(
     let body = read_json_bytes(request).await?;
     let wanted: Scale = parse(&body)?;
     let asks = change.asks(OperationKind::Scale, &body);
-    let accepted = rewrite(&api, &app, &asks, |members| {
-        if members.contains_key("autoscale") {
-            let detail = "the app has autoscale, which decides: change its bounds, or remove it";
-            return Err(Problem::new(StatusCode::CONFLICT, "refused", detail));
-        }
-        members.insert("instances".to_owned(), wanted.instances.into());
-        Ok(())
-    });
+    if wanted.instances.is_none() && wanted.memory.is_none() && wanted.cpu.is_none() {
+        return Err(Problem::malformed("", "write instances, memory or cpu"));
+    }
+    let accepted = rewrite(&api, &app, &asks, |members| wanted.apply(members));
     Ok(written(&api, StatusCode::OK, &app, &accepted.await?))
 }
 

@@ -5,6 +5,8 @@ mod crashes;
 mod failures;
 mod health;
 mod operations;
+mod resources;
 mod rolling;
+mod secrets;
 mod stage;
 mod tour;

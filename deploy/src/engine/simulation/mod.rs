@@ -32,6 +32,8 @@ pub(super) struct Stage {
     pub odds: Arc<AtomicU64>,
     pub kills: u64,
     pub keys: Option<Arc<Keys>>,
+    /// Of every instance that is wanted next.
+    pub memory: &'static str,
     died: Arc<Notify>,
     began: tokio::time::Instant,
     engines: Vec<JoinHandle<()>>,
@@ -61,6 +63,7 @@ impl Stage {
             odds: Arc::default(),
             kills: 0,
             keys: None,
+            memory: "256MiB",
             died: Arc::default(),
             began: tokio::time::Instant::now(),
             engines: Vec::new(),
@@ -176,11 +179,12 @@ impl Stage {
         running: bool,
         on: &str,
     ) {
+        let memory = self.memory;
         let versions: Vec<String> = ["v1", "v2", "bad", "exits", "missing"]
             .iter()
             .map(|version| {
                 format!(
-                    r#""{version}": {{"command": ["{app}", "{version}"], "resources": {{"memory": "256MiB"}},
+                    r#""{version}": {{"command": ["{app}", "{version}"], "resources": {{"memory": "{memory}"}},
                     "start_timeout": "20s", "drain_timeout": "5s", "probe": {{"deadline": "15s"}},
                     "hooks": {{"start": ["a"], "stop": ["b"]}}}}"#
                 )
@@ -303,6 +307,7 @@ async fn disturb(stage: &mut Stage) {
             let version = ["v1", "v2", "v1", "v2", "bad", "exits", "missing"][stage.rng.usize(..7)];
             let (count, policy) = (stage.rng.u32(1..5), POLICIES[stage.rng.usize(..POLICIES.len())]);
             let running = stage.rng.u32(..8) > 0;
+            stage.memory = ["256MiB", "512MiB"][stage.rng.usize(..2)];
             stage.deploy(app, version, count, policy, running, on);
         }
         5 => stage.store.remove(&format!("deploy/{app}")),
