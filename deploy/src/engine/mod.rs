@@ -12,6 +12,7 @@ mod cpu;
 mod decide;
 mod fault;
 mod gates;
+mod look;
 mod meter;
 mod operations;
 mod operator;
@@ -29,7 +30,7 @@ mod tests;
 mod work;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,20 +39,18 @@ use discovery::registry::{Expect, Lifetime, Registry, RegistryError, State};
 use discovery::secrets::Keys;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinSet;
-use topology::{AppId, HostId, InstanceId};
+use topology::{AppId, InstanceId};
 
 use crate::autoscale::Load;
-use crate::lifecycle::{HostSight, Sight};
-use crate::model::{Host, Millis, Record, keys};
-use crate::reconcile::{Placed, Relocations, relocate};
+use crate::model::{Millis, keys};
+use crate::reconcile::Relocations;
 use crate::rollout::SplitInForce;
-use crate::scheduler::Seat;
 
 use decide::{Decision, Matter, decide};
 use fault::Faults;
 use gates::{edges, start_blocked, stop_blocked, to_tell};
 use resize::Resized;
-use sights::{Sighting, Sightings};
+use sights::Sightings;
 use work::{Job, next_task};
 use world::{AppView, World};
 
@@ -164,13 +163,6 @@ impl Parts {
         self.unplaceable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// What is seen of an app's instances, what they were told, and what their hosts said to other limits.
-type Views = (
-    BTreeMap<InstanceId, Sight>,
-    BTreeMap<InstanceId, BTreeMap<String, String>>,
-    BTreeMap<InstanceId, Resized>,
-);
 
 /// Dropping it ends what it does at once, wherever it is: the next one goes on from there.
 pub struct Engine {
@@ -408,55 +400,6 @@ impl Engine {
         }
     }
 
-    fn sights(
-        &self,
-        world: &World,
-        app: &AppId,
-        view: &AppView,
-        relocations: &Relocations,
-        now: Millis,
-    ) -> Views {
-        let sightings = self.parts.sightings();
-        let (mut sights, mut all_told, mut resized) = Views::default();
-        for (id, record) in &view.records {
-            let name = (app.clone(), id.clone());
-            let sighting = sightings.instances.get(&name).cloned().unwrap_or_default();
-            let condemned = relocations.condemned.contains(&name);
-            let host = self.parts.host_sight(world, &sightings, &record.value.host, now);
-            all_told.extend(sighting.told.clone().map(|told| (id.clone(), told)));
-            resized.extend(sighting.resized.clone().map(|said| (id.clone(), said)));
-            let sight = Sight {
-                host,
-                address_present: world.address(app, id, &record.value).is_some(),
-                // The address was written, or removed, in the transaction that began the phase.
-                applied: self.parts.gateways.has_applied(record.version),
-                condemned: condemned.then(|| format!("its host {} is lost", record.value.host)),
-                complaint: self.parts.gateways.complaint(app, &record.value.endpoint_key(id)),
-                ..seen(sighting, view, &record.value)
-            };
-            sights.insert(id.clone(), sight);
-        }
-        (sights, all_told, resized)
-    }
-
-    fn relocations(&self, world: &World, now: Millis) -> Relocations {
-        let sightings = self.parts.sightings();
-        let mut placed = Vec::new();
-        for (app, view) in &world.apps {
-            for (id, record) in &view.records {
-                let host = &record.value.host;
-                placed.push(Placed {
-                    app: app.clone(),
-                    instance: id.clone(),
-                    phase: record.value.phase,
-                    lost: self.parts.host_sight(world, &sightings, host, now) == HostSight::Lost,
-                    drained: world.hosts.get(host).is_some_and(|host| host.drained),
-                });
-            }
-        }
-        relocate(&placed, self.parts.settings.moved_percent)
-    }
-
     fn list_hosts(&mut self, world: &World, now: Millis) {
         let mut due = Vec::new();
         for (id, sighting) in &mut self.parts.sightings().hosts {
@@ -509,51 +452,5 @@ impl Engine {
         for leftover in world.leftovers() {
             self.parts.remove_leftover(world, &leftover).await;
         }
-    }
-}
-
-impl Parts {
-    fn host_sight(&self, world: &World, sightings: &Sightings, id: &HostId, now: Millis) -> HostSight {
-        // A host that cannot be read has not been removed.
-        if !world.state.entries.contains_key(&keys::host(id)) {
-            return HostSight::Gone;
-        }
-        let lost = sightings.hosts.get(id).is_some_and(|host| host.is_lost(self.settings.lost_after, now));
-        if lost { HostSight::Lost } else { HostSight::Up }
-    }
-
-    fn seats(&self, world: &World) -> Vec<Seat> {
-        let sightings = self.sightings();
-        let seat = |(id, host): (&HostId, &Host)| {
-            let sighting = sightings.hosts.get(id);
-            let (ledger, _) = world.ledger(id);
-            let of_host = (id.clone(), 0)..=(id.clone(), u16::MAX);
-            let claimed: BTreeSet<u16> = world.ports.range(of_host).map(|((_, port), _)| *port).collect();
-            Seat {
-                id: id.clone(),
-                host: host.clone(),
-                ledger,
-                reachable: sighting.is_some_and(sights::HostSighting::is_reachable),
-                load: sighting.and_then(|sighting| sighting.load),
-                foreign_ports: claimed,
-            }
-        };
-        world.hosts.iter().map(seat).collect()
-    }
-}
-
-fn seen(sighting: Sighting, view: &AppView, record: &Record) -> Sight {
-    let release = view.rollout.as_ref().and_then(|rollout| rollout.value.release(&record.release));
-    let has_hook = release.is_some_and(|release| release.spec.hooks.status.is_some());
-    Sight {
-        start: sighting.start,
-        seen: sighting.seen,
-        passes: sighting.passes,
-        failures: sighting.failures,
-        probe_error: sighting.probe_error,
-        status_passed: sighting.status_passed || !has_hook,
-        in_flight: sighting.in_flight,
-        removed: sighting.removed,
-        ..Sight::default()
     }
 }

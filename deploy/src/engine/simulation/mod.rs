@@ -17,7 +17,7 @@ use topology::HostId;
 
 use super::world::World;
 use super::*;
-use crate::model::{Phase, Rollout};
+use crate::model::{Phase, Record, Rollout};
 use crate::rollout::command::Command;
 use fleet::Fleet;
 use registry::Store;

@@ -1,16 +1,22 @@
 //! What becomes of an app, told by its end. Virtual time, and nobody is killed here: see `simulation`.
 
+mod asked;
+mod health;
+mod limits;
+
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use discovery::embedded::Embedded;
 use discovery::registry::Link;
+use topology::HostId;
 
 use super::simulation::Stage;
 use super::simulation::fleet::Fleet;
 use super::simulation::registry::Store;
 use super::*;
-use crate::model::{Ledger, OperationKind, Phase, Release, Repeat, Rollout, Share, Status};
+use crate::model::{Ledger, OperationKind, Phase, Record, Release, Rollout, Share, Status};
 use crate::rollout::command::Command;
 use crate::scheduler;
 
@@ -230,153 +236,6 @@ fn serving_ids(stage: &Stage) -> BTreeSet<String> {
     world.apps["shop"].records.iter().filter_map(serves).collect()
 }
 
-/// What the rollout remembers last.
-fn last_failure(stage: &Stage) -> String {
-    stage.rollout("shop").unwrap().failures.last().map(|failure| failure.reason.clone()).unwrap_or_default()
-}
-
-fn policed(restart: &str) -> String {
-    format!(
-        r#"{{"versions": {{"v1": {{"command": ["a"], "probe": {{"interval": "1s", "fall": 3}}}}}}, "instances": 3,
-            "restart": {restart}}}"#
-    )
-}
-
-async fn policed_stage(seed: u64, restart: &str) -> Stage {
-    let mut stage = Stage::new(seed, 3);
-    stage.start(true);
-    stage.store.put("deploy/shop", &policed(restart));
-    stage.until("three serve", |stage| serving_ids(stage).len() == 3 && stage.is_quiet()).await;
-    stage
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_that_fails_its_probes_is_replaced_with_back_off_and_the_reason() {
-    let mut stage = policed_stage(21, r#"{"backoff": "20s", "max_backoff": "60s"}"#).await;
-    let before = serving_ids(&stage);
-    let sick = before.iter().next().unwrap().clone();
-    stage.fleet.truth.lock().unwrap().sick.insert(sick.clone());
-    stage.until("it goes", |stage| !serving_ids(stage).contains(&sick)).await;
-    let operator = stage.engine().operator();
-    let said = operator.status(&app("shop")).unwrap();
-    let waits_for = said.waits_for.unwrap();
-    assert!(waits_for.starts_with("starts another one after its back-off: failed 3 probes"), "{waits_for}");
-    stage.pass(Duration::from_secs(15)).await;
-    assert_eq!(serving_ids(&stage).len(), 2, "the back-off is not over");
-    stage.until("another one serves", |stage| serving_ids(stage).len() == 3 && stage.is_quiet()).await;
-    assert_eq!(serving_ids(&stage).intersection(&before).count(), 2);
-    assert_eq!(last_failure(&stage), "failed 3 probes in a row: 500; it is replaced");
-    stage.nothing_leaks();
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_more_are_replaced_within_the_window_than_policy_says() {
-    let policy = r#"{"backoff": "1s", "max_backoff": "1s", "max": 3, "window": "10m"}"#;
-    let mut stage = policed_stage(22, policy).await;
-    let began = stage.fleet.truth.lock().unwrap().started;
-    // Whatever serves falls ill.
-    for _ in 0..120 {
-        let ill = serving_ids(&stage);
-        stage.fleet.truth.lock().unwrap().sick.extend(ill);
-        stage.pass(Duration::from_secs(1)).await;
-    }
-    let replaced = stage.fleet.truth.lock().unwrap().started - began;
-    assert!((1..=4).contains(&replaced), "{replaced} were started");
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_that_policy_stops_stays_away_until_an_operator_wants_it_back() {
-    let mut stage = policed_stage(23, r#"{"on_unhealthy": "stop"}"#).await;
-    let sick = serving_ids(&stage).into_iter().next().unwrap();
-    stage.fleet.truth.lock().unwrap().sick.insert(sick.clone());
-    stage.until("it goes", |stage| !serving_ids(stage).contains(&sick)).await;
-    stage.pass(Duration::from_secs(700)).await;
-    assert_eq!(serving_ids(&stage).len(), 2);
-    let status = stage.engine().operator().status(&app("shop")).unwrap();
-    assert_eq!((status.standing(), status.count()), (Standing::Done, 2));
-    let why = status.withheld().unwrap();
-    assert!(why.ends_with("failed 3 probes in a row: 500; it is stopped"), "{why}");
-    stage.command("shop", Command::Retry).await.unwrap();
-    stage.until("three serve again", |stage| serving_ids(stage).len() == 3).await;
-    stage.nothing_leaks();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_gateways_word_is_heeded_and_the_sterner_of_two() {
-    use crate::lifecycle::Complaint;
-    use crate::model::UnhealthyAction;
-
-    for (policy, action, stays) in [
-        ("eject", UnhealthyAction::Restart, 3),
-        ("restart", UnhealthyAction::Stop, 2),
-        ("stop", UnhealthyAction::Restart, 2),
-    ] {
-        let mut stage = policed_stage(24, &format!(r#"{{"on_unhealthy": "{policy}"}}"#)).await;
-        let one = serving_ids(&stage).into_iter().next().unwrap();
-        let complaint = Complaint { action, failures: 6, why: "answered 503".to_owned() };
-        stage.fleet.truth.lock().unwrap().complaints.insert(one.clone(), complaint);
-        stage.until("it goes", |stage| !serving_ids(stage).contains(&one)).await;
-        stage.pass(Duration::from_secs(60)).await;
-        assert_eq!(serving_ids(&stage).len(), stays, "{policy}");
-        let why = last_failure(&stage);
-        assert!(why.starts_with("failed 6 probes of a gateway in a row: answered 503; it is"), "{why}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_that_is_only_ejected_stays_where_it_is() {
-    let mut stage = policed_stage(25, r#"{"on_unhealthy": "eject"}"#).await;
-    let before = serving_ids(&stage);
-    let sick = before.iter().next().unwrap().clone();
-    stage.fleet.truth.lock().unwrap().sick.insert(sick);
-    stage.pass(Duration::from_secs(120)).await;
-    assert_eq!(serving_ids(&stage), before);
-}
-
-#[tokio::test(start_paused = true)]
-async fn names_of_a_configuration_are_kept_changed_and_guarded() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut stage = Stage::new(11, 2);
-    stage.keys = Some(sealing_keys(folder.path()));
-    stage.start(true);
-    let operator = stage.engine().operator();
-    let shop = app("shop");
-    let merge = |name: &str, value: Option<&str>| {
-        ConfigChange::Merge([(name.to_owned(), value.map(str::to_owned))].into())
-    };
-    let asked = asks(OperationKind::Configure);
-    // Before there is an app.
-    operator.configure(&shop, &merge("db.password", Some("a")), &asked).await.unwrap();
-    operator.configure(&shop, &merge("other", Some("b")), &asked).await.unwrap();
-    assert_eq!(operator.config_names(&shop).await.unwrap(), ["db.password", "other"]);
-    let json = r#"{"versions": {"v1": {"command": ["a"], "secrets": {"DB": "db.password"}}}}"#;
-    operator.put(&shop, json.into(), Expect::Absent, &asks(OperationKind::Deploy)).await.unwrap();
-    stage.until("it serves", |stage| stage.serving("shop", "v1") == 1 && stage.is_quiet()).await;
-    let generation = |stage: &Stage| {
-        let world = World::read(stage.store.state());
-        world.apps["shop"].deployment.as_ref().unwrap().config_generation
-    };
-    let operator = stage.engine().operator();
-    let refused = operator.configure(&shop, &merge("db.password", None), &asked).await.unwrap_err();
-    assert!(refused.to_string().starts_with("db.password is in use: secrets.DB of the wanted version"));
-    operator.configure(&shop, &merge("db.password", Some("a")), &asked).await.unwrap();
-    assert_eq!(generation(&stage), 0, "nothing is otherwise, and nothing is rolled");
-    operator.configure(&shop, &merge("other", None), &asked).await.unwrap();
-    assert_eq!(generation(&stage), 1);
-    assert_eq!(operator.config_names(&shop).await.unwrap(), ["db.password"]);
-    let large = merge("large", Some(&"x".repeat(300 << 10)));
-    assert!(
-        operator
-            .configure(&shop, &large, &asked)
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("the limit is 262144")
-    );
-    operator.delete(&shop, Expect::Any, &asks(OperationKind::Remove)).await.unwrap();
-    stage.until("nothing is left", |stage| !stage.store.state().entries.contains_key("config/shop")).await;
-}
-
 fn sealing_keys(folder: &std::path::Path) -> Arc<Keys> {
     use std::os::unix::fs::PermissionsExt;
 
@@ -384,168 +243,6 @@ fn sealing_keys(folder: &std::path::Path) -> Arc<Keys> {
     std::fs::write(&path, discovery::secrets::new_key("a").unwrap()).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     Arc::new(Keys::open(&path).unwrap())
-}
-
-fn keyed(kind: OperationKind, key: &str, request: &str) -> Asked {
-    let repeat = Repeat { key: key.to_owned(), request: request.to_owned() };
-    Asked { repeat: Some(repeat), ..asks(kind) }
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_asks_twice_with_one_key_does_it_once_whoever_is_asked() {
-    let mut stage = deployed(12, 3, 2).await;
-    let (one, other) = (stage.engine().operator(), stage.engine().operator());
-    let shop = app("shop");
-    let written = one.written(&shop).unwrap().0;
-    let text = String::from_utf8(written.to_vec()).unwrap().replace("\"instances\": 2", "\"instances\": 3");
-    let asked = keyed(OperationKind::Scale, "k", "r");
-    let (first, second) = tokio::join!(
-        one.put(&shop, text.clone().into(), Expect::Any, &asked),
-        other.put(&shop, text.clone().into(), Expect::Any, &asked)
-    );
-    let (first, second) = (first.unwrap(), second.unwrap());
-    assert_eq!(first.operation.id, second.operation.id);
-    assert_eq!([first.version, second.version].iter().flatten().count(), 1, "written once");
-    let reused = one.put(&shop, text.into(), Expect::Any, &keyed(OperationKind::Scale, "k", "other")).await;
-    assert!(matches!(reused, Err(OperatorError::KeyReused(id)) if id == first.operation.id));
-    stage.restart().await;
-    let state = move |stage: &mut Stage| {
-        let known = stage.engine().operator().operations(&app("shop"));
-        known.into_iter().find(|(known, _)| known.id == first.operation.id).unwrap()
-    };
-    stage.until("three serve", |stage| stage.serving("shop", "v1") == 3 && stage.is_quiet()).await;
-    stage.pass(Duration::from_secs(10)).await;
-    let (operation, how) = state(&mut stage);
-    assert_eq!((how.name(), operation.outcome.map(|outcome| outcome.result.name())), ("done", Some("done")));
-    // What has become of it stays so.
-    stage.deploy("shop", "bad", 3, QUICK, true, "");
-    stage.pass(Duration::from_secs(5)).await;
-    assert_eq!(state(&mut stage).1.name(), "done");
-}
-
-#[tokio::test(start_paused = true)]
-async fn operations_end_as_failed_undone_overtaken_or_removed() {
-    let mut stage = deployed(13, 3, 2).await;
-    let operator = stage.engine().operator();
-    let shop = app("shop");
-    let text = String::from_utf8(operator.written(&shop).unwrap().0.to_vec()).unwrap();
-    let deploy = |version: &str| {
-        Bytes::from(text.replace("\"version\": \"v1\"", &format!("\"version\": \"{version}\"")))
-    };
-    let states = |stage: &mut Stage| -> Vec<_> {
-        let known = stage.engine().operator().operations(&app("shop"));
-        known.iter().map(|(operation, state)| (operation.kind.name(), state.name())).collect()
-    };
-    operator.put(&shop, deploy("bad"), Expect::Any, &asks(OperationKind::Deploy)).await.unwrap();
-    stage.pass(Duration::from_secs(2)).await;
-    assert_eq!(states(&mut stage), [("deploy", "running")]);
-    operator.command(&shop, Command::Undo, &asks(OperationKind::Undo)).await.unwrap();
-    stage.until("it is undone", |stage| stage.serving("shop", "v1") == 2 && stage.is_quiet()).await;
-    stage.pass(Duration::from_secs(5)).await;
-    assert_eq!(states(&mut stage), [("deploy", "failed"), ("undo", "done")]);
-    operator.put(&shop, deploy("v2"), Expect::Any, &asks(OperationKind::Deploy)).await.unwrap();
-    operator.delete(&shop, Expect::Any, &asks(OperationKind::Remove)).await.unwrap();
-    stage.until("nothing is left", |stage| !stage.store.state().entries.contains_key("rollout/shop")).await;
-    stage.pass(Duration::from_secs(5)).await;
-    assert_eq!(states(&mut stage)[2..], [("deploy", "overtaken"), ("remove", "done")]);
-    // What was asked days ago of an app that is gone is forgotten.
-    let old = stage.store.state().entries["operation/shop"].value.clone();
-    let old = String::from_utf8(old.to_vec()).unwrap().replace("\"at\":17", "\"at\":16");
-    stage.store.put("operation/gone", &old);
-    stage.pass(Duration::from_secs(10)).await;
-    let state = stage.store.state();
-    assert!(!state.entries.contains_key("operation/gone") && state.entries.contains_key("operation/shop"));
-}
-
-fn sized(memory: &str, count: u32) -> String {
-    format!(
-        r#"{{"versions": {{"v1": {{"command": ["a"], "resources": {{"memory": "{memory}"}}, "probe": {{"interval": "1s"}}}}}},
-            "instances": {count}}}"#
-    )
-}
-
-async fn sized_stage(seed: u64) -> Stage {
-    let mut stage = Stage::new(seed, 3);
-    stage.start(true);
-    stage.store.put("deploy/shop", &sized("1GiB", 3));
-    stage.until("three serve", |stage| serving_ids(stage).len() == 3 && stage.is_quiet()).await;
-    stage
-}
-
-/// Of all instances, as hosts have it and as ledgers do.
-fn memory(stage: &Stage) -> (u64, u64) {
-    let truth = stage.fleet.truth.lock().unwrap();
-    let given: u64 =
-        World::read(stage.store.state()).ledgers.values().map(|ledger| ledger.value.memory()).sum();
-    (truth.instances.values().filter_map(|instance| instance.memory).sum(), given)
-}
-
-#[tokio::test(start_paused = true)]
-async fn other_limits_are_given_where_instances_run() {
-    let mut stage = sized_stage(31).await;
-    let before = serving_ids(&stage);
-    stage.fleet.truth.lock().unwrap().rng = fastrand::Rng::with_seed(3);
-    for (size, gib) in [("2GiB", 6), ("1GiB", 3)] {
-        let number = stage.rollout("shop").unwrap().number;
-        stage.store.put("deploy/shop", &sized(size, 3));
-        stage
-            .until("it is done", |stage| stage.rollout("shop").unwrap().number > number && stage.is_quiet())
-            .await;
-        assert_eq!(memory(&stage), (gib << 30, gib << 30), "{size}");
-        assert_eq!(stage.rollout("shop").unwrap().status, Status::Completed);
-    }
-    assert_eq!(serving_ids(&stage), before, "nobody was replaced");
-    stage.nothing_leaks();
-}
-
-#[tokio::test(start_paused = true)]
-async fn whoever_cannot_have_other_limits_where_it_runs_is_replaced() {
-    let mut stage = sized_stage(32).await;
-    let before = serving_ids(&stage);
-    stage.fleet.truth.lock().unwrap().limits_stay = true;
-    stage.store.put("deploy/shop", &sized("2GiB", 3));
-    for _ in 0..300 {
-        stage.pass(Duration::from_secs(1)).await;
-        assert!(serving_ids(&stage).len() >= 3);
-    }
-    assert!(stage.is_quiet() && serving_ids(&stage).is_disjoint(&before));
-    assert_eq!(memory(&stage), (6 << 30, 6 << 30));
-    stage.nothing_leaks();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_host_has_no_room_for_goes_elsewhere_or_is_given_up() {
-    let mut stage = sized_stage(33).await;
-    let before = serving_ids(&stage);
-    stage.store.put(
-        "deploy/shop",
-        &sized("9GiB", 3)
-            .replace("\"instances\"", "\"rollout\": {\"progress_deadline\": \"60s\"}, \"instances\""),
-    );
-    stage
-        .until("it is given up", |stage| {
-            ended(stage, "shop").is_some_and(|(status, _)| status == Status::RolledBack)
-        })
-        .await;
-    let (_, why) = ended(&stage, "shop").unwrap();
-    assert!(why.contains("none of 3 hosts will do (memory 3)"), "{why}");
-    assert_eq!(serving_ids(&stage), before);
-    assert_eq!(memory(&stage), (3 << 30, 3 << 30));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_app_is_scaled_by_what_its_instances_use_of_their_processors() {
-    let mut stage = Stage::new(34, 3);
-    stage.start(true);
-    let json = r#"{"versions": {"v1": {"command": ["a"], "resources": {"cpu": 0.5}, "probe": {"interval": "1s"}}},
-        "autoscale": {"min": 2, "max": 6, "cpu": 0.5, "up_after": "5s", "down_after": "30s"}}"#;
-    stage.store.put("deploy/shop", json);
-    stage.fleet.truth.lock().unwrap().busy = 0.5;
-    stage.until("all that may be serve", |stage| serving_ids(stage).len() == 6).await;
-    stage.fleet.truth.lock().unwrap().busy = 0.05;
-    let is_alone = |stage: &Stage| World::read(stage.store.state()).apps["shop"].records.len() == 2;
-    stage.until("as few as may be are left", is_alone).await;
-    stage.nothing_leaks();
 }
 
 #[tokio::test(start_paused = true)]
