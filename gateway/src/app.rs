@@ -40,6 +40,7 @@ use crate::listeners::Listeners;
 use crate::memory;
 use crate::metrics::{ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
 use crate::observing::Observing;
+use crate::ports::{Board, ClaimWatch, Claims};
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
@@ -105,6 +106,11 @@ pub struct Gateway {
     pub(crate) applied: Arc<Applied>,
     /// Asked for while that goes on.
     pub(crate) reload_waits: bool,
+    /// Ports of their own that apps ask for, and what became of it.
+    pub(crate) claims: Claims,
+    pub(crate) port_board: Board,
+    /// They changed while another process was taking over.
+    pub(crate) ports_wait: bool,
     /// `None`: there are no virtual IPs.
     pub(crate) vips: Option<VipService>,
     /// `None`: this process has no deploy API.
@@ -203,6 +209,7 @@ impl Gateway {
         listeners.commit(plan, config.gateway.drain_timeout).await?;
         let workers = start_workers(&shared, &metrics, &observing, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
+        let port_board = Board::default();
         let lineage = Arc::new(std::mem::take(&mut inheritance.lineage));
         let sources = Sources {
             shared: shared.clone(),
@@ -226,6 +233,7 @@ impl Gateway {
             admin: Arc::default(),
             vips: vips.as_ref().map(|plan| plan.desk.clone()),
             deploy: deploy.as_ref().map(Deploy::meter),
+            ports: port_board.clone(),
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),
@@ -255,9 +263,15 @@ impl Gateway {
             snapshots: published,
             applied,
             reload_waits: false,
+            claims: Claims::new(),
+            port_board,
+            ports_wait: false,
             vips: None,
             deploy,
         };
+        // Before anybody is told that it serves.
+        let claims = gateway.claim_watch();
+        gateway.open_ports(claims.claims()).await;
         match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips }).await {
             Ok(()) => Ok(gateway),
             Err(error) => {
@@ -266,6 +280,11 @@ impl Gateway {
                 Err(error)
             }
         }
+    }
+
+    /// Tells when apps ask for other ports of their own: [`Self::open_ports`].
+    pub fn claim_watch(&self) -> ClaimWatch {
+        ClaimWatch::new(self.snapshots.clone())
     }
 
     /// The registry that this gateway watches.

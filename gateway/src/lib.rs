@@ -18,6 +18,7 @@ mod memory;
 pub mod message;
 pub mod metrics;
 mod observing;
+pub mod ports;
 pub mod proxy;
 pub mod reason;
 mod reload;

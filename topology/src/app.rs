@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Balance, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern,
+    AppId, AppLimits, AppPort, Balance, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern,
     InstanceKey, LogSettings, Outliers, PathMatch, RequestMatch, Retries, Timeouts, VersionId,
 };
 
@@ -25,6 +25,8 @@ pub struct AppSpec {
     pub hosts: Vec<HostPattern>,
     /// Never empty.
     pub paths: Vec<PathMatch>,
+    /// Of its own, beside what it has by its hosts. `None`: it asks for none.
+    pub ports: Option<Arc<[AppPort]>>,
     /// Names of the HTTP listeners that serve it; `None`: all of them.
     pub listeners: Option<Vec<Arc<str>>>,
     pub split: Option<Split>,
@@ -78,6 +80,7 @@ impl AppSpec {
     pub fn implied() -> Self {
         Self {
             hosts: Vec::new(),
+            ports: None,
             paths: vec![PathMatch::all()],
             listeners: None,
             split: None,

@@ -13,6 +13,7 @@ use super::health::read_health;
 use super::limits::read_limits;
 use super::log::read_log;
 use super::matching::read_matches;
+use super::port::read_ports;
 use super::retries::{read_hedge, read_retries};
 use super::statistics::read_statistics;
 use super::timeouts::read_timeouts;
@@ -37,6 +38,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let hosts = table.list("hosts", MAX_HOSTS, HostPattern::parse).map(distinct).unwrap_or_default();
     let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
+    let ports = read_ports(table);
     let listeners = read_listeners(table);
     let split = read_split_at(table);
     let balance = read_balance(table).unwrap_or_default();
@@ -59,6 +61,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let containment = read_containment(table, capacity);
     Some(AppSpec {
         hosts,
+        ports,
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
         listeners,
         split,

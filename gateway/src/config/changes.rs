@@ -16,6 +16,8 @@ impl Config {
             statistics,
             tracing,
             listeners: _,
+            app_ports: _,
+            limits: _,
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
@@ -55,6 +57,8 @@ impl Config {
         let GatewayConfig {
             trusted_proxies,
             listeners,
+            app_ports,
+            limits,
             max_buffers,
             drain_delay,
             drain_timeout,
@@ -63,6 +67,7 @@ impl Config {
         } = wanted.gateway;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
+        (self.gateway.app_ports, self.gateway.limits) = (app_ports, limits);
         self.gateway.max_buffers = max_buffers;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;

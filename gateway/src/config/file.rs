@@ -1,6 +1,7 @@
 //! The file's sections and keys.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
 use super::admin::read_admin;
+use super::app_ports::read_app_ports;
 use super::deploying::read_deploy;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_general;
@@ -66,6 +68,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let jwks_networks = table.list("jwks_networks", MAX_JWKS_NETWORKS, network).unwrap_or_default();
     let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
+    let limits = Arc::new(limits);
+    let app_ports = read_app_ports(&table);
     let upstream_tls = read_upstream_tls(&table, base);
     let tenants = read_tenants(&table);
     let rate_limits = read_rate_limits(&table, "rate_limits", true);
@@ -84,6 +88,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         trusted_proxies,
         jwks_networks,
         listeners,
+        app_ports,
+        limits,
         upstream_tls,
         tenants,
         max_buffers,
@@ -129,7 +135,7 @@ fn base_domain(text: &str) -> Result<String, String> {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network =
         text.parse::<IpNet>().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
     let network = network.map_err(|_| {

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod admin;
+mod app_ports;
 mod changes;
 mod check;
 mod deploying;
@@ -41,9 +42,10 @@ use crate::listener::{Limits, Presence, Transport};
 use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
+pub use app_ports::AppPortsConfig;
 pub use check::{check, inspect_access};
 pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
-pub use stream::{TcpConfig, UdpConfig};
+pub use stream::{DEFAULT_MAX_SESSIONS, DEFAULT_UDP_IDLE, TcpConfig, UdpConfig};
 pub use virtual_ips::{ProbeConfig, VipSection};
 
 /// Everything that a process is started with.
@@ -128,6 +130,10 @@ pub struct GatewayConfig {
     pub jwks_networks: Vec<ipnet::IpNet>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
+    /// What apps may ask for.
+    pub app_ports: AppPortsConfig,
+    /// Of listeners that say nothing of their own.
+    pub limits: Arc<Limits>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
     /// By name, each once; `"*"` stands for every tenant without limits of its own.
     pub tenants: Vec<(Arc<str>, TenantLimits)>,

@@ -28,6 +28,7 @@ use crate::control::{Applied, Failures};
 use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::listeners::Doorways;
+use crate::ports::Board;
 use crate::statistics::Store;
 use crate::table::RoutingTable;
 use crate::table::limits::Tenants;
@@ -66,6 +67,8 @@ pub struct Sources {
     pub vips: Option<Arc<VipDesk>>,
     /// `None`: this process has no deploy API.
     pub deploy: Option<Arc<Meter>>,
+    /// What apps have asked for, and what became of it.
+    pub ports: Board,
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +100,7 @@ impl Exporter {
         if let Some(meter) = &self.0.deploy {
             super::deploy::collect(meter, &mut families);
         }
+        families.extend(ports(&self.0.ports).finish());
         self.listeners(&mut families);
         super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);
@@ -454,4 +458,14 @@ fn ejections(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
         }
     }
     families.extend(ejections.finish());
+}
+
+fn ports(board: &Board) -> Family {
+    let mut family =
+        Family::gauge("sluice_app_ports", "Ports of their own that apps ask for, by whether they have them.");
+    let board = board.load();
+    let refused = board.iter().filter(|asked| asked.refusal.is_some()).count();
+    family.sample(&[("state", "open")], (board.len() - refused) as f64);
+    family.sample(&[("state", "refused")], refused as f64);
+    family
 }
