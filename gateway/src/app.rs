@@ -247,6 +247,7 @@ impl Gateway {
             tracing: watched.tracing,
             admin: Arc::default(),
             vips: vips.as_ref().map(|plan| plan.desk.clone()),
+            deploy: deploy.as_ref().map(Deploy::meter),
             ports: port_board.clone(),
             dns: dns_surroundings.desk.clone(),
         };

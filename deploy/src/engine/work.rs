@@ -10,7 +10,7 @@ use topology::{AppId, HostId, InstanceId};
 
 use super::{Parts, spec};
 use crate::lifecycle::{Seen, StartFailure};
-use crate::model::{Hook, Millis, Phase, ProbeKind, Record, Release, keys};
+use crate::model::{Digest, Hook, Millis, Phase, ProbeKind, Record, Release, Reservation, keys};
 use crate::runtime::{ExecEnd, ExecRequest, InstanceState, InstanceStatus, Runtime};
 
 /// Output of a hook in a reason.
@@ -30,6 +30,8 @@ pub(super) struct Job {
     pub record: Record,
     pub release: Release,
     pub runtime: Result<Arc<dyn Runtime>, String>,
+    /// The release whose limits it is to be given, and these.
+    pub resize: Option<(Digest, Reservation)>,
 }
 
 /// What is next for an instance, where anything is.
@@ -42,6 +44,8 @@ pub(super) enum Task {
     Stop,
     /// Of apps that it depends on.
     Tell(BTreeMap<String, String>),
+    /// To the limits of that release.
+    Resize(Digest, Reservation),
 }
 
 impl Parts {
@@ -59,6 +63,7 @@ impl Parts {
             }
             Task::Stop => self.stop(&job).await,
             Task::Tell(told) => self.tell(&job, told).await,
+            Task::Resize(release, limits) => self.resize(&job, release, limits).await,
         }
         self.changed.notify_one();
     }
@@ -206,6 +211,16 @@ impl Parts {
         self.note(job, |sighting, _| sighting.told = Some(told));
     }
 
+    async fn resize(&self, job: &Job, release: Digest, limits: Reservation) {
+        let id = job.record.reference(&job.app, &job.id);
+        let done = match &job.runtime {
+            Ok(runtime) => bounded(Duration::ZERO, runtime.update(&id, &spec::resources(&limits))).await,
+            Err(why) => Err(why.clone()),
+        };
+        self.faults.point("after-resize").await;
+        self.note(job, |sighting, _| sighting.resized = Some((release, done)));
+    }
+
     /// Asks a host what runs, and ends what has no record.
     pub(super) async fn list_host(self: Arc<Self>, host: HostId, runtime: Result<Arc<dyn Runtime>, String>) {
         let began = (self.clock)();
@@ -242,6 +257,7 @@ impl Parts {
         };
         self.changed.notify_one();
         if let Ok(runtime) = runtime {
+            self.measure_cpu(&host, &*runtime).await;
             self.end_orphans(&host, &*runtime, list, now).await;
         }
     }
@@ -344,6 +360,9 @@ pub(super) fn next_task(
         Phase::Starting => sighting.start.is_none().then_some(Task::Start),
         Phase::Probing if sighting.passes >= spec.probe.rise => {
             (!sighting.status_passed).then_some(Task::Status)
+        }
+        Phase::Serving if job.resize.as_ref().is_some_and(|(to, _)| !sighting.was_resized_to(to)) => {
+            job.resize.clone().map(|(release, limits)| Task::Resize(release, limits))
         }
         Phase::Serving if job.record.told != *to_tell && sighting.told.as_ref() != Some(to_tell) => {
             Some(Task::Tell(to_tell.clone()))

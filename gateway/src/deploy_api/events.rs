@@ -13,7 +13,8 @@ use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::router::{ApiState, Asked, Narrow, asked};
+use super::openapi::ReadProblems;
+use super::router::{ApiState, Narrow, Queried, asked};
 use super::views::time;
 use crate::admin::auth::Identity;
 use crate::admin::problem::Problem;
@@ -22,10 +23,14 @@ use crate::admin::problem::Problem;
 const BEAT: Duration = Duration::from_secs(15);
 
 /// Of the engine in this process, from now on. Who is too slow is told how many were missed.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "apps", params(Narrow),
+    responses((status = 200, body = String, content_type = "text/event-stream"), ReadProblems),
+)]
 pub(super) async fn stream(
     State(api): State<ApiState>,
     Extension(identity): Extension<Identity>,
-    narrow: Asked<Narrow>,
+    narrow: Queried<Narrow>,
 ) -> Result<Response, Problem> {
     let only = asked(narrow)?.only()?;
     let busy =

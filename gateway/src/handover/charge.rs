@@ -104,6 +104,7 @@ impl Gateway {
         deploy.start(Surroundings {
             registry: self.registry.clone(),
             shared: self.shared.clone(),
+            failures: sources.failures.clone(),
             gateway_id: self.config.gateway.id.clone(),
             keys,
             gate: Gate {

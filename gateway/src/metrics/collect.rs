@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use deploy::engine::Meter;
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
 use healthcheck::ProbeStats;
@@ -65,6 +66,8 @@ pub struct Sources {
     pub admin: Arc<AdminMetrics>,
     /// `None`: there are no virtual IPs.
     pub vips: Option<Arc<VipDesk>>,
+    /// `None`: this process has no deploy API.
+    pub deploy: Option<Arc<Meter>>,
     /// What apps have asked for, and what became of it.
     pub ports: Board,
     pub dns: Arc<DnsDesk>,
@@ -95,6 +98,9 @@ impl Exporter {
         super::lineage::lineage(&self.0.lineage, &mut families);
         if let Some(vips) = &self.0.vips {
             super::vips::collect(vips, &mut families);
+        }
+        if let Some(meter) = &self.0.deploy {
+            super::deploy::collect(meter, &mut families);
         }
         families.extend(ports(&self.0.ports).finish());
         super::dns::collect(&self.0.dns, &mut families);
