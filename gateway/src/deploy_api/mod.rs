@@ -98,7 +98,8 @@ impl Deploy {
             keys,
             clock: system_clock(),
         };
-        let engine = Engine::new(tools, Settings::default());
+        let settings = Settings { lost_after: self.config.lost_after, ..Settings::default() };
+        let engine = Engine::new(tools, settings);
         if let Some(doors) = self.doors.take() {
             let router = router::router(engine.operator(), gate.clone(), cancel.clone());
             let wanted = self.config.address.filter(|_| !self.is_bound);
