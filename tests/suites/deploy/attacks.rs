@@ -1,6 +1,7 @@
 //! The deploy API's port, and those who mean it no good.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Config, DEADLINE, RawClient, eventually};
@@ -29,7 +30,8 @@ fn put(stage: &Stage, path: &str, body: &[u8]) -> Option<(u16, String)> {
 fn refused(answer: Option<(u16, String)>, what: &str) {
     let (status, text) = answer.unwrap_or_else(|| panic!("{what}: no answer"));
     assert!((400..500).contains(&status), "{what}: {status} {text}");
-    let problem: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{what}: {error}: {text}"));
+    let problem: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{what}: {error}: {text}"));
     assert!(problem["detail"].is_string() || problem["mistakes"].is_array(), "{what}: {text}");
 }
 
@@ -84,8 +86,20 @@ fn what_is_malformed_is_refused_and_writes_nothing() {
 fn names_lead_nowhere_else() {
     let stage = Stage::new();
     let body = json!({ "versions": { "v1": { "command": ["/bin/true"] } } }).to_string();
-    for name in ["..", "%2e%2e", "%2e%2e%2f%2e%2e%2fescaped", "a%2fb", "a%00b", ".removed", "a%20b", "a%0d%0ab", &"a".repeat(300)] {
-        for path in [format!("/v1/apps/{name}"), format!("/v1/hosts/{name}"), format!("/v1/apps/{name}/config")] {
+    for name in [
+        "..",
+        "%2e%2e",
+        "%2e%2e%2f%2e%2e%2fescaped",
+        "a%2fb",
+        "a%00b",
+        ".removed",
+        "a%20b",
+        "a%0d%0ab",
+        &"a".repeat(300),
+    ] {
+        for path in
+            [format!("/v1/apps/{name}"), format!("/v1/hosts/{name}"), format!("/v1/apps/{name}/config")]
+        {
             refused_or_unknown(put(&stage, &path, body.as_bytes()), &path);
         }
         let logs = format!("GET /v1/instances/{name}/logs HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -107,7 +121,8 @@ fn sizes_are_bounded_and_say_so() {
     let stage = Stage::new();
     // More than is read at all; and what is read, but is no value of a registry.
     for (bytes, status) in [(3 << 20, 413), (1 << 20, 422)] {
-        let body = json!({ "versions": { "v1": { "command": ["/bin/true"], "env": { "A": "x".repeat(bytes) } } } });
+        let body =
+            json!({ "versions": { "v1": { "command": ["/bin/true"], "env": { "A": "x".repeat(bytes) } } } });
         let answer = put(&stage, "/v1/apps/shop", body.to_string().as_bytes());
         assert_eq!(answer.as_ref().map(|(status, _)| *status), Some(status), "{bytes}: {answer:?}");
     }
@@ -130,7 +145,10 @@ fn sizes_are_bounded_and_say_so() {
 fn who_waits_and_follows_keeps_nobody_else_out() {
     let stage = Stage::new();
     // Nothing of it can be, so that waiting is long.
-    stage.write(&file("v1", "").replace("/usr/bin/python3\", \"-u\", \"server.py", "/bin/sh\", \"-c\", \"exec sleep 1000"));
+    stage.write(
+        &file("v1", "")
+            .replace("/usr/bin/python3\", \"-u\", \"server.py", "/bin/sh\", \"-c\", \"exec sleep 1000"),
+    );
     stage.shown(0, &["deploy", stage.folder()]);
     let request = "GET /v1/apps/shop/status?wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut waiting: Vec<RawClient> = (0..128).map(|_| RawClient::connect(stage.gateway.deploy())).collect();
@@ -138,7 +156,17 @@ fn who_waits_and_follows_keeps_nobody_else_out() {
         client.send(request);
     }
     eventually(DEADLINE, "no place is left", || {
-        stage.api("GET /v1/apps/shop/status?wait=1", "", &Value::Null).0 == 429
+        let mut client = RawClient::connect(stage.gateway.deploy());
+        client.wire.limit(Duration::from_millis(300)).expect("a socket takes it");
+        client.send(request);
+        match client.try_receive("GET") {
+            Ok(response) => response.status == 429,
+            // It has found a place, and keeps it.
+            Err(_) => {
+                waiting.push(client);
+                false
+            }
+        }
     });
     // Questions that are answered at once, and half of a request from as many again.
     let mut slow: Vec<RawClient> = (0..100).map(|_| RawClient::connect(stage.gateway.deploy())).collect();

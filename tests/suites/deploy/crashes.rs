@@ -181,6 +181,7 @@ impl Kills {
 
 /// Probes that take little of a rollout, so that more of it is everything else.
 fn quick(version: &str, instances: usize) -> String {
-    let lines = format!("instances = {instances}\nrestart = {{ max = 20 }}\nrollout = {{ max_failures = 10 }}\n");
+    let lines =
+        format!("instances = {instances}\nrestart = {{ max = 20 }}\nrollout = {{ max_failures = 10 }}\n");
     file(version, &lines).replace("500ms", "200ms")
 }

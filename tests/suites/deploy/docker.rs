@@ -57,11 +57,11 @@ impl Lab {
         self.stage.instances("shop").iter().filter(is_there).count()
     }
 
-    /// An app's file, with one version.
+    /// An app's file, with one version. Hosts that it failed on are taken again soon.
     fn write(&self, app: &str, image: &str, lines: &str) {
         let image = format!("{}/{image}", self.registry.address());
         self.stage.write(&format!(
-            "id = \"{app}\"\n[placement]\nstrategy = \"spread\"\n[rollout]\nprogress_deadline = \"30s\"\nmax_failures = 0\n\
+            "id = \"{app}\"\n[placement]\nstrategy = \"spread\"\n[restart]\nwindow = \"1s\"\n[rollout]\nprogress_deadline = \"30s\"\nmax_failures = 0\n\
              [versions.v1]\nimage = \"{image}\"\n{lines}\n"
         ));
     }
@@ -71,7 +71,7 @@ impl Lab {
     }
 }
 
-const PROBE: &str = "probe = { interval = \"300ms\", timeout = \"1s\" }\nstop_grace = \"1s\"";
+const PROBE: &str = "probe = { interval = \"500ms\", timeout = \"500ms\" }\nstop_grace = \"1s\"";
 
 #[test]
 fn the_tour_and_its_accidents_on_two_engines_with_a_private_registry() {
@@ -150,7 +150,7 @@ fn a_container_is_killed(lab: &Lab) {
 
 /// Each in an app of its own, which ends as failed and keeps nothing.
 fn what_cannot_run_says_why(lab: &Lab) {
-    let slow = "probe = { path = \"/nothing\", interval = \"200ms\", timeout = \"500ms\", deadline = \"1s\" }\n\
+    let slow = "probe = { path = \"/nothing\", interval = \"200ms\", timeout = \"200ms\", deadline = \"1s\" }\n\
                 stop_grace = \"1s\"";
     let ends = format!("command = [\"/bin/sh\", \"-c\", \"exit 3\"]\n{PROBE}");
     let none = format!("command = [\"/no/such/program\"]\n{PROBE}");
@@ -165,7 +165,11 @@ fn what_cannot_run_says_why(lab: &Lab) {
         let said = lab.stage.shown(3, &["deploy", lab.stage.folder(), "--wait"]);
         assert!(said.contains(why), "{app}: {said}");
         let status = lab.stage.status(app);
-        assert_eq!((&status["standing"], &status["rollout"]["status"]), (&json!("given_up"), &json!("failed")), "{status}");
+        assert_eq!(
+            (&status["standing"], &status["rollout"]["status"]),
+            (&json!("given_up"), &json!("failed")),
+            "{status}"
+        );
         lab.stage.shown(0, &["deploy", app, "--remove", "--wait"]);
     }
     eventually(PATIENCE, "nothing of them is left", || {
@@ -201,7 +205,9 @@ fn an_engine_that_hangs_is_left_and_cleaned(lab: &Lab) {
     assert!(said.contains("completed, 1 of 1 serve"), "{said}");
     lab.stage.shown(0, &["deploy", "blog", "--remove", "--wait"]);
     drop(frozen);
-    eventually(PATIENCE, "it is cleaned", || lab.two.containers().is_empty() && lab.stage.instances("shop").len() == 4);
+    eventually(PATIENCE, "it is cleaned", || {
+        lab.two.containers().is_empty() && lab.stage.instances("shop").len() == 4
+    });
 }
 
 /// An engine that goes on when this is dropped, also by a panic.
@@ -228,5 +234,7 @@ fn an_engine_that_dies_is_left_and_cleaned(lab: &mut Lab) {
     let moved = comes_true(LOST, || lab.serving("host-1") == 6);
     assert!(moved, "{:?}", lab.stage.status("shop"));
     lab.two.revive();
-    eventually(PATIENCE, "it is cleaned", || lab.two.containers().is_empty() && lab.stage.instances("shop").len() == 6);
+    eventually(PATIENCE, "it is cleaned", || {
+        lab.two.containers().is_empty() && lab.stage.instances("shop").len() == 6
+    });
 }

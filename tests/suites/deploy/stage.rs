@@ -1,8 +1,8 @@
 //! A gateway with a deploy API, and a folder with an app.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -12,15 +12,28 @@ use tests::{Config, DEADLINE, Finished, Gateway, RawClient, eventually, finish, 
 /// Python takes a while to start where every core is busy, and there are several to start one after the other.
 pub const PATIENCE: std::time::Duration = DEADLINE.saturating_mul(8);
 
-/// Ports of a stage. No two of a process have any in common, and few processes.
+/// Ports of a stage.
 const PORTS: u16 = 40;
-static STAGES: AtomicU16 = AtomicU16::new(0);
+/// Below the kernel's range of ephemeral ports.
+const FIRST_PORT: u16 = 20_000;
+const RANGES: u16 = 300;
 
-/// First and last of a range that nobody else here uses.
+/// First and last of a range that nobody else has as long as this process lives: neither a test of it nor another process.
 pub fn ports() -> [u16; 2] {
-    let of_process = u16::try_from(std::process::id() % 12).expect("it is small") * 800;
-    let first = 20_000 + of_process + STAGES.fetch_add(1, Ordering::Relaxed) % 20 * PORTS;
-    [first, first + PORTS - 1]
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("sluice-test-ports");
+    fs::create_dir_all(&folder).expect("a temporary folder can be made");
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for range in 0..RANGES {
+        let path = folder.join(range.to_string());
+        let file = OpenOptions::new().create(true).append(true).open(path).expect("the folder is ours");
+        if file.try_lock().is_ok() {
+            taken.push(file);
+            let first = FIRST_PORT + range * PORTS;
+            return [first, first + PORTS - 1];
+        }
+    }
+    panic!("no range of ports is left of {RANGES}")
 }
 
 pub struct Stage {

@@ -38,7 +38,11 @@ impl Pair {
     }
 
     /// Both are told something as nearly at once as threads can.
-    fn at_once(&self, one: impl Fn(&Stage) -> Answer + Sync, two: impl Fn(&Stage) -> Answer + Sync) -> [Answer; 2] {
+    fn at_once(
+        &self,
+        one: impl Fn(&Stage) -> Answer + Sync,
+        two: impl Fn(&Stage) -> Answer + Sync,
+    ) -> [Answer; 2] {
         let together = Barrier::new(2);
         let tell = |stage: &Stage, what: &(dyn Fn(&Stage) -> Answer + Sync)| {
             together.wait();
@@ -100,7 +104,11 @@ fn of_two_who_write_on_the_same_version_one_has_written() {
         let (won, minutes) = if statuses[0] == 200 { (&answers[0].1, mine) } else { (&answers[1].1, theirs) };
         for stage in pair.both() {
             eventually(DEADLINE, "the winner's is there", || wanted(stage).0 == won["etag"]);
-            assert_eq!(wanted(stage).1["rollout"]["progress_deadline"], format!("{minutes}m"), "round {round}");
+            assert_eq!(
+                wanted(stage).1["rollout"]["progress_deadline"],
+                format!("{minutes}m"),
+                "round {round}"
+            );
         }
     }
 }
@@ -159,7 +167,8 @@ fn of_promote_and_undo_both_are_told_what_came_of_it() {
         match (promoted.0, undone.0) {
             (200, 200) => {}
             (409, 200) => {
-                let is_true = ["is rolling_back", "is rolled_back"].iter().any(|is| told(&promoted).contains(is));
+                let is_true =
+                    ["is rolling_back", "is rolled_back"].iter().any(|is| told(&promoted).contains(is));
                 assert!(is_true, "round {round}: {promoted:?}");
             }
             answers => panic!("round {round}: {answers:?}: {promoted:?}, {undone:?}"),
@@ -183,7 +192,8 @@ fn when_the_one_that_works_dies_the_other_goes_on() {
     let mut registry = Kazoo::connect(&pair.registry, DEADLINE);
     pair.two.write(&file("v2", CANARY));
     pair.two.shown(0, &["deploy", pair.two.folder(), "--wait"]);
-    let mut claim = || yields(DEADLINE, "somebody has claimed it", || registry.get("/caas/claim/shop").ok()?);
+    let mut claim =
+        || yields(DEADLINE, "somebody has claimed it", || registry.get("/caas/claim/shop").ok()?);
     let holder = claim();
     // Whoever logs what is decided has the claim.
     let works = |stage: &Stage| stage.gateway.output().contains("\"target\":\"sluice::deploy\"");
