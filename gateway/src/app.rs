@@ -184,7 +184,8 @@ impl Gateway {
             statistics: config.gateway.statistics.enabled,
             sources: filter_sources.clone(),
         };
-        let mut applier = Applier::new(settings.clone(), shared.clone(), applied.clone(), checker);
+        let mut applier =
+            Applier::new(settings.clone(), shared.clone(), applied.clone(), checker, tls.clone());
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
         if inheritance.is_takeover() {
