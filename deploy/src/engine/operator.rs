@@ -182,10 +182,13 @@ impl Operator {
         Err(OperatorError::Changed(key))
     }
 
-    /// How an app is, as this engine's registry has it.
+    /// How an app is, as this engine's registry has it. `None`: nothing is wanted of it, and nothing is left.
     pub fn status(&self, app: &AppId) -> Option<AppStatus> {
         let world = self.world();
-        world.apps.contains_key(app).then(|| self.status_in(&world, app))
+        let view = world.apps.get(app)?;
+        // The claim on an app outlives the app for a moment.
+        let is_left = view.rollout.is_some() || !view.records.is_empty() || self.written(app).is_some();
+        is_left.then(|| self.status_in(&world, app))
     }
 
     /// The host's runtime and the instance's name there: for its output, and for what only it can tell.

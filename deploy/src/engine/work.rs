@@ -226,11 +226,17 @@ impl Parts {
         let began = (self.clock)();
         let listed = match &runtime {
             Ok(runtime) => {
-                bounded(self.settings.call_timeout, async {
+                let asked = async {
                     let list = runtime.list().await?;
-                    Ok((list, runtime.host_facts().await?))
-                })
-                .await
+                    Ok::<_, crate::runtime::RuntimeError>((list, runtime.host_facts().await?))
+                };
+                match tokio::time::timeout(self.settings.call_timeout, asked).await {
+                    Ok(answered) => answered.map_err(|error| error.to_string()),
+                    Err(_) => {
+                        let bound = discovery::document::show_duration(self.settings.call_timeout);
+                        Err(format!("does not say within {bound} what runs"))
+                    }
+                }
             }
             Err(why) => Err(why.clone()),
         };

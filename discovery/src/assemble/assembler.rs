@@ -32,6 +32,8 @@ pub(super) struct Assembler {
     files: FileState,
     registered: HashMap<AppId, RegisteredApp>,
     snapshot: Snapshot,
+    /// The version of what was new of an app, while the registry's revision is still to reach it. Removals have none: `u64::MAX`.
+    unreached: Option<u64>,
     interner: Interner,
     /// Apps of which a source says something new, during [`Assembler::apply`].
     touched: BTreeSet<AppId>,
@@ -65,12 +67,20 @@ impl Assembler {
         self.keeps = keeps;
         self.snapshot.registry_revision = state.revision;
         let entries = std::mem::replace(&mut self.entries, state.entries.clone());
-        let mut says_more = false;
         for change in entries.diff(&state.entries) {
-            says_more |= self.follow_key(&change);
+            if self.follow_key(&change) {
+                let version = match change {
+                    DiffItem::Add(_, entry) | DiffItem::Update { new: (_, entry), .. } => entry.version,
+                    DiffItem::Remove(..) => u64::MAX,
+                };
+                self.unreached = self.unreached.max(Some(version));
+            }
         }
-        if says_more {
+        if let Some(version) = self.unreached {
             self.snapshot.routed_revision = state.revision;
+            if !state.ahead || state.revision >= version {
+                self.unreached = None;
+            }
         }
         let before = std::mem::replace(&mut self.files, files.clone());
         for change in before.apps.diff(&files.apps) {

@@ -91,7 +91,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let state = State { link: Link::Connecting { why: None }, revision: 0, entries: OrdMap::new() };
+        let state =
+            State { link: Link::Connecting { why: None }, revision: 0, ahead: false, entries: OrdMap::new() };
         Self { state, good: OrdMap::new(), files: FileState::default() }
     }
 

@@ -118,7 +118,8 @@ impl Deploy {
             clock: system_clock(),
             meter: self.meter.clone(),
         };
-        let engine = Engine::new(tools, Settings::default());
+        let settings = Settings { lost_after: self.config.lost_after, ..Settings::default() };
+        let engine = Engine::new(tools, settings);
         if let Some(doors) = self.doors.take() {
             let router = router::router(engine.operator(), gate.clone(), cancel.clone());
             let wanted = self.config.address.filter(|_| !self.is_bound);
