@@ -29,7 +29,7 @@ use vip::ServingSwitch;
 use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
 use crate::admin::auth::tokens::TokenFile;
 use crate::admin::{Authenticator, Doors, GatewayJudge};
-use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access};
+use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access, sticky_keys};
 use crate::control::report::Reporter;
 use crate::control::{Applied, Applier, Judge, ProbedEndpoints, on_transition};
 use crate::filter;
@@ -170,6 +170,8 @@ impl Gateway {
             tenants: tenants.clone(),
             statistics: config.gateway.statistics.enabled,
             sources: filter_sources.clone(),
+            zone: config.gateway.zone.clone(),
+            sticky: Arc::new(sticky_keys(config.gateway.sticky_key_file.as_deref())?),
         };
         let mut applier = Applier::new(settings.clone(), shared.clone(), applied.clone(), checker);
         let first: Snapshot = snapshots.borrow_and_update().clone();
@@ -344,6 +346,7 @@ fn share(
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
         workers: config.gateway.workers,
+        is_zoned: config.gateway.zone.is_some(),
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         rate_limits: (!limits.is_empty())

@@ -133,9 +133,9 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn check(path: &std::path::Path) -> ExitCode {
-    match config::check(path) {
-        Ok(config) => {
-            config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    match config::check_and_warn(path) {
+        Ok((config, warnings)) => {
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("{}: valid; listeners: {}", path.display(), config.gateway.listeners.len());
             ExitCode::SUCCESS
         }

@@ -25,6 +25,8 @@ impl Config {
             handover_drain_timeout: _,
             rate_limits,
             jwks_networks,
+            zone,
+            sticky_key_file,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -42,6 +44,8 @@ impl Config {
             ("gateway.handover", *handover != wanted.gateway.handover),
             ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("gateway.jwks_networks", *jwks_networks != wanted.gateway.jwks_networks),
+            ("gateway.zone", *zone != wanted.gateway.zone),
+            ("gateway.sticky_key_file", *sticky_key_file != wanted.gateway.sticky_key_file),
             ("admin", *admin != wanted.admin),
             ("apps.files", *apps != wanted.apps),
         ];

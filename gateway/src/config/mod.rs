@@ -14,6 +14,7 @@ mod limits;
 mod listener;
 mod observing;
 mod registry;
+mod sticky;
 mod stream;
 mod tenants;
 mod tls;
@@ -39,7 +40,8 @@ use crate::listener::{Limits, Presence, Transport};
 use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
-pub use check::{check, inspect_access};
+pub use check::{check, check_and_warn, inspect_access};
+pub use sticky::{UNSHARED_KEY, sticky_keys};
 pub use stream::{TcpConfig, UdpConfig};
 
 /// Everything that a process is started with.
@@ -118,6 +120,10 @@ pub struct GatewayConfig {
     /// Of this machine and its surroundings (loopback, link-local and the like): where apps may have key sets
     /// fetched from nevertheless. Default: nowhere.
     pub jwks_networks: Vec<ipnet::IpNet>,
+    /// Where it runs, compared with endpoints' zones. Default: unsaid, so that all are as near.
+    pub zone: Option<Arc<str>>,
+    /// The keys that cookies of `sticky` apps are signed with. `None`: one of this process's own.
+    pub sticky_key_file: Option<PathBuf>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,

@@ -9,6 +9,7 @@ use healthcheck::outlier::{Cause, EjectionCell, Streak};
 
 use super::limits::Load;
 use super::tally::Tally;
+use crate::balance::Tag;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -56,6 +57,8 @@ pub struct EndpointLive {
     pub tally: OnceLock<Tally>,
     /// What it has to do, where its app limits that or balances by it.
     pub load: OnceLock<Box<Load>>,
+    /// What cookies name it by, where its app is sticky.
+    pub tags: OnceLock<Box<[Tag]>>,
     /// When it last began to take traffic, in nanoseconds of [`uptime`].
     serving_since: AtomicU64,
 }
@@ -69,6 +72,7 @@ impl EndpointLive {
             streak: Streak::default(),
             tally: OnceLock::new(),
             load: OnceLock::new(),
+            tags: OnceLock::new(),
             serving_since: AtomicU64::new(nanos(uptime())),
         }
     }

@@ -9,17 +9,19 @@ mod hosts;
 pub mod limits;
 pub mod live;
 mod matches;
+mod sessions;
 mod standing;
 mod tally;
 
 use std::sync::Arc;
 
-pub use app::{CompiledApp, Pool, PooledEndpoint, Spread, Upstream};
+pub use app::{CompiledApp, Nearness, Pool, PooledEndpoint, Spread, Upstream};
 pub use compile::compile;
 use hosts::HostIndex;
 pub use hosts::{Claim, Covering, HostRoutes};
 use imbl::OrdMap;
 pub use matches::{CompiledMatch, Matches, Way};
+pub use sessions::{Home, Sessions, Stay};
 pub use standing::Out;
 pub use tally::Tally;
 use topology::{AppId, Snapshot};

@@ -63,19 +63,43 @@ impl PooledEndpoint {
     }
 }
 
+/// Positions of those that may be picked.
+#[derive(Debug, Default)]
+pub struct Ranks {
+    pub first: Vec<u32>,
+    /// Whether those are backups.
+    pub are_backups: bool,
+    /// Who else there is, once the first have been asked.
+    pub backups: Vec<u32>,
+}
+
 impl Pool {
-    /// Positions of those that may be picked. Where only ejected ones are left they are: that they served badly is no
-    /// reason to serve nobody. Whom an operator has withdrawn is not.
-    pub fn eligible(&self) -> Vec<u32> {
-        let positions = |may: fn(&PooledEndpoint) -> bool| -> Vec<u32> {
+    /// Backups are first where no other one can be picked. Where only ejected ones are left they are: that they served
+    /// badly is no reason to serve nobody. Whom an operator has withdrawn is not.
+    pub fn ranks(&self) -> Ranks {
+        let positions = |may: &dyn Fn(&PooledEndpoint) -> bool| -> Vec<u32> {
             let endpoints = self.endpoints.iter().zip(0u32..);
             endpoints.filter(|(endpoint, _)| may(endpoint)).map(|(_, position)| position).collect()
         };
-        let available = positions(PooledEndpoint::is_available);
         let has_weight = |position: &u32| self.endpoints[*position as usize].weight > 0;
-        if available.iter().any(has_weight) {
-            return available;
+        let of = |is_backup: bool| {
+            move |endpoint: &PooledEndpoint| endpoint.is_backup == is_backup && endpoint.is_available()
+        };
+        let (primaries, backups) = (positions(&of(false)), positions(&of(true)));
+        match (primaries.iter().any(has_weight), backups.iter().any(has_weight)) {
+            (true, true) => Ranks { first: primaries, are_backups: false, backups },
+            (true, false) => Ranks { first: primaries, ..Ranks::default() },
+            (false, true) => Ranks { first: backups, are_backups: true, backups: Vec::new() },
+            (false, false) => {
+                let first =
+                    positions(&|endpoint| endpoint.word.state.admits() && endpoint.live.health.is_up());
+                Ranks { first, ..Ranks::default() }
+            }
         }
-        positions(|endpoint| endpoint.word.state.admits() && endpoint.live.health.is_up())
+    }
+
+    /// Positions of those that may be picked at first, see [`Self::ranks`].
+    pub fn eligible(&self) -> Vec<u32> {
+        self.ranks().first
     }
 }

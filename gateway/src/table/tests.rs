@@ -18,6 +18,8 @@ fn settings() -> Settings {
         tenants: Arc::default(),
         statistics: false,
         sources: Arc::default(),
+        zone: None,
+        sticky: Arc::default(),
     }
 }
 
@@ -31,6 +33,7 @@ fn endpoint(version: &str, instance: &str, port: u16) -> Endpoint {
         weight: 1,
         protocol: Protocol::Http1,
         zone: None,
+        is_backup: false,
         origin: Origin::File,
         word: Default::default(),
     }

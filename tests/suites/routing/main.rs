@@ -5,6 +5,8 @@ mod changes;
 mod matches;
 mod matching;
 mod shares;
+mod standby;
+mod sticky;
 
 use tests::Gateway;
 

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use topology::{Balance, MatchEffect, VersionId};
 
 use super::MAX_ROWS;
-use super::view::{CandidateView, ChoiceView, VersionView};
+use super::view::{CandidateView, ChoiceView, SessionView, VersionView};
 use crate::admin::views;
 use crate::filter::Asked;
-use crate::proxy::hashing;
+use crate::message::RequestHead;
+use crate::proxy::{hashing, sticky};
 use crate::table::{CompiledApp, CompiledMatch, Pool, Spread};
 
 /// What the request's endpoint is chosen by, where the app hashes.
 pub(super) fn key(app: &CompiledApp, asked: &Asked<'_>) -> Option<u64> {
     match &app.spec.balance {
-        Balance::Hash(hashing) => hashing::key(asked, &hashing.key),
+        Balance::Hash(hashing) => hashing::key(asked, hashing),
         _ => None,
     }
 }
@@ -26,7 +27,8 @@ pub(super) fn balance(app: &CompiledApp, spread: &Spread, key: Option<u64>) -> C
         let eligible = pool.eligible();
         let is_eligible = |place: &usize| eligible.iter().any(|position| *position as usize == *place);
         // As many looks as requests take.
-        let place = pool.maglev().owners(key).take(1_024).find(is_eligible)?;
+        let Balance::Hash(hashing) = &app.spec.balance else { return None };
+        let place = pool.key_table(hashing.algorithm).owners(key).take(1_024).find(is_eligible)?;
         let key = &pool.endpoints[place].key;
         Some(format!("{}/{}", key.version, key.instance))
     });
@@ -35,6 +37,37 @@ pub(super) fn balance(app: &CompiledApp, spread: &Spread, key: Option<u64>) -> C
         has_key: hashes.then_some(key.is_some()),
         prefers,
     }
+}
+
+/// What the request's cookie says, and whether it is followed.
+pub(super) fn session(
+    app: &CompiledApp,
+    spread: &Spread,
+    head: (&RequestHead, &[u8]),
+) -> Option<SessionView> {
+    let sessions = app.sessions.as_deref()?;
+    let cookie = sessions.settings.cookie.to_string();
+    let none = |why: &str| SessionView {
+        cookie: cookie.clone(),
+        endpoint: None,
+        is_kept: false,
+        why: why.to_owned(),
+    };
+    let session = match sticky::session(sessions, head) {
+        Ok(session) => session,
+        Err(true) => return Some(none("the cookie is none of ours, or of another app, or of a former key")),
+        Err(false) => return Some(none("the request has no such cookie")),
+    };
+    let Some(endpoint) = sessions.endpoint(&session) else {
+        return Some(none("its endpoint is gone; its version is kept where it takes requests"));
+    };
+    let name = format!("{}/{}", endpoint.key.version, endpoint.key.instance);
+    let (is_kept, why) = match sessions.home(spread, &session) {
+        None => (false, "its version takes no requests of this kind".to_owned()),
+        Some(_) if endpoint.keeps_sessions() => (true, "it may go on there".to_owned()),
+        Some(_) => (false, endpoint.out().map_or_else(|| "it is out".to_owned(), |out| views::why(&out))),
+    };
+    Some(SessionView { cookie, endpoint: Some(name), is_kept, why })
 }
 
 fn has_candidate(pool: &Pool) -> bool {
@@ -82,7 +115,8 @@ fn version(
     pool: &Pool,
     (share, percent, stands_in): (Option<u16>, Option<f64>, bool),
 ) -> VersionView {
-    let eligible = pool.eligible();
+    let ranks = pool.ranks();
+    let eligible = ranks.first;
     let weight: u64 = eligible.iter().map(|at| u64::from(pool.endpoints[*at as usize].weight)).sum();
     let mut states = BTreeMap::new();
     let mut endpoints = Vec::new();
@@ -94,7 +128,8 @@ fn version(
         let is_candidate = endpoint.weight > 0 && eligible.binary_search(&position).is_ok();
         let part = if is_candidate { 100.0 * f64::from(endpoint.weight) / weight as f64 } else { 0.0 };
         let view = views::endpoint(app, endpoint);
-        endpoints.push(CandidateView { is_candidate, percent: part, endpoint: view });
+        let stands_by = ranks.backups.binary_search(&position).is_ok();
+        endpoints.push(CandidateView { is_candidate, stands_by, percent: part, endpoint: view });
     }
     VersionView {
         version: pool.version.as_ref().map(ToString::to_string),

@@ -157,9 +157,11 @@ fn in_app(app: &CompiledApp, reading: &Reading<'_>, around: &Surroundings<'_>, t
     let spread = app.way(taken).0;
     let key = reading.asked((app, taken), around, |asked| choice::key(app, asked));
     told.balance = Some(choice::balance(app, spread, key));
+    told.session = choice::session(app, spread, (parsed, head));
+    let is_kept = told.session.as_ref().is_some_and(|session| session.is_kept);
     told.versions = choice::versions(app, taken);
     if told.outcome.reason.is_none() {
-        match choice::has_somebody(spread) {
+        match is_kept || choice::has_somebody(spread) {
             true => told.outcome.forward(&changes, parsed.path_and_query.within(head)),
             false => told.outcome.refuse(nobody(spread)),
         }

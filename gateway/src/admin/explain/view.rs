@@ -30,6 +30,9 @@ pub struct Explanation {
     /// In the order in which they act.
     pub filters: Vec<FilterStep>,
     pub balance: Option<ChoiceView>,
+    /// Of a sticky app: what the request's cookie says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionView>,
     /// Where its endpoint is looked for, in this order where one has nobody.
     pub versions: Vec<VersionView>,
     pub policies: Option<PoliciesView>,
@@ -120,6 +123,17 @@ pub struct ChoiceView {
     pub prefers: Option<String>,
 }
 
+/// Whether a request comes back to an endpoint, by its cookie.
+#[derive(Debug, Serialize)]
+pub struct SessionView {
+    pub cookie: String,
+    /// The endpoint that it names.
+    pub endpoint: Option<String>,
+    /// Whether it goes there, as long as that has room. What answers names itself otherwise.
+    pub is_kept: bool,
+    pub why: String,
+}
+
 /// The endpoints of one version, or of all where nothing splits them.
 #[derive(Debug, Serialize)]
 pub struct VersionView {
@@ -142,6 +156,9 @@ pub struct VersionView {
 pub struct CandidateView {
     /// Whether it may be picked now.
     pub is_candidate: bool,
+    /// Only asked where those before have nobody: a backup beside others that can be asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stands_by: bool,
     /// Of its version's requests, by weight, where it is one.
     pub percent: f64,
     #[serde(flatten)]
@@ -195,6 +212,7 @@ impl Explanation {
             matches: Vec::new(),
             filters: Vec::new(),
             balance: None,
+            session: None,
             versions: Vec::new(),
             policies: None,
         }

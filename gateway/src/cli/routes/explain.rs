@@ -151,7 +151,19 @@ fn versions(out: &mut String, told: &Value) {
         (Some(key), ..) => format!(" by {key}"),
         _ => String::new(),
     };
-    out.push_str(&format!("\nbalance   {}{}\n", plain(kind), plain(&key)));
+    let algorithm =
+        balance["algorithm"].as_str().map_or_else(String::new, |name| format!(" ({})", plain(name)));
+    out.push_str(&format!("\nbalance   {}{algorithm}{}\n", plain(kind), plain(&key)));
+    let session = &told["session"];
+    if let Some(cookie) = session["cookie"].as_str() {
+        let why = plain(&text(session, "why"));
+        let where_to = match (session["endpoint"].as_str(), session["is_kept"] == true) {
+            (Some(endpoint), true) => format!("stays with {}", plain(endpoint)),
+            (Some(endpoint), false) => format!("leaves {}: {why}", plain(endpoint)),
+            (None, _) => why.clone(),
+        };
+        out.push_str(&format!("session   by {}: {where_to}\n", plain(cookie)));
+    }
 }
 
 fn endpoint(one: &Value) -> Vec<Cell> {
