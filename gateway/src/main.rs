@@ -82,7 +82,7 @@ fn main() -> ExitCode {
         Err(said) => return misused(&said),
     };
     match arguments.command {
-        Command::Ask(request) => cli::run(request),
+        Command::Ask(request) => cli::run(&request),
         Command::Completion { shell } => {
             complete(shell);
             ExitCode::SUCCESS

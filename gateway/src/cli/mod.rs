@@ -75,14 +75,14 @@ pub enum Request {
 
 /// Ends with 0; 1 for what is wrong with what was asked, 2 where nobody answers who could say, 3 where what is differs
 /// from what is wanted.
-pub fn run(request: Request) -> ExitCode {
-    let common = match &request {
+pub fn run(request: &Request) -> ExitCode {
+    let common = match request {
         Request::Routes { common, .. } | Request::Endpoints { common, .. } | Request::Status { common } => {
             common
         }
     };
     let output = common.output;
-    match carry_out(&request, common) {
+    match carry_out(request, common) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report(output);
