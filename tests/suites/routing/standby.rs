@@ -55,7 +55,7 @@ fn a_zone_keeps_what_it_can_take_and_the_rest_goes_elsewhere() {
     let sent =
         |zone| gateway.metrics().count("sluice_zone_requests_total", &[("app", "shop"), ("zone", zone)]);
     assert_eq!(sent("own") + sent("other"), 240);
-    assert!((160..=162).contains(&sent("own")), "{}", sent("own"));
+    assert!((158..=162).contains(&sent("own")), "{}", sent("own"));
 }
 
 #[test]
@@ -139,6 +139,8 @@ fn a_backup_answers_for_one_that_refuses_and_not_for_one_that_is_full() {
     assert_eq!(gateway.get(HOST, "/").reason(), Some("app_overloaded"));
     gate.open();
     assert_eq!(held.receive().text(), "c0");
+    let in_flight = || gateway.admin_json("/v1/endpoints?app=shop")["items"][0]["in_flight"].clone();
+    eventually(DEADLINE, "its place is given back", || in_flight() == 0);
     slow.stop();
     // The first is told by a refused connection, the others before it.
     (0..5).for_each(|_| assert_eq!(ask(&gateway), "spare"));

@@ -289,7 +289,8 @@ proptest! {
         let before = owners(&mut field);
         field.out[gone] = true;
         for (was, is) in before.iter().zip(owners(&mut field)) {
-            prop_assert!(if *was == Some(gone) { is.is_some() && is != Some(gone) } else { is == *was });
+            let is_right = if *was == Some(gone) { is.is_some() && is != Some(gone) } else { is == *was };
+            prop_assert!(is_right, "{was:?} then {is:?}");
         }
         field.out[gone] = false;
         prop_assert_eq!(owners(&mut field), before);

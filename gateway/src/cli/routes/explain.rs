@@ -156,7 +156,7 @@ fn versions(out: &mut String, told: &Value) {
     out.push_str(&format!("\nbalance   {}{algorithm}{}\n", plain(kind), plain(&key)));
     let session = &told["session"];
     if let Some(cookie) = session["cookie"].as_str() {
-        let why = plain(&text(session, "why"));
+        let why = plain(text(session, "why"));
         let where_to = match (session["endpoint"].as_str(), session["is_kept"] == true) {
             (Some(endpoint), true) => format!("stays with {}", plain(endpoint)),
             (Some(endpoint), false) => format!("leaves {}: {why}", plain(endpoint)),
