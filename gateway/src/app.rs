@@ -31,7 +31,8 @@ use crate::admin::auth::tokens::TokenFile;
 use crate::admin::{Authenticator, Doors, GatewayJudge};
 use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access, sticky_keys};
 use crate::control::report::Reporter;
-use crate::control::{Applied, Applier, Judge, ProbedEndpoints, on_transition};
+use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
+use crate::deploy_api::Deploy;
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
@@ -44,6 +45,7 @@ use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
 use crate::table::compile::Settings;
 use crate::table::limits::Tenants;
+use crate::vips::{VipPlan, VipService};
 use crate::worker::{Penalties, Shared, Suspicion, suspicions};
 
 /// How long a start waits for a registry that does not answer, before it serves what the files say: a
@@ -81,7 +83,7 @@ pub struct Gateway {
     pub(crate) reloads: Arc<Reloads>,
     /// What filters read.
     pub(crate) filter_sources: Arc<filter::Sources>,
-    registry: Arc<dyn Registry>,
+    pub(crate) registry: Arc<dyn Registry>,
     pub admin_address: Option<SocketAddr>,
     pub(crate) admin_socket: Option<Arc<TcpListener>>,
     /// Open, until they are served.
@@ -100,8 +102,13 @@ pub struct Gateway {
     pub(crate) is_handing_over: bool,
     /// What was published last, for reports of it.
     pub(crate) snapshots: watch::Receiver<Snapshot>,
+    pub(crate) applied: Arc<Applied>,
     /// Asked for while that goes on.
     pub(crate) reload_waits: bool,
+    /// `None`: there are no virtual IPs.
+    pub(crate) vips: Option<VipService>,
+    /// `None`: this process has no deploy API.
+    pub(crate) deploy: Option<Deploy>,
 }
 
 impl Gateway {
@@ -122,6 +129,8 @@ impl Gateway {
     pub async fn start_with(config: Config, mut inheritance: Inheritance) -> anyhow::Result<Self> {
         let all_connections = raise_open_files()?;
         let max_connections = all_connections / config.gateway.workers;
+        let vips =
+            config.vip.as_ref().map(|section| VipPlan::prepare(section, &config.gateway.id)).transpose()?;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let files =
@@ -143,6 +152,8 @@ impl Gateway {
         let admin_doors = config.admin.as_ref().map(open_doors).transpose()?;
         let handover = config.gateway.handover.as_deref();
         let handover = handover.map(|path| inheritance.claim_socket(path)).transpose()?;
+        let deploy = config.deploy.as_ref().map(|deploy| Deploy::open(deploy, inheritance.is_takeover()));
+        let deploy = deploy.transpose()?;
         let log = open_log(&config.gateway)?;
         inheritance.release_registry(&config.registry).await?;
         let keys = config.registry_keys.as_deref().map(Keys::open).transpose()?;
@@ -159,6 +170,8 @@ impl Gateway {
         let published = snapshots.clone();
         let checker = Checker::new(on_transition(shared.clone()), &control);
         let probes = checker.stats();
+        let failures = Arc::new(Failures::default());
+        checker.on_failing(on_failing(shared.clone(), failures.clone()));
         let applied = Arc::new(Applied::default());
         let base_domain = config.gateway.base_domain.clone();
         let tenants = Arc::new(Tenants::new(config.gateway.tenants.iter().cloned()));
@@ -201,8 +214,9 @@ impl Gateway {
             registry: registry_watch,
             doubts,
             acceptance,
-            applied,
+            applied: applied.clone(),
             probes,
+            failures,
             serving: serving.watch(),
             tls: tls.clone(),
             tenants,
@@ -211,6 +225,7 @@ impl Gateway {
             statistics: watched.statistics,
             tracing: watched.tracing,
             admin: Arc::default(),
+            vips: vips.as_ref().map(|plan| plan.desk.clone()),
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),
@@ -238,9 +253,12 @@ impl Gateway {
             handover: None,
             is_handing_over: false,
             snapshots: published,
+            applied,
             reload_waits: false,
+            vips: None,
+            deploy,
         };
-        match gateway.take_charge(Opened { inheritance, handover, embedded, sources }).await {
+        match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips }).await {
             Ok(()) => Ok(gateway),
             Err(error) => {
                 // What came to our workers meanwhile is answered before we go.
@@ -266,6 +284,8 @@ impl Gateway {
             registry: self.registry.clone(),
             shared: self.shared.clone(),
             snapshots: self.snapshots.clone(),
+            applied: self.applied.clone(),
+            lineage: self.lineage.clone(),
             id: self.config.gateway.id.clone(),
             address: self.admin_address,
         };

@@ -9,6 +9,7 @@ pub mod app;
 pub mod balance;
 pub mod config;
 pub mod control;
+pub mod deploy_api;
 pub mod filter;
 pub mod handover;
 pub mod listener;

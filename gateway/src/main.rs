@@ -70,6 +70,15 @@ enum Command {
     Demo,
     #[command(hide = true)]
     DemoInstance(demo::instance::InstanceArguments),
+    /// Closes the fence and takes virtual IPs off when its gateway has ended; started by the gateway alone
+    #[command(hide = true)]
+    VipGuard {
+        #[arg(long)]
+        interface: String,
+        #[arg(long)]
+        table: Option<String>,
+        vips: Vec<std::net::IpAddr>,
+    },
     /// Looks after one instance; started by the process runtime alone
     #[command(hide = true)]
     InstanceShim,
@@ -95,6 +104,10 @@ fn main() -> ExitCode {
         Command::Demo => {
             start_logging(LogStyle::Plain, "warn,sluice::health=info");
             finish(block_on(demo::run()))
+        }
+        Command::VipGuard { interface, table, vips } => {
+            start_logging(LogStyle::Json, "info");
+            finish(block_on(gateway::vips::guard(interface, table, vips)))
         }
         Command::InstanceShim => deploy::runtime::process::shim::run(),
         Command::DemoInstance(arguments) => finish(block_on(demo::instance::run(arguments))),

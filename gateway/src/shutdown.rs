@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access_log::LogWriter;
 use crate::app::Gateway;
 use crate::handover::Giver;
+use crate::vips::Ending;
 use crate::worker::Shared;
 
 /// After the drain's deadline, for tasks to notice and threads to end.
@@ -21,7 +22,7 @@ impl Gateway {
     /// Drains and stops. Requests under way have the configured time; what is left then is cut. `hurry`
     /// cuts it short. Returns whether everything ended by itself.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> bool {
-        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, .. } = self;
+        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, vips, .. } = self;
         let mut hurry = pin!(hurry);
 
         // 1. Not ready: load balancers and address holders look elsewhere, and are given the time to.
@@ -29,6 +30,10 @@ impl Gateway {
         self.observing.cancel();
         self.handover.into_iter().for_each(Giver::stop);
         serving.drain(Instant::now());
+        // Whoever takes an address over takes its clients; until then they come here and are served.
+        if let Some(vips) = vips {
+            vips.stop(Ending::Exit).await;
+        }
         let hurried = tokio::select! {
             () = tokio::time::sleep(config.gateway.drain_delay) => false,
             () = &mut hurry => true,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::probe::{ProbeError, ProbeResult};
+use crate::probe::{Outcome, ProbeResult};
 use crate::verdict::{State, Thresholds, Transition, Verdict};
 
 /// The table of endpoints points to these; they outlive its swaps. A cell belongs to one endpoint, by
@@ -30,6 +30,8 @@ pub struct HealthReport {
     pub last_probe: Option<SystemTime>,
     /// From the last probe's start to its result.
     pub last_latency: Option<Duration>,
+    /// How the last probe ended.
+    pub last_result: Option<ProbeResult>,
     /// Kept after a recovery: it says why the endpoint was down.
     pub last_error: Option<LastError>,
     pub consecutive_passes: u32,
@@ -43,15 +45,22 @@ pub struct HealthReport {
 pub struct LastError {
     pub at: SystemTime,
     pub result: ProbeResult,
-    /// The error and its causes, at most [`ProbeError::MAX_TEXT_BYTES`] long.
+    /// The error and its causes, at most [`crate::ProbeError::MAX_TEXT_BYTES`] long.
     pub text: Arc<str>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    at: SystemTime,
+    latency: Duration,
+    result: ProbeResult,
 }
 
 #[derive(Debug)]
 struct Record {
     verdict: Verdict,
     since: SystemTime,
-    last: Option<(SystemTime, Duration)>,
+    last: Option<Last>,
     last_error: Option<LastError>,
     passes: u64,
     failures: u64,
@@ -75,8 +84,9 @@ impl Record {
         HealthReport {
             state: self.verdict.state(),
             since: self.since,
-            last_probe: self.last.map(|(at, _)| at),
-            last_latency: self.last.map(|(_, latency)| latency),
+            last_probe: self.last.map(|last| last.at),
+            last_latency: self.last.map(|last| last.latency),
+            last_result: self.last.map(|last| last.result),
             last_error: self.last_error.clone(),
             consecutive_passes: self.verdict.consecutive_passes(),
             consecutive_failures: self.verdict.consecutive_failures(),
@@ -158,7 +168,7 @@ impl HealthCell {
         &self,
         writer: Writer,
         thresholds: Thresholds,
-        outcome: &Result<(), ProbeError>,
+        outcome: &Outcome,
         latency: Duration,
     ) -> Recorded {
         let Some(record) = self.record.get() else { return Recorded::Stale };
@@ -167,16 +177,17 @@ impl HealthCell {
             return Recorded::Stale;
         }
         let now = SystemTime::now();
-        record.last = Some((now, latency));
+        let result = ProbeResult::of(outcome);
+        record.last = Some(Last { at: now, latency, result });
         if let Err(error) = outcome {
             record.last_error =
                 Some(LastError { at: now, result: error.result(), text: error.to_text().into() });
         }
-        if !ProbeResult::of(outcome).is_conclusive() {
+        if !result.is_conclusive() {
             return Recorded::Unchanged;
         }
         match outcome {
-            Ok(()) => record.passes += 1,
+            Ok(_) => record.passes += 1,
             Err(_) => record.failures += 1,
         }
         let Some(transition) = record.verdict.observe(outcome.is_ok(), thresholds) else {
@@ -219,10 +230,11 @@ pub(crate) enum Recorded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::{Pass, ProbeError};
 
     const LATENCY: Duration = Duration::from_millis(3);
 
-    fn failure() -> Result<(), ProbeError> {
+    fn failure() -> Outcome {
         Err(ProbeError::ConnectRefused)
     }
 
@@ -233,14 +245,14 @@ mod tests {
         let thresholds = Thresholds::new(2, 2);
         cell.record(writer, thresholds, &failure(), LATENCY);
         assert!(!cell.is_up());
-        cell.record(writer, thresholds, &Ok(()), LATENCY);
+        cell.record(writer, thresholds, &Ok(Pass::Whole), LATENCY);
         let report = cell.report();
         assert_eq!(
             (report.state, report.consecutive_passes, report.consecutive_failures),
             (State::Down, 1, 0)
         );
         assert_eq!((report.passes_total, report.failures_total), (1, 1));
-        assert_eq!(report.last_latency, Some(LATENCY));
+        assert_eq!((report.last_latency, report.last_result), (Some(LATENCY), Some(ProbeResult::Pass)));
         let error = report.last_error.unwrap();
         assert_eq!((error.result, &*error.text), (ProbeResult::ConnectRefused, "connection refused"));
     }

@@ -12,13 +12,14 @@ pub mod outlier;
 mod pace;
 mod probe;
 mod schedule;
+pub mod sharing;
 mod stats;
 #[cfg(test)]
 mod test_server;
 mod verdict;
 
 pub use cell::{HealthCell, HealthReport, LastError};
-pub use probe::{ProbeError, ProbeResult, ProbeTls};
-pub use schedule::{Checker, OnTransition, ProbeTarget};
+pub use probe::{Pass, ProbeError, ProbeResult, ProbeTls, Question, probe_once};
+pub use schedule::{Checker, OnFailing, OnTransition, ProbeTarget};
 pub use stats::ProbeStats;
 pub use verdict::{State, Transition};

@@ -23,8 +23,10 @@ const FIRST_BURST: u32 = 64;
 /// default interval for as long as they live, and make as many known within 5 s of a start.
 const FIRST_SPACING: Duration = Duration::from_millis(1);
 
-pub(crate) fn interval(settings: &HealthSettings) -> Duration {
-    settings.interval.clamp(MIN_INTERVAL, MAX_INTERVAL)
+/// Of an endpoint that is up, or down.
+pub(crate) fn interval(settings: &HealthSettings, is_up: bool) -> Duration {
+    let interval = if is_up { settings.interval } else { settings.unhealthy_interval };
+    interval.clamp(MIN_INTERVAL, MAX_INTERVAL)
 }
 
 pub(crate) fn timeout(settings: &HealthSettings) -> Duration {
@@ -126,11 +128,17 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_brought_into_it() {
-        let wild =
-            HealthSettings { interval: Duration::ZERO, timeout: Duration::MAX, ..HealthSettings::default() };
-        assert_eq!((interval(&wild), timeout(&wild)), (MIN_INTERVAL, MAX_TIMEOUT));
-        let wild =
-            HealthSettings { interval: Duration::MAX, timeout: Duration::ZERO, ..HealthSettings::default() };
-        assert_eq!((interval(&wild), timeout(&wild)), (MAX_INTERVAL, MIN_TIMEOUT));
+        for (given, wanted, wanted_timeout) in
+            [(Duration::ZERO, MIN_INTERVAL, MIN_TIMEOUT), (Duration::MAX, MAX_INTERVAL, MAX_TIMEOUT)]
+        {
+            let wild = HealthSettings {
+                interval: given,
+                unhealthy_interval: given,
+                timeout: given,
+                ..HealthSettings::default()
+            };
+            assert_eq!([true, false].map(|is_up| interval(&wild, is_up)), [wanted; 2]);
+            assert_eq!(timeout(&wild), wanted_timeout);
+        }
     }
 }

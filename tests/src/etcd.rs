@@ -1,7 +1,7 @@
 //! Real etcd servers: Debian's, in processes of their own, and its own command as a client that is not ours.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -13,10 +13,14 @@ use crate::command::{Finished, finish};
 use crate::eventually::yields;
 use crate::port::HeldPort;
 
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 /// The server's data lives as long as this value, through any number of [`EtcdServer::kill`]s.
 pub struct EtcdServer {
     folder: TempDir,
     name: String,
+    /// Where clients reach it: the loopback, or an address of the network namespace that it runs in.
+    ip: IpAddr,
     /// Nobody else is given them, also while the server is down.
     client: HeldPort,
     peer: HeldPort,
@@ -56,7 +60,16 @@ impl EtcdServer {
     /// # Panics
     /// As [`Self::start`].
     pub fn cluster(size: usize) -> Vec<Self> {
+        Self::cluster_at(LOOPBACK, size)
+    }
+
+    /// As [`Self::cluster`], at an address of the network namespace that the calling thread is in.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn cluster_at(ip: IpAddr, size: usize) -> Vec<Self> {
         let mut members: Vec<_> = (0..size).map(|at| Self::prepare(format!("m{at}"), "http")).collect();
+        members.iter_mut().for_each(|member| member.ip = ip);
         let cluster = members.iter().map(Self::as_member).collect::<Vec<_>>().join(",");
         for member in &mut members {
             member.cluster.clone_from(&cluster);
@@ -70,6 +83,7 @@ impl EtcdServer {
         Self {
             folder: TempDir::with_prefix("sluice-etcd-").expect("a folder can be made"),
             name,
+            ip: LOOPBACK,
             client: HeldPort::tcp(),
             peer: HeldPort::tcp(),
             cluster: String::new(),
@@ -85,7 +99,7 @@ impl EtcdServer {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.client.address()
+        SocketAddr::new(self.ip, self.client.port())
     }
 
     /// Ends the server as a crash does. What clients were told is on disk.
@@ -107,9 +121,21 @@ impl EtcdServer {
         self.wait();
     }
 
+    /// As [`Self::restart`], for members of which one alone does not serve.
+    ///
+    /// # Panics
+    /// When one of them does not answer.
+    pub fn restart_together(mut servers: Vec<&mut Self>) {
+        for server in &mut servers {
+            server.kill();
+            server.spawn();
+        }
+        servers.into_iter().for_each(Self::wait);
+    }
+
     fn spawn(&mut self) {
         let log = File::create(self.folder.path().join("log")).expect("the folder is ours");
-        let client = format!("{}://{}", self.scheme, self.client.address());
+        let client = format!("{}://{}", self.scheme, self.address());
         let peer = format!("http://{}", self.peer.address());
         let child = Command::new("etcd")
             .args(["--name", &self.name, "--initial-cluster", &self.cluster, "--logger", "zap"])

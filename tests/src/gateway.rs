@@ -52,6 +52,7 @@ pub struct Gateway {
     process: Process,
     listeners: Vec<(String, SocketAddr)>,
     admin: Option<SocketAddr>,
+    deploy: Option<SocketAddr>,
 }
 
 impl Gateway {
@@ -102,7 +103,7 @@ impl Gateway {
         }
         write(&folder.path().join("sluice.toml"), &config.render());
         let process = Process::start(&mut change(command_of(program(config), folder.path(), &["run"])));
-        Self { folder, process, listeners: Vec::new(), admin: None }
+        Self { folder, process, listeners: Vec::new(), admin: None, deploy: None }
     }
 
     /// Starts one more process with the same files, which asks this one to hand over.
@@ -179,6 +180,7 @@ impl Gateway {
                     self.listeners.push((name.to_owned(), address));
                 }
                 (Some("admin listening"), _, Some(address)) => self.admin = Some(address),
+                (Some("deploy API listening"), _, Some(address)) => self.deploy = Some(address),
                 _ => {}
             }
         }
@@ -210,6 +212,12 @@ impl Gateway {
     /// Never after the start.
     pub fn admin(&self) -> SocketAddr {
         self.admin.expect("a gateway that is ready has said where")
+    }
+
+    /// # Panics
+    /// When the configuration has no deploy API.
+    pub fn deploy(&self) -> SocketAddr {
+        self.deploy.expect("the configuration has a deploy API")
     }
 
     pub fn folder(&self) -> &Path {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,10 +19,13 @@ use crate::port::HeldPort;
 const JARS: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar";
 /// Sessions last from 2 to 20 ticks: 400 ms to 4 s.
 const TICK_MILLIS: u32 = 200;
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The server's data lives as long as this value, through any number of [`ZooKeeperServer::kill`]s.
 pub struct ZooKeeperServer {
     folder: TempDir,
+    /// Where it listens: the loopback, or an address of the network namespace that it runs in.
+    ip: IpAddr,
     /// Nobody else is given it, also while the server is down.
     port: HeldPort,
     tls: Option<HeldPort>,
@@ -40,7 +43,15 @@ impl ZooKeeperServer {
     /// # Panics
     /// When ZooKeeper is not installed or does not start.
     pub fn start() -> Self {
-        let mut server = Self::prepare(None);
+        Self::start_at(LOOPBACK)
+    }
+
+    /// As [`Self::start`], at an address of the network namespace that the calling thread is in.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_at(ip: IpAddr) -> Self {
+        let mut server = Self::prepare(ip, None);
         server.configure("");
         server.restart();
         server
@@ -52,7 +63,7 @@ impl ZooKeeperServer {
     /// # Panics
     /// As [`Self::start`].
     pub fn start_with_tls(pem: &str, ca: &Path) -> Self {
-        let mut server = Self::prepare(None);
+        let mut server = Self::prepare(LOOPBACK, None);
         let (port, own) = (HeldPort::tcp(), server.folder.path().join("server.pem"));
         fs::write(&own, pem).expect("the folder is ours");
         server.configure(&format!(
@@ -75,6 +86,14 @@ impl ZooKeeperServer {
     /// # Panics
     /// As [`Self::start`].
     pub fn ensemble(size: usize) -> (Vec<Self>, Vec<PeerPorts>) {
+        Self::ensemble_at(LOOPBACK, size)
+    }
+
+    /// As [`Self::ensemble`], at an address of the network namespace that the calling thread is in.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn ensemble_at(ip: IpAddr, size: usize) -> (Vec<Self>, Vec<PeerPorts>) {
         let ports: Vec<PeerPorts> = (0..size).map(|_| (HeldPort::tcp(), HeldPort::tcp())).collect();
         // Ticks: 10 s to come together, 5 s to fall behind.
         let mut text = "initLimit=50\nsyncLimit=25\n".to_owned();
@@ -82,7 +101,7 @@ impl ZooKeeperServer {
             writeln!(text, "server.{}=127.0.0.1:{}:{}", at + 1, peers.port(), election.port())
                 .expect("a string grows");
         }
-        let mut members: Vec<_> = (1..=size).map(|number| Self::prepare(Some(number))).collect();
+        let mut members: Vec<_> = (1..=size).map(|number| Self::prepare(ip, Some(number))).collect();
         for member in &mut members {
             member.configure(&text);
             member.spawn();
@@ -91,9 +110,9 @@ impl ZooKeeperServer {
         (members, ports)
     }
 
-    fn prepare(number: Option<usize>) -> Self {
+    fn prepare(ip: IpAddr, number: Option<usize>) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        Self { folder, port: HeldPort::tcp(), tls: None, number, child: None }
+        Self { folder, ip, port: HeldPort::tcp(), tls: None, number, child: None }
     }
 
     /// Where it speaks TLS.
@@ -110,7 +129,7 @@ impl ZooKeeperServer {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        SocketAddr::new(self.ip, self.port.port())
     }
 
     /// Ends the server as a crash does. What clients were told is on disk.
@@ -130,6 +149,18 @@ impl ZooKeeperServer {
         self.kill();
         self.spawn();
         self.wait();
+    }
+
+    /// As [`Self::restart`], for members of which one alone does not serve.
+    ///
+    /// # Panics
+    /// When one of them does not answer.
+    pub fn restart_together(mut servers: Vec<&mut Self>) {
+        for server in &mut servers {
+            server.kill();
+            server.spawn();
+        }
+        servers.into_iter().for_each(Self::wait);
     }
 
     fn spawn(&mut self) {
@@ -193,12 +224,13 @@ impl ZooKeeperServer {
             "tickTime={TICK_MILLIS}\n\
              dataDir={}\n\
              clientPort={}\n\
-             clientPortAddress=127.0.0.1\n\
+             clientPortAddress={}\n\
              admin.enableServer=false\n\
              4lw.commands.whitelist=srvr\n\
              maxClientCnxns=0\n{more}",
             data.display(),
             self.address().port(),
+            self.ip,
         );
         if let Some(number) = self.number {
             fs::write(data.join("myid"), number.to_string()).expect("the folder is ours");

@@ -176,3 +176,97 @@ fn metrics_count_endpoints_by_state() {
     assert_eq!(metrics.sum("sluice_endpoints", &[("app", "shop")]), Some(2.0), "{}", metrics.text());
     assert!(metrics.count("sluice_probes_total", &[]) > 0);
 }
+
+/// As the report has it.
+fn last_result(gateway: &Gateway, instance: &str) -> String {
+    let report = gateway.admin_json("/v1/endpoints");
+    let items = report["items"].as_array().expect("a page has items");
+    let item = items.iter().find(|item| item["instance"] == instance).expect("the endpoint is there");
+    item["last_probe_result"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_probes_request_and_its_answer_are_what_the_app_asks_for() {
+    let endpoint = Endpoint::behaving("a", |request| {
+        let is_asked = request.method == "OPTIONS"
+            && request.fields.get("x-probe") == Some("1")
+            && request.fields.get("host") == Some("inner.test");
+        match request.target.as_str() {
+            "/ready" if is_asked => Reply::Answer(418, Vec::new(), b"all is well".to_vec()),
+            "/ready" => Reply::Answer(500, Vec::new(), Vec::new()),
+            _ => Reply::ok("a"),
+        }
+    });
+    let app = |body: &str| {
+        let app = App::new("shop").host(HOST).probed().endpoint("v1", "a", endpoint.address());
+        let app =
+            app.health(r#"path = "/ready""#).health(r#"method = "OPTIONS""#).health(r#"host = "inner.test""#);
+        app.health(r#"headers = { X-Probe = "1" }"#)
+            .health(r#"status = ["200-299", 418]"#)
+            .health(&format!("body = {body:?}"))
+    };
+    let gateway = Gateway::start(&Config::new().app(&app("is well")));
+    eventually(DEADLINE, "it has passed", || last_result(&gateway, "a") == "pass");
+    assert_eq!(gateway.get(HOST, "/").text(), "a");
+    gateway.put_app(&app("is ill"));
+    eventually(DEADLINE, "it lacks the marker", || last_result(&gateway, "a") == "body");
+    eventually(DEADLINE, "it is ejected", || gateway.get(HOST, "/").status == 503);
+    assert!(gateway.metrics().count("sluice_probes_total", &[("result", "body")]) > 0);
+}
+
+#[test]
+fn an_endpoint_that_is_down_is_probed_at_its_own_interval() {
+    let a = Endpoint::start("a");
+    let app = App::new("shop").host(HOST).endpoint("v1", "a", a.address());
+    let app = app.health(r#"interval = "1h""#).health(r#"unhealthy_interval = "100ms""#).health("rise = 1");
+    a.set_healthy(false);
+    let gateway = Gateway::start(&Config::new().app(&app));
+    eventually(DEADLINE, "it is down", || gateway.get(HOST, "/").status == 503);
+    a.set_healthy(true);
+    eventually(DEADLINE, "it is back within the hour", || gateway.get(HOST, "/").text() == "a");
+}
+
+#[test]
+fn in_a_panic_all_endpoints_are_used_and_it_is_said() {
+    let endpoints: Vec<_> = ["a", "b", "c"].map(Endpoint::start).into();
+    let app = shop(&endpoints.iter().collect::<Vec<_>>()).health("panic_threshold = 50");
+    let gateway = Gateway::start(&Config::new().app(&app));
+    settle_on(&gateway, &["a", "b", "c"]);
+    let panics = || gateway.metrics().count("sluice_panic", &[("app", "shop")]);
+    assert_eq!(panics(), 0);
+    endpoints[0].set_healthy(false);
+    settle_on(&gateway, &["b", "c"]);
+    assert_eq!(panics(), 0);
+    endpoints[1].set_healthy(false);
+    settle_on(&gateway, &["a", "b", "c"]);
+    assert_eq!(panics(), 1);
+    let report = gateway.admin_json("/v1/endpoints").to_string();
+    let down = report.matches(r#""state":"down""#).count();
+    assert_eq!(down, 2, "who is down stays down: {report}");
+    assert_eq!(gateway.admin_json("/v1/apps")["items"][0]["panics"], true);
+    endpoints[1].set_healthy(true);
+    settle_on(&gateway, &["b", "c"]);
+    assert_eq!(panics(), 0);
+    assert_eq!(gateway.admin_json("/v1/apps")["items"][0]["panics"], false);
+}
+
+#[test]
+fn an_endpoint_that_is_to_be_restarted_is_said_again_until_it_passes() {
+    let (a, b) = (Endpoint::start("a"), Endpoint::start("b"));
+    let app = shop(&[&a, &b]).health(r#"on_failure = "restart""#);
+    let gateway = Gateway::start(&Config::new().app(&app));
+    settle_on(&gateway, &["a", "b"]);
+    let told = |action| {
+        let counts = gateway.metrics();
+        ["yes", "no"].map(|heard| {
+            counts.count("sluice_endpoint_failures_total", &[("action", action), ("heard", heard)])
+        })
+    };
+    assert_eq!(told("restart"), [0, 0]);
+    a.set_healthy(false);
+    eventually(DEADLINE, "it is said again and again", || told("restart").iter().sum::<u64>() >= 3);
+    settle_on(&gateway, &["b"]);
+    assert_eq!(told("stop"), [0, 0]);
+    a.set_healthy(true);
+    settle_on(&gateway, &["a", "b"]);
+}

@@ -30,7 +30,7 @@ pub use balance::{Balance, HashAlgorithm, HashKey, Hashing};
 pub use capacity::{Adaptive, Capacity};
 pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
-pub use health::{HealthSettings, OnFailure};
+pub use health::{HealthSettings, HttpProbeSettings, OnFailure, ProbeKind, ProbeMethod};
 pub use hedge::Hedge;
 pub use host::{BadHost, HostPattern, normalize_host};
 pub use id::{AppId, BadId, CertificateName, HostId, InstanceId, RouteId, VersionId};

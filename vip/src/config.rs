@@ -68,7 +68,7 @@ pub enum Fence {
 }
 
 /// `[vip]` as written, with defaults where nothing is. Durations are what the file says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub interface: String,
     pub lease: Duration,
@@ -91,7 +91,7 @@ pub struct Settings {
 }
 
 /// One `[[vip.address]]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressSettings {
     pub ip: IpAddr,
     /// Names of those that may hold it; none: all.

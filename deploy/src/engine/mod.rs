@@ -17,6 +17,7 @@ mod sights;
 mod simulation;
 mod spec;
 mod split;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -49,6 +50,7 @@ use world::{AppView, World};
 pub use fault::POINTS;
 pub use operator::{AppStatus, Operator, OperatorError};
 pub use ports::{Clock, Gateways, Hosts, Prober, system_clock};
+pub use survey::{HostStatus, Standing};
 
 /// Events that a slow listener may be behind; it is told how many it has missed.
 const EVENTS_KEPT: usize = 1024;
@@ -116,6 +118,8 @@ struct Parts {
     /// In claims. Another one in every life, so that a claim of a former life is not taken for ours.
     name: String,
     sightings: Mutex<Sightings>,
+    /// Apps of which an instance finds no place, and why.
+    unplaceable: Mutex<BTreeMap<AppId, String>>,
     changed: Notify,
     events: broadcast::Sender<Event>,
     faults: Faults,
@@ -125,6 +129,10 @@ impl Parts {
     fn sightings(&self) -> MutexGuard<'_, Sightings> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn unplaceable(&self) -> MutexGuard<'_, BTreeMap<AppId, String>> {
+        self.unplaceable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Dropping it ends what it does at once, wherever it is: the next one goes on from there.
@@ -132,7 +140,6 @@ pub struct Engine {
     parts: Arc<Parts>,
     state: watch::Receiver<State>,
     tasks: JoinSet<()>,
-    unplaceable: BTreeMap<AppId, String>,
     torn_since: BTreeMap<AppId, Millis>,
     swept: Millis,
     lot: fastrand::Rng,
@@ -157,6 +164,7 @@ impl Engine {
             settings,
             name: format!("{:016x}", lot.u64(..)),
             sightings: Mutex::default(),
+            unplaceable: Mutex::default(),
             changed: Notify::new(),
             events: broadcast::channel(EVENTS_KEPT).0,
             faults,
@@ -165,7 +173,6 @@ impl Engine {
             parts: Arc::new(parts),
             state,
             tasks: JoinSet::new(),
-            unplaceable: BTreeMap::new(),
             torn_since: BTreeMap::new(),
             swept: 0,
             lot,
@@ -275,8 +282,8 @@ impl Engine {
         self.torn_since.remove(app);
         let decision = self.consider(world, app, view, relocations, now);
         match &decision.unplaceable {
-            Some(why) => drop(self.unplaceable.insert(app.clone(), why.clone())),
-            None => drop(self.unplaceable.remove(app)),
+            Some(why) => drop(self.parts.unplaceable().insert(app.clone(), why.clone())),
+            None => drop(self.parts.unplaceable().remove(app)),
         }
         let wake = decision.wake;
         self.carry_out(world, app, decision, now).await;
@@ -318,7 +325,7 @@ impl Engine {
             load: parts.gateways.load(app),
             start_blocked: start_blocked(world, app, &dependencies),
             stop_blocked: stop_blocked(world, app, &dependencies),
-            unplaceable: self.unplaceable.get(app).cloned(),
+            unplaceable: parts.unplaceable().get(app).cloned(),
             shunned_by: &shunned_by,
             keys: parts.keys.as_deref(),
             now,

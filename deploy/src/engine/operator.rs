@@ -57,7 +57,7 @@ impl From<RegistryError> for OperatorError {
 
 #[derive(Clone)]
 pub struct Operator {
-    parts: Arc<Parts>,
+    pub(super) parts: Arc<Parts>,
 }
 
 /// How an app is.
@@ -68,6 +68,10 @@ pub struct AppStatus {
     pub version: Option<u64>,
     pub rollout: Option<Rollout>,
     pub instances: BTreeMap<InstanceId, Record>,
+    /// Why nothing starts or stops, or where an instance finds no place.
+    pub waits_for: Option<String>,
+    /// What instances' probes said last, where that was no good. Of this engine's own.
+    pub probe_errors: BTreeMap<InstanceId, String>,
 }
 
 impl Operator {
@@ -159,14 +163,7 @@ impl Operator {
     /// How an app is, as this engine's registry has it.
     pub fn status(&self, app: &AppId) -> Option<AppStatus> {
         let world = self.world();
-        let view = world.apps.get(app)?;
-        let version = world.state.entries.get(&keys::deployment(app)).map(|entry| entry.version);
-        Some(AppStatus {
-            deployment: view.deployment.clone(),
-            version,
-            rollout: view.rollout.as_ref().map(|rollout| rollout.value.clone()),
-            instances: view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect(),
-        })
+        world.apps.contains_key(app).then(|| self.status_in(&world, app))
     }
 
     /// The host's runtime and the instance's name there: for its output, and for what only it can tell.
@@ -228,7 +225,7 @@ impl Operator {
         scheduler::explain(&wish, &self.parts.seats(&self.world()))
     }
 
-    fn world(&self) -> World {
+    pub(super) fn world(&self) -> World {
         World::read(self.parts.registry.watch().borrow().clone())
     }
 }

@@ -70,7 +70,8 @@ fn read_host(table: Table<'_>) -> Option<Host> {
     Some(Host { address, memory, cpu, labels, ports, endpoint, cordoned, drained })
 }
 
-fn read_ports(table: &Table<'_>) -> RangeInclusive<u16> {
+/// The ports that a host's instances may have; [`Host::DEFAULT_PORTS`] where the table names none or wrong ones, which it is told.
+pub fn read_ports(table: &Table<'_>) -> RangeInclusive<u16> {
     let Some((first, last)) = table.ordered_pair("ports", "[25000, 29999]") else {
         return Host::DEFAULT_PORTS;
     };

@@ -19,7 +19,7 @@ mod tests;
 mod version;
 
 pub use deployment::Deployment;
-pub use host::{Host, Ledger, Share};
+pub use host::{Host, Ledger, Share, read_ports};
 pub use placement::{Placement, Strategy};
 pub use policy::{
     AutoscalePolicy, Hold, Judgement, RestartPolicy, RolloutKind, RolloutPolicy, Step, UnhealthyAction,

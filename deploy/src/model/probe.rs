@@ -30,7 +30,7 @@ pub struct Probe {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeKind {
-    /// 2xx or 3xx from this path.
+    /// 200 to 299 from this path.
     Http { path: String },
     /// A connection is accepted.
     Tcp,

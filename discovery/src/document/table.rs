@@ -162,6 +162,30 @@ impl<'d> Table<'d> {
         Some(values)
     }
 
+    /// A list of at most `most` strings or whole numbers that `parse` understands, numbers as they are written.
+    /// Those that it does not are reported and left out.
+    pub fn words<T>(
+        &self,
+        key: &'d str,
+        most: usize,
+        mut parse: impl FnMut(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let items = self.items(key, "a list of strings or integers", most)?;
+        let mut values = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let parsed = match &item.value {
+                Value::Text(text) => parse(text),
+                Value::Integer(number) => parse(&number.to_string()),
+                other => Err(format!("must be a string or an integer, not {other}")),
+            };
+            match parsed {
+                Ok(value) => values.push(value),
+                Err(message) => self.log.add(item.line, format!("{}[{at}]", self.path_to(key)), message),
+            }
+        }
+        Some(values)
+    }
+
     /// A table below this one.
     pub fn table(&self, key: &'d str) -> Option<Table<'d>> {
         let fields = self.typed(key, "a table", as_table)?;

@@ -113,7 +113,15 @@ fn is_within_bounds(spec: &AppSpec) {
     if let Some(health) = &spec.health {
         assert!(health.path.starts_with('/'));
         assert!((Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&health.interval));
+        assert!(
+            (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&health.unhealthy_interval)
+        );
         assert!((Duration::from_millis(1)..=health.interval).contains(&health.timeout));
+        assert!(health.timeout <= health.unhealthy_interval);
+        assert!(
+            health.http.status.iter().all(|(first, last)| 200 <= *first && first <= last && *last <= 599)
+        );
+        assert!(!health.http.status.is_empty() && health.panic_threshold <= 100);
         assert!((1..=MAX_PROBES_IN_A_ROW).contains(&health.rise));
         assert!((1..=MAX_PROBES_IN_A_ROW).contains(&health.fall));
     }

@@ -16,10 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A body that is JSON.
 pub async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let bytes = read_json_bytes(request).await?;
+    serde_json::from_slice(&bytes).map_err(|error| Problem::malformed("", format!("the body: {error}")))
+}
+
+/// A body that says that it is JSON, as it came.
+pub async fn read_json_bytes(request: Request) -> Result<axum::body::Bytes, Problem> {
     let (parts, body) = request.into_parts();
     check_type(&parts.headers)?;
-    let bytes = read(body).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Problem::malformed("", format!("the body: {error}")))
+    read(body).await
 }
 
 /// `curl -d` says that it sends a form.

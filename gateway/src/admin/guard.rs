@@ -13,35 +13,44 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::AdminState;
-use super::auth::{Denied, Identity, Peer, Wish, is_open, permits};
+use super::auth::{Authenticator, Denied, Identity, Peer, Role, Wish, is_open};
 use super::problem::Problem;
+use crate::metrics::AdminMetrics;
 
-pub async fn check(State(state): State<Arc<AdminState>>, mut request: Request, next: Next) -> Response {
+/// Who is let in, and to do what.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    pub auth: Arc<Authenticator>,
+    pub metrics: Arc<AdminMetrics>,
+    pub permits: fn(&Role, Wish<'_>) -> bool,
+}
+
+pub async fn check(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<Peer>().cloned() else {
-        return state.turn_away("nobody", &request, Denied::NoCredentials).into_response();
+        return gate.turn_away("nobody", &request, Denied::NoCredentials).into_response();
     };
     if let Some(why) = refusal(&peer, request.method(), request.headers()) {
-        return state.turn_away(&name_of(&peer), &request, Denied::Browser(why)).into_response();
+        return gate.turn_away(&name_of(&peer), &request, Denied::Browser(why)).into_response();
     }
     if is_open(request.uri().path()) {
         return next.run(request).await;
     }
     let shown = request.headers().get(header::AUTHORIZATION);
-    let identity = match state.auth.authenticate(&peer, shown) {
+    let identity = match gate.auth.authenticate(&peer, shown) {
         Ok(identity) => identity,
-        Err(denied) => return state.turn_away(&name_of(&peer), &request, denied).into_response(),
+        Err(denied) => return gate.turn_away(&name_of(&peer), &request, denied).into_response(),
     };
     let app = only_app(&request);
     let wish = Wish { method: request.method(), path: request.uri().path(), app: app.as_deref() };
-    if !permits(&identity.role, wish) {
-        return state.turn_away(&identity.name, &request, Denied::Role).into_response();
+    if !(gate.permits)(&identity.role, wish) {
+        return gate.turn_away(&identity.name, &request, Denied::Role).into_response();
     }
     let action = action(&request).map(|action| (action, identity.name.clone()));
     let role = identity.role.clone();
     request.extensions_mut().insert(identity);
     let response = next.run(request).await;
     let status = response.status().as_u16();
-    state.metrics.request(&role, status);
+    gate.metrics.request(&role, status);
     if let Some((action, author)) = action {
         tracing::info!(target: "sluice::audit", author = &*author, role = role.as_str(), action, status, "admin action");
     }
@@ -72,7 +81,7 @@ fn name_of(peer: &Peer) -> String {
     }
 }
 
-impl AdminState {
+impl Gate {
     fn turn_away(&self, who: &str, request: &Request, denied: Denied) -> Problem {
         self.deny(who, denied, &format!("{} {}", request.method(), request.uri().path()))
     }
@@ -90,6 +99,13 @@ impl AdminState {
             tracing::warn!(target: "sluice::audit", who, reason = denied.reason(), what, "admin request refused");
         }
         denied.into()
+    }
+}
+
+impl AdminState {
+    /// As [`Gate::refuse`].
+    pub fn refuse(&self, identity: &Identity, denied: Denied, what: &str) -> Problem {
+        self.gate.refuse(identity, denied, what)
     }
 }
 

@@ -5,22 +5,23 @@
 //! the rest shows.
 
 pub mod auth;
-mod body;
+pub(crate) mod body;
 mod certificates;
 mod changes;
-mod entries;
+pub(crate) mod entries;
 mod explain;
 mod filters;
-mod guard;
+pub(crate) mod guard;
 mod judge;
 mod openapi;
-mod problem;
+pub(crate) mod problem;
 mod process;
 mod revisions;
 mod serve;
 mod traffic;
 mod tunnels;
 mod views;
+mod vips;
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ use axum::routing::{get, post};
 use discovery::change::Editor;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use topology::AppId;
 
 use crate::metrics::{AdminMetrics, Exporter, Sources, is_overloaded};
@@ -39,8 +42,9 @@ use crate::serve::Command;
 use crate::statistics::MINUTES;
 
 pub use auth::Authenticator;
+pub use guard::Gate;
 pub use judge::GatewayJudge;
-pub use serve::{Doors, bind, start};
+pub use serve::{Doors, bind, serve};
 
 /// Rows of one answer; more are asked for by app. Bounds what one request can make us build.
 const MAX_ROWS: usize = 10_000;
@@ -54,7 +58,7 @@ pub struct AdminState {
     exporter: Exporter,
     workers: Vec<UnboundedSender<Command>>,
     editor: Editor,
-    auth: Arc<Authenticator>,
+    gate: Gate,
     metrics: Arc<AdminMetrics>,
 }
 
@@ -68,8 +72,15 @@ impl AdminState {
         auth: Arc<Authenticator>,
     ) -> Arc<Self> {
         let (exporter, metrics) = (Exporter::new(sources.clone()), sources.admin.clone());
-        Arc::new(Self { gateway_id, sources, exporter, workers, editor, auth, metrics })
+        let gate = Gate { auth, metrics: metrics.clone(), permits: auth::permits };
+        Arc::new(Self { gateway_id, sources, exporter, workers, editor, gate, metrics })
     }
+}
+
+/// Serves operators and tenants until `cancel`.
+pub fn start(doors: Doors, state: Arc<AdminState>, cancel: CancellationToken) -> JoinHandle<()> {
+    let auth = state.gate.auth.clone();
+    tokio::spawn(serve(doors, auth, router(state), cancel))
 }
 
 fn router(state: Arc<AdminState>) -> Router {
@@ -87,6 +98,10 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/v1/certificates", get(certificates))
         .route("/v1/tunnels", get(tunnels::list).delete(tunnels::close))
         .route("/v1/process", get(process))
+        .route("/v1/vips", get(vips::list))
+        .route("/v1/vips/drain", post(vips::drain))
+        .route("/v1/vips/undrain", post(vips::undrain))
+        .route("/v1/vips/{ip}/move", post(vips::hand_over))
         .route("/v1/traffic", get(traffic))
         .route("/v1/config", get(entries::list))
         .route("/v1/config/apply", post(changes::apply))
@@ -99,7 +114,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/v1/history/{revision}", get(changes::record))
         .route("/v1/rollback", post(changes::roll_back))
         .route("/v1/openapi.json", get(description))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), guard::check))
+        .layer(axum::middleware::from_fn_with_state(state.gate.clone(), guard::check))
         .with_state(state)
 }
 

@@ -72,7 +72,7 @@ impl Problem {
         self
     }
 
-    fn invalid(mistakes: &Mistakes) -> Self {
+    pub fn invalid(mistakes: &Mistakes) -> Self {
         let told = |mistake: &Mistake| FieldMistake {
             entry: mistake.source.to_string(),
             field: mistake.key.clone(),
@@ -133,7 +133,7 @@ impl From<ChangeError> for Problem {
 }
 
 impl Problem {
-    fn registry(error: &RegistryError) -> Self {
+    pub fn registry(error: &RegistryError) -> Self {
         let mut detail = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {

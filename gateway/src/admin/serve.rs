@@ -19,14 +19,14 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
+use super::Authenticator;
 use super::auth::Peer;
-use super::{AdminState, router};
 use crate::config::AdminConfig;
 use crate::listener::tls::{Inside, ServerTls, TlsRegistry};
 
@@ -89,6 +89,12 @@ impl Doors {
         let unix = config.socket.as_deref().map(open);
         Ok(Self { tcp, tls, registry, unix: unix.transpose()? })
     }
+
+    /// The same with this listener.
+    #[must_use]
+    pub fn at(self, tcp: TcpListener) -> Self {
+        Self { tcp: Some(tcp), ..self }
+    }
 }
 
 /// For its owner only from the first moment: it is made beside its place and moved there.
@@ -110,31 +116,27 @@ fn open_socket(path: &Path, may_replace: bool) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until `cancel`.
-pub fn start(doors: Doors, state: Arc<AdminState>, cancel: CancellationToken) -> JoinHandle<()> {
+/// Serves `router` until `cancel`, and keeps tokens and certificates fresh.
+pub async fn serve(doors: Doors, auth: Arc<Authenticator>, router: Router, cancel: CancellationToken) {
     let Doors { tcp, tls, registry, unix } = doors;
-    let auth = state.auth.clone();
-    let router = router(state);
-    tokio::spawn(async move {
-        let mut doors = JoinSet::new();
-        if let Some(tcp) = tcp {
-            doors.spawn(serve_tcp(tcp, tls, router.clone(), cancel.clone()));
-        }
-        let unix = unix.and_then(|unix| match unix {
-            Unix::Open(listener) => Some(listener),
-            Unix::Wanted(path) => open_socket(&path, true)
-                .inspect_err(|error| tracing::error!(%error, path = %path.display(), "no admin socket"))
-                .ok(),
-        });
-        if let Some(unix) = unix {
-            doors.spawn(serve_unix(unix, router, cancel.clone()));
-        }
-        while cancel.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await.is_some() {
-            auth.refresh();
-            registry.refresh();
-        }
-        doors.join_all().await;
-    })
+    let mut doors = JoinSet::new();
+    if let Some(tcp) = tcp {
+        doors.spawn(serve_tcp(tcp, tls, router.clone(), cancel.clone()));
+    }
+    let unix = unix.and_then(|unix| match unix {
+        Unix::Open(listener) => Some(listener),
+        Unix::Wanted(path) => open_socket(&path, true)
+            .inspect_err(|error| tracing::error!(%error, path = %path.display(), "no admin socket"))
+            .ok(),
+    });
+    if let Some(unix) = unix {
+        doors.spawn(serve_unix(unix, router, cancel.clone()));
+    }
+    while cancel.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await.is_some() {
+        auth.refresh();
+        registry.refresh();
+    }
+    doors.join_all().await;
 }
 
 async fn serve_tcp(

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
+use healthcheck::ProbeResult;
 use serde::Serialize;
 use topology::{AppId, Balance, InstanceKey, OperatorWord, Rejection};
 
 use crate::balance::slow_start;
 use crate::table::live::uptime;
-use crate::table::{CompiledApp, CompiledMatch, Out, PooledEndpoint, RoutingTable, Sessions};
+use crate::table::{CompiledApp, CompiledMatch, Out, PooledEndpoint, RoutingTable, Sessions, Stage};
 
 /// A list, and whether it is all of it.
 #[derive(Debug, Serialize)]
@@ -37,6 +38,10 @@ pub struct AppView {
     matches: Vec<MatchView>,
     /// Endpoints by health.
     endpoints: BTreeMap<&'static str, usize>,
+    /// Whether all of them are used because fewer are healthy than `health.panic_threshold` asks for.
+    panics: bool,
+    /// Whether backups take requests beside the others because fewer of those are healthy than it asks for.
+    backups_help: bool,
     /// Routes that an earlier app holds: this one never gets their requests.
     conflicts: Vec<ConflictView>,
     /// What of its sources is not in force, and why.
@@ -126,6 +131,8 @@ pub struct EndpointView {
     why: Option<String>,
     since: String,
     last_probe: Option<String>,
+    /// The word that `sluice_probes_total` counts it by.
+    last_probe_result: Option<&'static str>,
     last_probe_seconds: Option<f64>,
     last_error: Option<String>,
     last_error_at: Option<String>,
@@ -197,7 +204,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
         for endpoint in &app.endpoints {
             *endpoints.entry(endpoint.state()).or_default() += 1;
         }
-        let split = app.spec.split.as_ref();
+        let (split, stage) = (app.spec.split.as_ref(), app.stage());
         let rejections = table.snapshot.rejections.iter();
         AppView {
             id: app.id.to_string(),
@@ -214,6 +221,8 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
             sticky: app.sessions.as_deref().map(sticky_view),
             matches: app.matches.iter().flat_map(|matches| matches.iter()).map(match_view).collect(),
             endpoints,
+            panics: stage == Stage::Panic,
+            backups_help: stage == Stage::Helped,
             conflicts: conflicts(table, app),
             rejections: rejections
                 .filter(|(_, r)| r.app.as_ref() == Some(&app.id))
@@ -387,7 +396,10 @@ pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
     let ejection = endpoint.live.ejection.report();
     let serving_for = endpoint.live.serving_for();
     let load = endpoint.gate.as_ref().zip(endpoint.live.load.get());
-    let why = endpoint.out().map(|out| why(&out));
+    // In a panic it takes requests all the same.
+    let panics = app.live.stage() == Stage::Panic;
+    let keeps_out = |out: &Out| !panics || !matches!(out, Out::Down { .. } | Out::Ejected { .. });
+    let why = endpoint.out().filter(keeps_out).map(|out| why(&out));
     let since = ejection.filter(|_| report.state.is_up()).map_or(report.since, |ejection| ejection.since);
     EndpointView {
         app: app.id.to_string(),
@@ -415,6 +427,7 @@ pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
         why,
         since: moment(since),
         last_probe: report.last_probe.map(moment),
+        last_probe_result: report.last_result.map(ProbeResult::as_str),
         last_probe_seconds: report.last_latency.as_ref().map(Duration::as_secs_f64),
         last_error: error.map(|error| error.text.to_string()),
         last_error_at: error.map(|error| moment(error.at)),

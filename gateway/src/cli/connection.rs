@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::Common;
 use super::failure::Failure;
 
 /// For an answer that waits for nothing: ten thousand rows take a fraction of it.
@@ -26,8 +25,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Ten thousand endpoints take 6 MiB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Of an answer that goes on: a line of output has 16 KiB, before it is escaped.
+const MAX_LINE_BYTES: usize = 1 << 20;
 /// A token has some dozens.
 const MAX_TOKEN_BYTES: usize = 4 << 10;
+
+/// Where somebody listens, and how to prove who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach<'r> {
+    pub url: &'r str,
+    /// What says where, for messages.
+    pub flag: &'static str,
+    pub token_file: Option<&'r Path>,
+    pub ca: Option<&'r Path>,
+    pub cert: Option<&'r Path>,
+}
 
 /// One gateway, as its operators reach it.
 #[derive(Debug)]
@@ -72,8 +84,8 @@ impl Answer {
 impl Admin {
     /// # Errors
     /// [`Failure::Invalid`]: the URL, or one of the files.
-    pub fn new(common: &Common) -> Result<Self, Failure> {
-        let token = token(common.token_file.as_deref())?;
+    pub fn new(reach: Reach<'_>) -> Result<Self, Failure> {
+        let token = token(reach.token_file)?;
         let authorization = token.map(|token| {
             let value = HeaderValue::try_from(format!("Bearer {token}"));
             let mut value = value.map_err(|_| Failure::invalid("the token has characters that none has"))?;
@@ -81,9 +93,9 @@ impl Admin {
             Ok(value)
         });
         Ok(Self {
-            place: Place::read(common)?,
+            place: Place::read(reach)?,
             authorization: authorization.transpose()?,
-            shown: common.admin.clone(),
+            shown: reach.url.to_owned(),
         })
     }
 
@@ -133,6 +145,42 @@ impl Admin {
         let answered =
             answering.unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs())));
         answered.map_err(unreachable)
+    }
+
+    /// Every line of an answer that goes on, as it comes; returns when it ends.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; [`Failure::Unreachable`] where it breaks off.
+    pub async fn lines(&self, target: &str, mut each: impl FnMut(&[u8])) -> Result<(), Failure> {
+        let request = self.request(Method::GET, target, &[], None)?;
+        let unreachable = |why: String| Failure::Unreachable(format!("{}: {why}", self.shown));
+        let failed = |error: hyper::Error| unreachable(format!("{error}"));
+        let connecting = tokio::time::timeout(CONNECT, self.connect()).await;
+        let stream = connecting.unwrap_or_else(|_| Err(format!("no connection in {} s", CONNECT.as_secs())));
+        let io = TokioIo::new(stream.map_err(unreachable)?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(failed)?;
+        // What breaks is seen in the body.
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let (head, mut body) = response.into_parts();
+        if !head.status.is_success() {
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+            let body = body.map_err(|error| unreachable(format!("{error}")))?.to_bytes();
+            return Err(Failure::of_answer(head.status.as_u16(), &body));
+        }
+        let mut pending = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(failed)?.into_data() else { continue };
+            pending.extend_from_slice(&data);
+            let end = pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            pending[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(&mut each);
+            pending.drain(..end);
+            if pending.len() > MAX_LINE_BYTES {
+                return Err(unreachable(format!("a line has more than {MAX_LINE_BYTES} bytes")));
+            }
+        }
+        connection.abort();
+        Ok(())
     }
 
     fn request(
@@ -200,15 +248,19 @@ async fn exchange(stream: Box<dyn Wire>, request: Request<Full<Bytes>>) -> Resul
 }
 
 impl Place {
-    fn read(common: &Common) -> Result<Self, Failure> {
-        let url = common.admin.as_str();
+    fn read(reach: Reach<'_>) -> Result<Self, Failure> {
+        let url = reach.url;
         if let Some(path) = url.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return Ok(Self::Unix(PathBuf::from(path)));
         }
         let bad = || {
             let fix = "write http://127.0.0.1:9901, https://NAME:PORT or unix:/PATH";
-            Failure::invalid(format!("--admin: {url:?} is no admin listener; {fix}"))
+            Failure::invalid(format!(
+                "{}: {url:?} is no {} listener; {fix}",
+                reach.flag,
+                reach.flag.trim_start_matches('-')
+            ))
         };
         let uri: Uri = url.parse().map_err(|_| bad())?;
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
@@ -217,7 +269,7 @@ impl Place {
         let host = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(bare);
         let (tls, port) = match uri.scheme_str() {
             Some("http") => (None, 80),
-            Some("https") => (Some(Tls::read(common, host)?), 443),
+            Some("https") => (Some(Tls::read(reach, host)?), 443),
             _ => return Err(bad()),
         };
         Ok(Self::Tcp {
@@ -230,14 +282,15 @@ impl Place {
 }
 
 impl Tls {
-    fn read(common: &Common, host: &str) -> Result<Self, Failure> {
+    fn read(reach: Reach<'_>, host: &str) -> Result<Self, Failure> {
         let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|_| Failure::invalid(format!("--admin: {host:?} is no name to verify")))?;
+        let name =
+            name.map_err(|_| Failure::invalid(format!("{}: {host:?} is no name to verify", reach.flag)))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| Failure::invalid(format!("{error}")))?;
-        let builder = builder.with_root_certificates(roots(common.ca.as_deref())?);
-        let config = match &common.cert {
+        let builder = builder.with_root_certificates(roots(reach.ca)?);
+        let config = match reach.cert {
             None => builder.with_no_client_auth(),
             Some(path) => {
                 let bad = |why: String| Failure::invalid(format!("--cert: {}: {why}", path.display()));

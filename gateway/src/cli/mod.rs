@@ -1,14 +1,16 @@
-//! What operators say to a running gateway: a client of its admin listener, and nothing else.
+//! What operators say to a running gateway: a client of its admin listener or its deploy API, and nothing else.
 //!
 //! It decides nothing. Files are read with the code that gateways read them with, so that mistakes have lines before
 //! anything is sent; all else the gateway judges.
 
 mod connection;
+mod deploying;
 mod endpoints;
 mod failure;
 mod output;
 mod routes;
 mod status;
+mod vip;
 mod wait;
 
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use connection::Admin;
+use connection::{Admin, Reach};
 use failure::Failure;
 
 /// A gateway with the shipped configuration.
@@ -40,6 +42,18 @@ pub struct Common {
     /// How answers are shown
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
     output: Output,
+}
+
+impl Common {
+    fn reach(&self) -> Reach<'_> {
+        Reach {
+            url: &self.admin,
+            flag: "--admin",
+            token_file: self.token_file.as_deref(),
+            ca: self.ca.as_deref(),
+            cert: self.cert.as_deref(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,23 +80,33 @@ pub enum Request {
         #[command(subcommand)]
         command: endpoints::Command,
     },
+    /// Virtual IPs: who holds them, and moving them by hand
+    Vip {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: vip::Command,
+    },
     /// What all gateways of the registry run, and what is doubted or rejected
     Status {
         #[command(flatten)]
         common: Common,
     },
+    #[command(flatten)]
+    Deploying(deploying::Request),
 }
 
 /// Ends with 0; 1 for what is wrong with what was asked, 2 where nobody answers who could say, 3 where what is differs
 /// from what is wanted.
 pub fn run(request: &Request) -> ExitCode {
-    let common = match request {
-        Request::Routes { common, .. } | Request::Endpoints { common, .. } | Request::Status { common } => {
-            common
-        }
+    let output = match request {
+        Request::Routes { common, .. }
+        | Request::Endpoints { common, .. }
+        | Request::Vip { common, .. }
+        | Request::Status { common } => common.output,
+        Request::Deploying(request) => request.api().output,
     };
-    let output = common.output;
-    match carry_out(request, common) {
+    match carry_out(request, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report(output);
@@ -91,15 +115,22 @@ pub fn run(request: &Request) -> ExitCode {
     }
 }
 
-fn carry_out(request: &Request, common: &Common) -> Result<(), Failure> {
+fn carry_out(request: &Request, output: Output) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::invalid(format!("cannot start: {error}")))?;
     let done = runtime.block_on(async {
-        let admin = Admin::new(common)?;
         match request {
-            Request::Routes { command, .. } => routes::run(&admin, command, common.output).await,
-            Request::Endpoints { command, .. } => endpoints::run(&admin, command, common.output).await,
-            Request::Status { .. } => status::run(&admin, common.output).await,
+            Request::Routes { common, command } => {
+                routes::run(&Admin::new(common.reach())?, command, output).await
+            }
+            Request::Endpoints { common, command } => {
+                endpoints::run(&Admin::new(common.reach())?, command, output).await
+            }
+            Request::Vip { common, command } => vip::run(&Admin::new(common.reach())?, command, output).await,
+            Request::Status { common } => status::run(&Admin::new(common.reach())?, output).await,
+            Request::Deploying(request) => {
+                deploying::run(&Admin::new(request.api().reach())?, request, output).await
+            }
         }
     });
     // The system's resolver may still be at it.

@@ -41,7 +41,7 @@ pub(super) fn read_admin(root: &Table<'_>, base: &Path, listeners: &[ListenerCon
         (None, socket) => (None, socket),
     };
     if let Some(address) = address {
-        check_address(&table, address, listeners);
+        check_address(&table, address, listeners, "the admin API");
     } else if table.has("tls") && !table.has("address") {
         table.mistake("tls", "is for an address; a socket needs none: remove it");
     }
@@ -62,13 +62,19 @@ pub(super) fn read_admin(root: &Table<'_>, base: &Path, listeners: &[ListenerCon
     })
 }
 
-fn check_address(table: &Table<'_>, address: SocketAddr, listeners: &[ListenerConfig]) {
+/// `whose`: what is to listen there.
+pub(super) fn check_address(
+    table: &Table<'_>,
+    address: SocketAddr,
+    listeners: &[ListenerConfig],
+    whose: &str,
+) {
     let taken = listeners.iter().find(|other| other.address == address && address.port() != 0);
     if let Some(taken) = taken {
         table.mistake("address", format!("{address} is the address of listener {:?}", &*taken.name));
     } else if !address.ip().is_loopback() && !table.has("tls") {
         let message = format!(
-            "{address} is no loopback address: there the admin API needs TLS, and tokens or client certificates; \
+            "{address} is no loopback address: there {whose} needs TLS, and tokens or client certificates; \
              add tls = {{ certificates = [\"admin.pem\"] }} and tokens = \"admin-tokens\", or write \"127.0.0.1:{}\"",
             address.port()
         );

@@ -6,7 +6,7 @@ impl Config {
     /// The keys whose values differ in `wanted` and that only a start takes up.
     pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
         // Every field is named, so that one to come cannot be forgotten here.
-        let Self { registry, registry_keys, belief, gateway, admin, apps } = self;
+        let Self { registry, registry_keys, belief, gateway, admin, deploy, apps, vip } = self;
         let GatewayConfig {
             id,
             workers,
@@ -47,7 +47,9 @@ impl Config {
             ("gateway.zone", *zone != wanted.gateway.zone),
             ("gateway.sticky_key_file", *sticky_key_file != wanted.gateway.sticky_key_file),
             ("admin", *admin != wanted.admin),
+            ("deploy", *deploy != wanted.deploy),
             ("apps.files", *apps != wanted.apps),
+            ("vip", *vip != wanted.vip),
         ];
         differing.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

@@ -13,9 +13,10 @@ use discovery::secrets::{Keys, SecretError};
 use discovery::spec::parse_app_file;
 
 use super::sticky::{UNSHARED_KEY, sticky_keys};
-use super::{Config, TlsConfig, UpstreamTlsConfig, file, folder_of, read};
+use super::{Config, RuntimeConfig, TlsConfig, UpstreamTlsConfig, VipSection, file, folder_of, read};
 use crate::admin::auth::tokens::TokenFile;
 use crate::balance::StickyKeys;
+use crate::deploy_api::read_logins;
 use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
@@ -45,6 +46,15 @@ pub fn check_and_warn(path: &Path) -> Result<(Config, Vec<String>), Mistakes> {
         check_registry(&name, config, &mut mistakes);
         check_certificates(&name, config, &mut mistakes);
         check_admin(&name, config, &mut mistakes);
+        if let Some(Err(why)) = config.vip.as_ref().map(VipSection::build) {
+            mistakes.push(Mistake {
+                source: name.as_str().into(),
+                line: None,
+                key: "vip".to_owned(),
+                message: why,
+            });
+        }
+        check_deploy(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
         Some(Settings {
             base_domain: config.gateway.base_domain.clone(),
@@ -179,6 +189,18 @@ fn check_admin(name: &str, config: &Config, mistakes: &mut Mistakes) {
     let Some(path) = &admin.tokens else { return };
     for why in TokenFile::open(path).err().unwrap_or_default() {
         mistakes.push(of_key(name, "admin.tokens", format!("{}: {why}", path.display())));
+    }
+}
+
+fn check_deploy(name: &str, config: &Config, mistakes: &mut Mistakes) {
+    let Some(deploy) = &config.deploy else { return };
+    if let Some(tls) = &deploy.tls {
+        check_tls((name, "deploy.tls"), tls, mistakes);
+    }
+    if let RuntimeConfig::Docker(docker) = &deploy.runtime
+        && let Some(Err(why)) = docker.logins.as_deref().map(read_logins)
+    {
+        mistakes.push(of_key(name, "deploy.docker.logins", why));
     }
 }
 

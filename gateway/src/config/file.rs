@@ -13,6 +13,7 @@ use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
 use super::admin::read_admin;
+use super::deploying::read_deploy;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_general;
 use super::listener::read_listeners;
@@ -21,6 +22,7 @@ use super::registry::read_registry;
 use super::tenants::read_tenants;
 use super::tls::read_upstream_tls;
 use super::values::{MAX_PATTERNS, file_path};
+use super::virtual_ips::read_vip;
 use super::{AppsConfig, Config, GatewayConfig};
 
 /// More workers than cores only take turns, and no machine that we know has more cores.
@@ -37,17 +39,20 @@ const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(3600);
 /// `None` when a mistake was reported that leaves no configuration to return.
 pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
     let registry = read_registry(&root, base);
-    let gateway = read_gateway(&root, base);
+    let mut gateway = read_gateway(&root, base);
     let admin = read_admin(&root, base, gateway.as_ref().map_or(&[], |gateway| &gateway.listeners));
     let apps = read_apps(&root, base);
-    for (section, lacks) in [("deploy", "has no deploy API"), ("vip", "moves no virtual IPs")] {
-        if root.has(section) {
-            root.mistake(section, format!("this version {lacks}; remove this section"));
-        }
-    }
+    let (id, listeners) =
+        gateway.as_ref().map_or((None, &[][..]), |gateway| (Some(&*gateway.id), &gateway.listeners));
+    let deploy = read_deploy(&root, base, id, listeners, admin.as_ref());
+    let vip = read_vip(&root, base, gateway.as_mut());
+    let has_vip = root.has("vip");
     root.finish();
+    if has_vip && vip.is_none() {
+        return None;
+    }
     let (registry, registry_keys, belief) = registry?;
-    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, apps })
+    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps, vip })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {

@@ -8,6 +8,7 @@ mod access_log;
 mod admin;
 mod changes;
 mod check;
+mod deploying;
 mod file;
 mod handover;
 mod limits;
@@ -19,6 +20,7 @@ mod stream;
 mod tenants;
 mod tls;
 mod values;
+mod virtual_ips;
 mod warnings;
 
 use std::net::SocketAddr;
@@ -41,8 +43,10 @@ use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
 pub use check::{check, check_and_warn, inspect_access};
+pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
 pub use sticky::{UNSHARED_KEY, sticky_keys};
 pub use stream::{TcpConfig, UdpConfig};
+pub use virtual_ips::{ProbeConfig, VipSection};
 
 /// Everything that a process is started with.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +59,11 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// `None`: no admin listener.
     pub admin: Option<AdminConfig>,
+    /// `None`: instances are started by others.
+    pub deploy: Option<DeployConfig>,
     pub apps: AppsConfig,
+    /// `None`: no virtual IPs.
+    pub vip: Option<VipSection>,
 }
 
 /// Where routing is kept.

@@ -484,14 +484,26 @@ fn mistakes_name_line_key_and_what_to_write() {
             format!("{LISTENER}limits = {{ max_buffers = \"64MiB\" }}"),
             "sluice.toml:5: gateway.listener[0].limits.max_buffers: is for [gateway.limits]: all listeners share a worker's buffers; remove it",
         ),
-        // What this version lacks.
+        // The deploy API.
         (
-            before("[deploy]\nruntime = \"docker\""),
-            "sluice.toml:1: deploy: this version has no deploy API; remove this section",
+            before("[deploy]\naddress = \"0.0.0.0:9900\""),
+            "sluice.toml:2: deploy.address: 0.0.0.0:9900 is no loopback address: there the deploy API needs TLS, and tokens or client certificates; add tls = { certificates = [\"admin.pem\"] } and tokens = \"admin-tokens\", or write \"127.0.0.1:9900\"",
         ),
         (
-            before("[vip]\naddress = \"10.0.0.1\""),
-            "sluice.toml:1: vip: this version moves no virtual IPs; remove this section",
+            before("[deploy]\nruntime = \"docker\"\nstate = \"x\""),
+            "sluice.toml:3: deploy.state: is for runtime = \"process\" only; remove it",
+        ),
+        (
+            before("[deploy]\nruntime = \"docker\"\nmemory = \"1GiB\""),
+            "sluice.toml:3: deploy.memory: is of this machine as a host; add host = \"host-1\", or remove it",
+        ),
+        (
+            before("[deploy]\nruntime = \"docker\"\ndocker = { endpoint = \"tcp://x\" }"),
+            "sluice.toml:3: deploy.docker.endpoint: \"tcp://x\" is no endpoint; write \"unix:///var/run/docker.sock\" or \"tcp://10.0.0.1:2376\"",
+        ),
+        (
+            before("[deploy]\nhost_address = \"0.0.0.0\""),
+            "sluice.toml:2: deploy.host_address: is no IP address of this machine; write one such as \"10.0.0.1\"",
         ),
         // The admin API.
         (

@@ -10,6 +10,7 @@ use topology::{App, HealthSettings, Origin, Protocol, Snapshot};
 
 use super::Applied;
 use super::outliers::probed_back_to_life;
+use super::panic;
 use crate::config::UNSHARED_KEY;
 use crate::metrics::ServiceMetrics;
 use crate::table::compile::Settings;
@@ -44,17 +45,22 @@ impl Applier {
         self.applied.record(took);
         for (id, compiled) in &changes {
             self.retire(former.app(id), compiled.as_deref());
+            if let Some(former) = former.app(id) {
+                self.applied.departed.note(former, compiled.as_deref());
+            }
             if let Some(why) = compiled.as_ref().and_then(|compiled| compiled.rejection.as_ref()) {
                 tracing::warn!(app = %id, %why, "app rejected; its former spec stays where there is one");
             }
             warn_of_sessions(former.app(id), compiled.as_deref());
-            let live = compiled.as_ref().map(|compiled| compiled.live.clone());
-            match (table.snapshot.apps.get(id), compiled) {
+            match (table.snapshot.apps.get(id), &compiled) {
                 (Some(app), Some(compiled)) => self.checker.reconcile(id, self.targets(app, compiled)),
                 _ => self.checker.remove(id),
             }
             // Starting and ending probes can change a state without a transition.
-            live.inspect(|live| live.health_changed());
+            if let Some(compiled) = compiled {
+                panic::look(compiled);
+                compiled.live.health_changed();
+            }
         }
         tracing::info!(
             revision = table.snapshot.revision.0,
@@ -157,6 +163,7 @@ pub fn on_transition(shared: Arc<Shared>) -> OnTransition {
             if let Some(endpoint) = app.endpoint(&target.key).filter(is_probed).filter(|_| has_recovered) {
                 probed_back_to_life(app, &endpoint.live);
             }
+            panic::look(app);
             app.live.health_changed();
         }
         let why = target.cell.report().last_error.map(|error| error.text);

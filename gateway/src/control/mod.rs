@@ -5,7 +5,10 @@
 mod apply;
 mod comparisons;
 mod concurrency;
+mod departed;
+mod failures;
 mod outliers;
+mod panic;
 pub mod report;
 mod witness;
 
@@ -14,6 +17,8 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 pub use apply::{Applier, on_transition};
+pub use departed::Departed;
+pub use failures::{Failure, Failures, on_failing};
 pub use outliers::Judge;
 pub use witness::ProbedEndpoints;
 
@@ -25,6 +30,7 @@ pub struct Applied {
     last: Mutex<Last>,
     /// What changes have taken out of the table.
     pub retired: RetiredServices,
+    pub departed: Departed,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +43,7 @@ struct Last {
 impl Default for Applied {
     fn default() -> Self {
         let last = Last { at: Instant::now(), took: Duration::ZERO, count: 0 };
-        Self { last: Mutex::new(last), retired: RetiredServices::default() }
+        Self { last: Mutex::new(last), retired: RetiredServices::default(), departed: Departed::default() }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use topology::{AppId, Outliers};
 
 use super::comparisons::Comparisons;
+use super::panic;
 use crate::table::live::EndpointLive;
 use crate::table::{CompiledApp, PooledEndpoint, RoutingTable};
 use crate::worker::{Shared, Suspicion};
@@ -87,6 +88,7 @@ impl Judge {
         }
         let Some(lasts) = live.ejection.eject(now, cause, why, settings) else { return };
         app.live.count_ejection(cause);
+        panic::look(app);
         app.live.health_changed();
         tracing::warn!(
             target: "sluice::health",
@@ -115,7 +117,10 @@ impl Judge {
             let settings = app.map_or_else(Outliers::default, |app| app.spec.outliers());
             endpoint.live.streak.put_on_probation(&settings);
             endpoint.live.returned();
-            app.inspect(|app| app.live.health_changed());
+            if let Some(app) = app {
+                panic::look(app);
+                app.live.health_changed();
+            }
             tracing::info!(
                 target: "sluice::health",
                 app = %endpoint.metrics.app(),

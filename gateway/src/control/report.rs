@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::Snapshot;
 
+use super::Applied;
+use crate::handover::Lineage;
 use crate::table::RoutingTable;
 use crate::worker::Shared;
 
@@ -24,6 +26,9 @@ const RETRY: Duration = Duration::from_secs(2);
 const MAX_REJECTED: usize = 100;
 /// Of what is wrong with one: the whole text is in `/v1/apps`.
 const MAX_REASON_BYTES: usize = 500;
+
+/// Instances that are named as departing: more than any rolling change takes out at once.
+const MAX_DEPARTING: usize = 200;
 
 /// Where gateways report.
 pub const FAMILY: &str = "gateway/";
@@ -39,6 +44,19 @@ pub struct Report {
     pub rejected: BTreeMap<String, String>,
     pub rejected_total: usize,
     pub version: String,
+    /// Instances that are out of the table and have requests under way, as `app/version/instance`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departing: Vec<String>,
+    /// Of which more are than are named.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub departing_total: usize,
+    /// Former processes of this gateway that still serve what they had begun.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub draining_processes: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Report {
@@ -58,7 +76,17 @@ impl Report {
             rejected: by_place.chain(refused).take(MAX_REJECTED).collect(),
             rejected_total,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Self::default()
         }
+    }
+
+    /// Whether requests may be under way to an instance that is out of the table; `None`: it does not say.
+    pub fn is_busy(&self, name: &str) -> Option<bool> {
+        if self.departing.iter().any(|departing| departing == name) {
+            return Some(true);
+        }
+        let tells_all = self.departing.len() == self.departing_total && self.draining_processes == 0;
+        tells_all.then_some(false)
     }
 }
 
@@ -72,6 +100,8 @@ pub struct Reporter {
     pub registry: Arc<dyn Registry>,
     pub shared: Arc<Shared>,
     pub snapshots: watch::Receiver<Snapshot>,
+    pub applied: Arc<Applied>,
+    pub lineage: Arc<Lineage>,
     pub id: String,
     pub address: Option<SocketAddr>,
 }
@@ -89,12 +119,20 @@ impl Reporter {
         while cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = INTERVAL;
             let (table, applied) = self.in_force();
+            // With nothing between the two: what the table has lost is in the list.
+            let (departing, departing_total) = self.applied.departed.busy(MAX_DEPARTING);
+            let draining_processes = self.lineage.draining().len();
             // Every app is looked at for a report: not where nothing can have changed.
-            let looked = (table.snapshot.revision, applied);
-            if looked_at == Some(looked) {
+            let looked = (table.snapshot.revision, applied, departing.clone(), draining_processes);
+            if looked_at.as_ref() == Some(&looked) {
                 continue;
             }
-            let report = Report::of(&table, applied, self.address);
+            let report = Report {
+                departing,
+                departing_total,
+                draining_processes,
+                ..Report::of(&table, applied, self.address)
+            };
             if told.as_ref() == Some(&report) {
                 looked_at = Some(looked);
                 continue;
@@ -137,6 +175,18 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_tell_all_is_not_believed() {
+        let quiet = Report::default();
+        assert_eq!(quiet.is_busy("shop/v1/c1"), Some(false));
+        let busy = Report { departing: vec!["shop/v1/c1".into()], departing_total: 1, ..Report::default() };
+        assert_eq!((busy.is_busy("shop/v1/c1"), busy.is_busy("shop/v1/c2")), (Some(true), Some(false)));
+        let cut = Report { departing_total: 2, ..busy };
+        assert_eq!((cut.is_busy("shop/v1/c1"), cut.is_busy("shop/v1/c2")), (Some(true), None));
+        let after_a_hand_over = Report { draining_processes: 1, ..Report::default() };
+        assert_eq!(after_a_hand_over.is_busy("shop/v1/c1"), None);
+    }
 
     #[test]
     fn a_report_is_short_whatever_is_wrong() {

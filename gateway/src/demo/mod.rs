@@ -32,7 +32,7 @@ pub async fn run() -> anyhow::Result<()> {
     let text = configuration(web, admin);
     let config =
         config::parse("demo", &text, folder.path()).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-    let gateway = Gateway::start(config).await?;
+    let gateway = Box::pin(Gateway::start(config)).await?;
     let demo = Demo::start(gateway.registry()).await;
     let ended = match demo {
         Ok(mut demo) => {

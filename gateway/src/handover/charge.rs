@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use discovery::embedded::Embedded;
+use discovery::secrets::Keys;
 
 use super::give::{Giver, HandoverSocket};
 use super::take::Inheritance;
-use crate::admin::{self, AdminState};
+use crate::admin::auth::permits_deploying;
+use crate::admin::{self, AdminState, Gate};
 use crate::app::Gateway;
 use crate::config::AdminConfig;
+use crate::deploy_api::Surroundings;
 use crate::metrics::Sources;
 use crate::serve::confirm;
 use crate::supervise::watch_workers;
+use crate::vips::{Checks, Starter, VipPlan};
 
 /// What is opened before there are workers, and used when all of them accept.
 pub struct Opened {
@@ -22,20 +26,30 @@ pub struct Opened {
     pub handover: Option<HandoverSocket>,
     pub embedded: Option<Arc<Embedded>>,
     pub sources: Sources,
+    /// `None`: this gateway has no virtual IPs.
+    pub vips: Option<VipPlan>,
 }
 
 impl Gateway {
     /// # Errors
     /// When a worker does not accept, or when a process that was to be taken over goes on.
     pub(crate) async fn take_charge(&mut self, opened: Opened) -> anyhow::Result<()> {
-        let Opened { mut inheritance, handover, embedded, sources } = opened;
+        let Opened { mut inheritance, handover, embedded, sources, vips } = opened;
         ensure!(confirm(self.listeners.workers()).await, "a worker cannot accept");
+        let mut vips = vips.map(|plan| self.vip_starter(plan));
+        if !inheritance.is_takeover() {
+            self.vips = vips.take().map(Starter::start).transpose()?;
+        }
         inheritance.serving().await?;
         // From here on there is no way back: what cannot be done is logged, and requests are served.
         self.listeners.complete();
         self.manager = std::mem::take(&mut inheritance.manager);
         for drainer in inheritance.drainers() {
             self.lineage.watch(drainer, self.observing.clone());
+        }
+        self.vips = self.vips.take().or_else(|| Some(vips?.start_after(self.lineage.clone())));
+        if let Err(error) = self.start_deploy(&sources) {
+            tracing::error!("nothing is deployed: {error:#}");
         }
         if let Err(error) = self.start_admin(sources) {
             tracing::error!("the admin listener is not served: {error:#}");
@@ -63,6 +77,34 @@ impl Gateway {
         let workers = self.listeners.workers().to_vec();
         let state = AdminState::new(id, sources, workers, self.editor()?, self.admin_auth.clone());
         self.tasks.push(admin::start(doors, state, self.admin_stop.clone()));
+        Ok(())
+    }
+
+    fn vip_starter(&self, plan: VipPlan) -> Starter {
+        let checks = Checks {
+            serving: self.serving.watch(),
+            workers: self.listeners.workers().to_vec(),
+            doorways: self.listeners.doorways(),
+            probe: plan.probe.clone(),
+        };
+        plan.starter(self.registry(), checks)
+    }
+
+    fn start_deploy(&mut self, sources: &Sources) -> anyhow::Result<()> {
+        let keys = self.config.registry_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+        let Some(deploy) = &mut self.deploy else { return Ok(()) };
+        deploy.start(Surroundings {
+            registry: self.registry.clone(),
+            shared: self.shared.clone(),
+            gateway_id: self.config.gateway.id.clone(),
+            keys,
+            gate: Gate {
+                auth: self.admin_auth.clone(),
+                metrics: sources.admin.clone(),
+                permits: permits_deploying,
+            },
+            cancel: self.observing.clone(),
+        });
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::config::RegistryConfig;
 use crate::listeners::{Handed, Listeners};
 use crate::serve::Command;
 use crate::shutdown::{Remains, join_all};
+use crate::vips::Ending;
 
 /// How often the newer process hears how much is left.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -101,7 +102,7 @@ impl Gateway {
     /// Stops accepting and ends when what is open has ended, or has had its time: after a hand-over
     /// `handover_drain_timeout`, since nobody waits for it. Returns whether everything ended by itself.
     pub async fn drain_after(self, taken: Taken, mut nudges: impl AsyncFnMut() -> Nudge) -> bool {
-        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, .. } = self;
+        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, vips, .. } = self;
         let (drain, hurried) = (config.gateway.handover_drain_timeout, config.gateway.drain_timeout);
         let pid = taken.pid.as_raw_nonzero();
         tracing::info!(pid, ?drain, "handed over: draining");
@@ -115,6 +116,10 @@ impl Gateway {
         self.handover.into_iter().for_each(Giver::leave);
         drop(self.admin_socket);
         serving.drain(Instant::now());
+        // Before the first word of the drain: the newer process waits for it, since one name is one holder.
+        if let Some(vips) = vips {
+            vips.stop(Ending::HandedOver).await;
+        }
 
         // Nothing new; but what is idle stays, since a request may be on its way to it.
         shared.handed_over.store(true, Ordering::Relaxed);

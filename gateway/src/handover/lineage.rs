@@ -1,9 +1,11 @@
 //! A process among those that came before it: how many, and which of them still drain.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,8 @@ pub struct Lineage {
     failed: AtomicU64,
     last_failure: Mutex<Option<String>>,
     draining: Mutex<Vec<Drainer>>,
+    /// Something was heard of one of them, or one is gone.
+    news: Notify,
 }
 
 /// A process that has handed over and is not gone.
@@ -53,6 +57,7 @@ impl Lineage {
             failed: AtomicU64::new(failed),
             last_failure: Mutex::default(),
             draining: Mutex::default(),
+            news: Notify::new(),
         }
     }
 
@@ -99,6 +104,7 @@ impl Lineage {
         tokio::spawn(async move {
             cancel.run_until_cancelled(lineage.listen(&channel)).await;
             lineage.drainers().retain(|one| !Arc::ptr_eq(&one.channel, &channel));
+            lineage.news.notify_waiters();
         })
     }
 
@@ -108,7 +114,22 @@ impl Lineage {
             let mut draining = self.drainers();
             if let Some(one) = draining.iter_mut().find(|one| Arc::ptr_eq(&one.channel, channel)) {
                 one.connections = Some(connections);
+                self.news.notify_waiters();
             }
+        }
+    }
+
+    /// Returns when nothing is awaited from former processes: each has told of its drain, which it does once it has let go of
+    /// what only one process may have, or is gone.
+    pub async fn all_have_spoken(&self) {
+        loop {
+            let mut news = pin!(self.news.notified());
+            // What comes between the look and the wait is not missed.
+            news.as_mut().enable();
+            if self.drainers().iter().all(|one| one.connections.is_some()) {
+                return;
+            }
+            news.await;
         }
     }
 
@@ -138,11 +159,30 @@ mod tests {
         while lineage.draining()[0].connections != Some(3) {
             tokio::task::yield_now().await;
         }
+        lineage.all_have_spoken().await;
         lineage.reopen_logs();
         assert_eq!(process.receive().await.unwrap(), Message::ReopenLog);
         drop(process);
         watching.await.unwrap();
         assert!(lineage.draining().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_word_of_former_processes_waits_for_all_that_live() {
+        let lineage = Arc::new(Lineage::default());
+        lineage.all_have_spoken().await;
+        let ((one, of_one), (other, of_other)) = (drainer(7), drainer(8));
+        let watching = [of_one, of_other].map(|drainer| lineage.watch(drainer, CancellationToken::new()));
+        let mut waiting = pin!(lineage.all_have_spoken());
+        assert!(futures::poll!(&mut waiting).is_pending());
+        one.send(&Message::Draining { connections: 0 }).await.unwrap();
+        while lineage.draining()[0].connections.is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(futures::poll!(&mut waiting).is_pending(), "the other one has said nothing");
+        drop(other);
+        waiting.await;
+        drop((one, watching));
     }
 
     #[tokio::test]

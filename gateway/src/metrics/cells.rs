@@ -83,10 +83,35 @@ impl Histogram {
 }
 
 /// A histogram over all workers. Buckets are not cumulative.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct HistogramTotal {
     pub buckets: [u64; BUCKETS + 1],
     pub sum_seconds: f64,
+}
+
+impl HistogramTotal {
+    /// What came after `former`, an earlier total of the same.
+    pub fn since(&self, former: &Self) -> Self {
+        let mut buckets = self.buckets;
+        for (bucket, before) in buckets.iter_mut().zip(former.buckets) {
+            *bucket = bucket.saturating_sub(before);
+        }
+        Self { buckets, sum_seconds: self.sum_seconds - former.sum_seconds }
+    }
+
+    /// The bound that this share of them, 0 to 1, stays below; `None` where there are none. Beyond the last bound: four
+    /// times that.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let total: u64 = self.buckets.iter().sum();
+        let wanted = ((total as f64) * share).ceil() as u64;
+        let mut seen = 0;
+        let found = self.buckets.iter().position(|bucket| {
+            seen += bucket;
+            total > 0 && seen >= wanted
+        })?;
+        let beyond = 4 * BOUNDS_NANOS[BUCKETS - 1];
+        Some(Duration::from_nanos(BOUNDS_NANOS.get(found).copied().unwrap_or(beyond)))
+    }
 }
 
 #[cfg(test)]
@@ -103,5 +128,8 @@ mod tests {
         histogram.add_to(&mut total);
         assert_eq!((total.buckets[0], total.buckets[1], total.buckets[BUCKETS]), (2, 1, 1));
         assert!((total.sum_seconds - 20.000_200_001).abs() < 1e-9);
+        assert_eq!(total.quantile(0.5), Some(Duration::from_micros(100)));
+        assert_eq!(total.quantile(0.99), Some(Duration::from_secs(40)));
+        assert_eq!(total.since(&total).quantile(0.99), None);
     }
 }

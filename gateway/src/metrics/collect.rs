@@ -23,14 +23,15 @@ use super::{
     AdminMetrics, HedgeResult, ListenerMetrics, Reloads, ServiceCells, ServiceMetrics, WorkerMetrics,
 };
 use crate::access_log::LogWatch;
-use crate::control::Applied;
+use crate::control::{Applied, Failures};
 use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::listeners::Doorways;
 use crate::statistics::Store;
 use crate::table::limits::Tenants;
-use crate::table::{Nearness, RoutingTable, Stay};
+use crate::table::{Nearness, RoutingTable, Stage, Stay};
 use crate::trace::ExportStatus;
+use crate::vips::VipDesk;
 use crate::worker::Shared;
 
 /// Where the numbers come from.
@@ -48,6 +49,8 @@ pub struct Sources {
     pub acceptance: Arc<Notify>,
     pub applied: Arc<Applied>,
     pub probes: Arc<ProbeStats>,
+    /// Endpoints that are to be restarted or stopped.
+    pub failures: Arc<Failures>,
     pub serving: ServingWatch,
     pub tls: Arc<TlsRegistry>,
     pub tenants: Arc<Tenants>,
@@ -58,6 +61,8 @@ pub struct Sources {
     /// `None`: nothing is traced.
     pub tracing: Option<Arc<ExportStatus>>,
     pub admin: Arc<AdminMetrics>,
+    /// `None`: there are no virtual IPs.
+    pub vips: Option<Arc<VipDesk>>,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +88,9 @@ impl Exporter {
         reloads(&self.0.reloads, &mut families);
         super::admin::collect(&self.0.admin, &mut families);
         super::lineage::lineage(&self.0.lineage, &mut families);
+        if let Some(vips) = &self.0.vips {
+            super::vips::collect(vips, &mut families);
+        }
         self.listeners(&mut families);
         super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);
@@ -101,6 +109,7 @@ impl Exporter {
         families.extend(matches(&table).finish());
         super::effects::collect(&table, &mut families);
         ejections(&table, &mut families);
+        families.extend(panics(&table).finish());
         in_flight(&table, &self.0.tenants, &mut families);
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
@@ -192,7 +201,15 @@ impl Exporter {
             .transitions()
             .iter()
             .for_each(|(to, count)| turns.sample(&[("to", to.as_str())], *count as f64));
-        families.extend([probes, turns].into_iter().filter_map(Family::finish));
+        let mut failures = Family::counter(
+            "sluice_endpoint_failures_total",
+            "Endpoints that failed so many probes that they are to be restarted or stopped, and whether anybody heard.",
+        );
+        for (action, is_heard, count) in self.0.failures.counts() {
+            let heard = if is_heard { "yes" } else { "no" };
+            failures.sample(&[("action", action.as_str()), ("heard", heard)], count as f64);
+        }
+        families.extend([probes, turns, failures].into_iter().filter_map(Family::finish));
     }
 
     fn listeners(&self, families: &mut Vec<MetricFamily>) {
@@ -435,6 +452,18 @@ fn in_flight(table: &RoutingTable, tenants: &Tenants, families: &mut Vec<MetricF
         of_tenants.sample(&[("tenant", &tenant.name)], f64::from(tenant.in_flight.used()));
     }
     families.extend([requests, waiting, of_tenants].into_iter().filter_map(Family::finish));
+}
+
+/// Of apps that have a threshold.
+fn panics(table: &RoutingTable) -> Family {
+    let mut panics = Family::gauge(
+        "sluice_panic",
+        "Whether all endpoints of the app are used (1) because too few are healthy, or only the healthy ones (0).",
+    );
+    for app in table.apps.values().filter(|app| app.panic_threshold() > 0) {
+        panics.sample(&[("app", app.id.as_str())], f64::from(u8::from(app.stage() == Stage::Panic)));
+    }
+    panics
 }
 
 /// Where there were any.

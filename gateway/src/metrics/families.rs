@@ -42,8 +42,13 @@ impl Family {
     }
 
     pub fn distribution(&mut self, labels: &[(&str, &str)], total: &HistogramTotal) {
+        self.counts(labels, &LATENCY_BUCKETS_SECONDS, &total.buckets, total.sum_seconds);
+    }
+
+    /// A histogram's sample: `counts` up to each of `bounds` and one more beyond, not cumulative.
+    pub fn counts(&mut self, labels: &[(&str, &str)], bounds: &[f64], counts: &[u64], sum: f64) {
         let mut cumulative = 0;
-        let buckets = LATENCY_BUCKETS_SECONDS.iter().zip(&total.buckets).map(|(bound, count)| {
+        let buckets = bounds.iter().zip(counts).map(|(bound, count)| {
             cumulative += count;
             let mut bucket = Bucket::default();
             bucket.set_upper_bound(*bound);
@@ -52,8 +57,8 @@ impl Family {
         });
         let mut histogram = Histogram::default();
         histogram.set_bucket(buckets.collect());
-        histogram.set_sample_count(total.buckets.iter().sum());
-        histogram.set_sample_sum(total.sum_seconds);
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(sum);
         let mut metric = Metric::from_label(pairs(labels));
         metric.set_histogram(histogram);
         self.metrics.push(metric);

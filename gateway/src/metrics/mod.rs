@@ -18,15 +18,16 @@ mod reloads;
 mod retired;
 mod service;
 mod tls;
+mod vips;
 mod worker;
 
 pub use admin::AdminMetrics;
 pub use by_reason::ByReason;
-pub use cells::{Counter, Gauge, Histogram, LATENCY_BUCKETS_SECONDS};
+pub use cells::{Counter, Gauge, Histogram, HistogramTotal, LATENCY_BUCKETS_SECONDS};
 pub use collect::{Exporter, Sources};
 pub use datagrams::DatagramCells;
 pub use overload::is_overloaded;
 pub use reloads::Reloads;
 pub use retired::RetiredServices;
-pub use service::{HedgeResult, ServiceCells, ServiceMetrics};
+pub use service::{HedgeResult, ServiceCells, ServiceMetrics, ServiceOutcome};
 pub use worker::{ListenerCells, ListenerMetrics, ListenerShare, WorkerMetrics};

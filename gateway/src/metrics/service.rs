@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use topology::{AppId, RetryCause, VersionId};
 
-use super::{ByReason, Counter, Gauge, Histogram};
+use super::{ByReason, Counter, Gauge, Histogram, HistogramTotal};
 use crate::message::Method;
 use crate::reason::Reason;
 use crate::table::Nearness;
@@ -23,6 +23,15 @@ pub struct ServiceMetrics {
     app: AppId,
     version: Option<VersionId>,
     shards: Box<[OnceLock<Box<ServiceCells>>]>,
+}
+
+/// Totals of a service.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceOutcome {
+    pub requests: u64,
+    /// Of which ended with 5xx, whoever said so.
+    pub errors: u64,
+    pub seconds: HistogramTotal,
 }
 
 /// One worker's part.
@@ -104,6 +113,21 @@ impl ServiceMetrics {
     /// The cells that `worker` alone writes.
     pub fn cells(&self, worker: usize) -> &ServiceCells {
         self.shards[worker].get_or_init(Box::default)
+    }
+
+    /// What its requests came to so far, over all workers.
+    pub fn outcome(&self) -> ServiceOutcome {
+        let (mut totals, mut seconds) = (RequestTotals::default(), HistogramTotal::default());
+        for cells in self.used() {
+            cells.add_requests(&mut totals);
+            cells.request_seconds.add_to(&mut seconds);
+        }
+        let mut outcome = ServiceOutcome { seconds, ..ServiceOutcome::default() };
+        for (_, class, _, count) in totals.iter() {
+            outcome.requests += count;
+            outcome.errors += if class == "5xx" { count } else { 0 };
+        }
+        outcome
     }
 
     /// The cells of the workers that have counted anything.

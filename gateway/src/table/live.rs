@@ -1,6 +1,6 @@
 //! What outlives a table: one object per app and per endpoint, found again at every compilation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use healthcheck::HealthCell;
 use healthcheck::outlier::{Cause, EjectionCell, Streak};
 
 use super::limits::Load;
+use super::standing::Stage;
 use super::tally::Tally;
 use crate::balance::Tag;
 
@@ -29,9 +30,21 @@ pub struct AppLive {
     pub mirror_cursor: AtomicU64,
     /// Endpoints that were ejected so far, in the order of [`Cause::ALL`]. Only the control plane writes it.
     ejections: [AtomicU64; Cause::ALL.len()],
+    /// A [`Stage`], as the control plane saw it last. Whoever takes turns counts anew.
+    stage: AtomicU8,
 }
 
 impl AppLive {
+    /// The one before.
+    pub fn note_stage(&self, stage: Stage) -> Stage {
+        Stage::from_u8(self.stage.swap(stage as u8, Ordering::Relaxed))
+    }
+
+    /// As it was noted last.
+    pub fn stage(&self) -> Stage {
+        Stage::from_u8(self.stage.load(Ordering::Relaxed))
+    }
+
     /// Makes every worker look at the health of this app's endpoints again.
     pub fn health_changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);

@@ -9,6 +9,7 @@ mod hosts;
 pub mod limits;
 pub mod live;
 mod matches;
+mod ranks;
 mod sessions;
 mod standing;
 mod tally;
@@ -21,8 +22,9 @@ use hosts::HostIndex;
 pub use hosts::{Claim, Covering, HostRoutes};
 use imbl::OrdMap;
 pub use matches::{CompiledMatch, Matches, Way};
+pub use ranks::{Place, Rank, Ranks};
 pub use sessions::{Home, Sessions, Stay};
-pub use standing::Out;
+pub use standing::{Level, Out, Stage, Strength};
 pub use tally::Tally;
 use topology::{AppId, Snapshot};
 

@@ -6,6 +6,8 @@ use topology::{AdminState, App, AppId, Sticky, VersionId};
 
 use super::app::{PooledEndpoint, Spread};
 use super::compile::Settings;
+use super::live::AppLive;
+use super::standing::Stage;
 use crate::balance::{Session, StickyKeys, Tag};
 use crate::metrics::Counter;
 
@@ -161,8 +163,10 @@ fn distinct_versions(endpoints: &[Arc<PooledEndpoint>]) -> impl Iterator<Item = 
 }
 
 impl PooledEndpoint {
-    /// Whether those go on who are there already: in `drain` they may stay, and nobody new comes.
-    pub fn keeps_sessions(&self) -> bool {
-        self.weight > 0 && self.word.state != AdminState::Maintenance && self.live.is_available()
+    /// Whether those of `app` go on who are there already: in `drain` they may stay, and nobody new comes. In a panic
+    /// probes and ejections move nobody.
+    pub fn keeps_sessions(&self, app: &AppLive) -> bool {
+        let may_stay = self.weight > 0 && self.word.state != AdminState::Maintenance;
+        may_stay && (self.live.is_available() || app.stage() == Stage::Panic)
     }
 }

@@ -381,7 +381,7 @@ fn whom_an_operator_withdraws_is_picked_by_nobody_not_even_where_nobody_else_is_
         }
         let (next, changes) = compile(&settings(), &former, snapshot([shop.clone()]));
         let app = next.app(&shop.id).unwrap();
-        assert_eq!((changes.len(), &*app.http.pools[0].eligible()), (1, eligible));
+        assert_eq!((changes.len(), &*app.http.pools[0].ranks(app).ranks[0].eligible), (1, eligible));
         assert_eq!(app.endpoints.iter().map(|endpoint| endpoint.state()).collect::<Vec<_>>(), states);
         let weights: Vec<_> = app.endpoints.iter().map(|endpoint| endpoint.weight).collect();
         assert_eq!(weights, words.map(|word| word.weight.unwrap_or(1)));
@@ -391,4 +391,92 @@ fn whom_an_operator_withdraws_is_picked_by_nobody_not_even_where_nobody_else_is_
         }
         former = next;
     }
+}
+
+#[test]
+fn in_a_panic_all_are_used_but_those_that_operators_have_withdrawn() {
+    let mut shop = app("shop", &["shop.test"], &["/"], 1);
+    shop.endpoints = (1..=4).map(|at| endpoint("v1", &format!("c{at}"), at)).collect();
+    shop.endpoints[3].word = OperatorWord { state: AdminState::Drain, ..OperatorWord::default() };
+    let cause = healthcheck::outlier::Cause::Failures;
+    let ejects = topology::Outliers::default();
+    // Of three that count: percent that is asked for, how many are out, whether all are used.
+    for (threshold, out, panics) in [
+        (0, 3, false),
+        (50, 1, false),
+        (50, 2, true),
+        (50, 3, true),
+        (100, 0, false),
+        (100, 1, true),
+        (1, 2, false),
+        (1, 3, true),
+    ] {
+        let health = topology::HealthSettings { panic_threshold: threshold, ..Default::default() };
+        let spec = AppSpec { health: Some(Arc::new(health)), ..(*shop.spec).clone() };
+        let table = table([App { spec: Arc::new(spec), ..shop.clone() }]);
+        let app = table.app(&shop.id).unwrap();
+        for endpoint in &app.endpoints[..out] {
+            endpoint.live.ejection.eject(std::time::Instant::now(), cause, "", &ejects).unwrap();
+        }
+        assert_eq!(app.strength().primaries, Level { healthy: 3 - out, of: 3 }, "{threshold} {out}");
+        assert_eq!(app.stage() == Stage::Panic, panics);
+        // Where nobody is left the ejected ones are used in any case.
+        let eligible = &app.http.pools[0].ranks(app).ranks[0].eligible;
+        let wanted: Vec<u32> = if panics || out == 3 { vec![0, 1, 2] } else { (out as u32..3).collect() };
+        assert_eq!(*eligible, wanted, "{threshold} {out}");
+    }
+}
+
+/// By rank: why it is asked when it is, and who is in it.
+fn ranks(app: &CompiledApp) -> Vec<(Place, Vec<u32>)> {
+    let ranks = app.http.pools[0].ranks(app).ranks;
+    ranks.into_iter().map(|rank| (rank.place, rank.eligible)).collect()
+}
+
+fn eject(app: &CompiledApp, position: usize) {
+    let cause = healthcheck::outlier::Cause::Failures;
+    let ejection = &app.endpoints[position].live.ejection;
+    ejection.eject(std::time::Instant::now(), cause, "", &topology::Outliers::default()).unwrap();
+}
+
+#[test]
+fn backups_help_before_anybody_panics() {
+    let mut shop = app("shop", &["shop.test"], &["/"], 1);
+    let mut endpoints: Vec<_> = (1..=4).map(|at| endpoint("v1", &format!("c{at}"), at)).collect();
+    endpoints[2].is_backup = true;
+    endpoints[3].is_backup = true;
+    shop.endpoints = endpoints;
+    let health = topology::HealthSettings { panic_threshold: 60, ..Default::default() };
+    shop.spec = Arc::new(AppSpec { health: Some(Arc::new(health)), ..(*shop.spec).clone() });
+    let table = table([shop.clone()]);
+    let app = table.app(&shop.id).unwrap();
+    let (first, backups) = (Place::First, Place::Backups);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Usual, vec![(first, vec![0, 1]), (backups, vec![2, 3])]));
+    // One of two is less than 60 %, and the backups are whole.
+    eject(app, 0);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Helped, vec![(first, vec![1, 2, 3])]));
+    // Nor are the backups enough by themselves.
+    eject(app, 2);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Panic, vec![(first, vec![0, 1, 2, 3])]));
+}
+
+#[test]
+fn zones_help_each_other_before_anybody_panics_and_count_for_nothing_then() {
+    let mut shop = app("shop", &["shop.test"], &["/"], 1);
+    shop.endpoints = (1..=4).map(|at| endpoint("v1", &format!("c{at}"), at)).collect();
+    for (endpoint, zone) in shop.endpoints.iter_mut().zip(["a", "a", "b", "b"]) {
+        endpoint.zone = Some(zone.into());
+    }
+    let health = topology::HealthSettings { panic_threshold: 50, ..Default::default() };
+    shop.spec = Arc::new(AppSpec { health: Some(Arc::new(health)), ..(*shop.spec).clone() });
+    let settings = Settings { zone: Some("a".into()), ..settings() };
+    let (table, _) = compile(&settings, &RoutingTable::default(), snapshot([shop.clone()]));
+    let app = table.app(&shop.id).unwrap();
+    assert_eq!(ranks(app), [(Place::First, vec![0, 1]), (Place::OtherZones, vec![2, 3])]);
+    // Nobody at home: the other zone takes everything, though half of all are out.
+    eject(app, 0);
+    eject(app, 1);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Usual, vec![(Place::First, vec![2, 3])]));
+    eject(app, 2);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Panic, vec![(Place::First, vec![0, 1, 2, 3])]));
 }

@@ -11,7 +11,7 @@ use super::admission::Wanted;
 use super::deadlines::{Deadlines, TICK};
 use super::retries::RetryBudget;
 use super::tiers::{self, Search, Tier, Tiers};
-use crate::table::{CompiledApp, Pool, PooledEndpoint};
+use crate::table::{CompiledApp, Place, Pool, PooledEndpoint};
 
 /// How long a worker avoids an endpoint that refused a connection, if it has another: long enough that
 /// retries stay rare until the probes decide, short enough that a restart is not noticed.
@@ -114,9 +114,9 @@ impl Rotations {
         }
     }
 
-    /// Whether only backups are left.
+    /// Whether backups are among those who are asked first.
     pub(super) fn has_turned_to_backups(&self, Wanted { app, spread, turn, .. }: Wanted<'_>) -> bool {
-        let has_turned = |view: &mut View| view.tiers.first().is_some_and(|tier| tier.is_backup);
+        let has_turned = |view: &mut View| view.tiers.first().is_some_and(|tier| tier.has_backups);
         spread.choose(turn).next().is_some_and(|pool| self.view(app, pool, has_turned))
     }
 
@@ -172,12 +172,12 @@ impl Rotations {
         let mut search = Search { rotations: self, pool, wanted, tried, trusts: true, take };
         for trusts in [true, false] {
             search.trusts = trusts;
-            for (rank, tier) in view.tiers.iter_mut().enumerate() {
+            for tier in &mut view.tiers {
                 // Who has no room now will have some: that is what queues are for.
-                if rank > 0 && tier.is_backup && is_full.get() {
+                if tier.place == Place::Backups && is_full.get() {
                     break;
                 }
-                let is_first = trusts && rank == 0 && tried.is_empty();
+                let is_first = trusts && tier.place == Place::First && tried.is_empty();
                 if let Some(position) = tier.find(&mut search, is_first) {
                     return Some(pool.endpoints[position].clone());
                 }
@@ -198,8 +198,8 @@ impl Rotations {
         });
         let (stamp, now) = (pool.stamp(&app.live), self.deadlines.now());
         if view.stamp != stamp || now >= view.stale_at {
-            let stale_at = tiers::refresh(&mut view.tiers, pool, &app.spec, now, self.offset);
-            (view.stamp, view.stale_at) = (stamp, stale_at.unwrap_or(NEVER));
+            let changes_at = tiers::refresh(&mut view.tiers, app, pool, now, self.offset);
+            (view.stamp, view.stale_at) = (stamp, changes_at.unwrap_or(NEVER));
             view.retries.agree(app.spec.retries().budget, now);
         }
         view.used = now;

@@ -24,10 +24,10 @@ impl Rotations {
         endpoint: &Arc<PooledEndpoint>,
         take: impl FnOnce(&PooledEndpoint) -> bool,
     ) -> Option<Arc<PooledEndpoint>> {
-        if !endpoint.keeps_sessions() || self.is_suspect(endpoint.live.id) {
+        if !endpoint.keeps_sessions(&wanted.app.live) || self.is_suspect(endpoint.live.id) {
             return None;
         }
-        // Backups are left as soon as somebody else is back.
+        // Backups are left as soon as enough others are back.
         if endpoint.is_backup && !self.has_turned_to_backups(wanted) || !take(endpoint) {
             return None;
         }

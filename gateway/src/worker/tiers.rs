@@ -1,25 +1,24 @@
-//! Who is asked first, and who only where those have nobody: nearer endpoints, farther ones, backups.
+//! A worker's turns among those that are asked first, and among those that are asked where they have nobody.
 
 use std::cell::LazyCell;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use topology::{AppSpec, Balance};
+use topology::Balance;
 
 use super::admission::Wanted;
 use super::deadlines::TICK;
 use super::request_ids::random;
 use super::rotations::Rotations;
-use crate::balance::zones::{self, Zoned};
-use crate::balance::{Candidate, Candidates, Chooser, Member, SmoothRotation, slow_start};
+use crate::balance::{Candidate, Candidates, Chooser, Member, SmoothRotation};
 use crate::table::live::uptime;
-use crate::table::{Nearness, Pool, PooledEndpoint};
+use crate::table::{CompiledApp, Place, Pool, PooledEndpoint, Rank, Ranks};
 
 /// Candidates of one rank.
 #[derive(Debug)]
 pub(super) struct Tier {
-    /// Whether it is asked only where nobody else can be, and not where the others merely have no room.
-    pub is_backup: bool,
+    pub place: Place,
+    pub has_backups: bool,
     /// Positions in the pool's list, as the rotation has them.
     eligible: Vec<u32>,
     rotation: SmoothRotation,
@@ -29,15 +28,6 @@ pub(super) struct Tier {
 
 /// Nearly every app has one.
 pub(super) type Tiers = SmallVec<[Tier; 1]>;
-
-/// Who is to be in a tier.
-struct Rank {
-    is_backup: bool,
-    eligible: Vec<u32>,
-    candidates: Vec<Candidate>,
-    /// What candidates' weights are multiplied by where nothing lessens them.
-    scale: u32,
-}
 
 /// What a tier is asked for.
 pub(super) struct Search<'a, T> {
@@ -53,7 +43,8 @@ pub(super) struct Search<'a, T> {
 impl Tier {
     pub fn new(offset: usize) -> Self {
         Self {
-            is_backup: false,
+            place: Place::First,
+            has_backups: false,
             eligible: Vec::new(),
             rotation: SmoothRotation::starting_at(offset),
             chooser: None,
@@ -115,7 +106,7 @@ impl Tier {
     fn update(&mut self, balance: &Balance, pool: &Pool, rank: Rank) {
         self.choose_by(balance, pool, &rank);
         self.rotation.update(rank.candidates.into_iter());
-        (self.eligible, self.is_backup) = (rank.eligible, rank.is_backup);
+        (self.place, self.has_backups, self.eligible) = (rank.place, rank.has_backups, rank.eligible);
     }
 
     fn choose_by(&mut self, balance: &Balance, pool: &Pool, rank: &Rank) {
@@ -140,77 +131,15 @@ impl Tier {
 /// stamp says.
 pub(super) fn refresh(
     tiers: &mut Tiers,
+    app: &CompiledApp,
     pool: &Pool,
-    spec: &AppSpec,
     now: u32,
     offset: usize,
 ) -> Option<u32> {
-    let ranks = pool.ranks();
-    let (mut first, mut stale_at) = weigh(pool, spec, ranks.first, ranks.are_backups, now);
-    // A key belongs to one endpoint for gateways of all zones.
-    let far = match &spec.balance {
-        Balance::Hash(_) => None,
-        _ => by_zone(pool, &mut first),
-    };
-    let backups = (!ranks.backups.is_empty()).then(|| {
-        let (backups, stale) = weigh(pool, spec, ranks.backups, true, now);
-        stale_at = [stale_at, stale].into_iter().flatten().min();
-        backups
-    });
-    let ranks: SmallVec<[Rank; 3]> = [Some(first), far, backups].into_iter().flatten().collect();
+    let Ranks { ranks, grows_in } = pool.ranks(app);
     tiers.resize_with(ranks.len(), || Tier::new(offset));
-    tiers.iter_mut().zip(ranks).for_each(|(tier, rank)| tier.update(&spec.balance, pool, rank));
-    stale_at
-}
-
-fn weigh(pool: &Pool, spec: &AppSpec, eligible: Vec<u32>, is_backup: bool, now: u32) -> (Rank, Option<u32>) {
-    let (ramp, mut stale_at) = (spec.slow_start(), None);
-    let candidate = |position: &u32| {
-        let endpoint = &pool.endpoints[*position as usize];
-        let mut weight = u32::from(endpoint.weight);
-        if let Some(ramp) = ramp {
-            let share = slow_start::share(endpoint.live.serving_for(), ramp);
-            if share < slow_start::WHOLE {
-                stale_at = Some(now + ticks(slow_start::step(ramp)));
-            }
-            weight *= share;
-        }
-        Candidate { id: endpoint.live.id, weight }
-    };
-    let candidates = eligible.iter().map(candidate).collect();
-    let scale = if ramp.is_some() { slow_start::WHOLE } else { 1 };
-    (Rank { is_backup, eligible, candidates, scale }, stale_at)
-}
-
-/// Lessens the weights of those in other zones; those that are left with none are asked where the others have nobody.
-fn by_zone(pool: &Pool, rank: &mut Rank) -> Option<Rank> {
-    let endpoint = |position: &u32| &pool.endpoints[*position as usize];
-    if !rank.eligible.iter().any(|position| endpoint(position).nearness == Nearness::Own) {
-        return None;
-    }
-    let zoned = |(position, candidate): (&u32, &Candidate)| Zoned {
-        zone: endpoint(position).zone.as_deref(),
-        is_own: endpoint(position).nearness == Nearness::Own,
-        weight: candidate.weight.into(),
-    };
-    let candidates: Vec<_> = rank.eligible.iter().zip(&rank.candidates).map(zoned).collect();
-    let factors = zones::factors(&candidates, pool.zones())?;
-    let (mut near, mut far) = (Vec::new(), Vec::new());
-    let is_split = factors.iter().any(|factor| !matches!(factor, 0 | &zones::WHOLE));
-    for ((position, candidate), factor) in rank.eligible.iter().zip(&rank.candidates).zip(factors) {
-        match factor {
-            0 => far.push((*position, *candidate)),
-            factor => {
-                let factor = if is_split { factor } else { 1 };
-                near.push((*position, Candidate { weight: candidate.weight * factor, ..*candidate }));
-            }
-        }
-    }
-    let scale = rank.scale;
-    (rank.eligible, rank.candidates) = near.into_iter().unzip();
-    rank.scale = if is_split { scale * zones::WHOLE } else { scale };
-    let (eligible, candidates): (Vec<_>, Vec<_>) = far.into_iter().unzip();
-    (!eligible.is_empty()).then_some(Rank { is_backup: rank.is_backup, eligible, candidates, scale })
+    tiers.iter_mut().zip(ranks).for_each(|(tier, rank)| tier.update(&app.spec.balance, pool, rank));
+    grows_in.map(|time| now + ticks(time))
 }
 
 /// At least one.

@@ -2,9 +2,21 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
+
+/// How a probe passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    Whole,
+    /// The server is there, and wants a login that the probe does not have.
+    NoLogin,
+}
+
+/// One attempt's result.
+pub(crate) type Outcome = Result<Pass, ProbeError>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
@@ -16,14 +28,37 @@ pub enum ProbeError {
     Unreachable(#[source] io::Error),
     #[error("no TLS with the endpoint")]
     Tls(#[source] io::Error),
-    #[error("no complete response head within {0:?}")]
+    #[error("no complete answer within {0:?}")]
     Timeout(Duration),
-    #[error("connection lost before a complete response head")]
+    #[error("connection lost before a complete answer")]
     Reset(#[source] Box<dyn Error + Send + Sync>),
     #[error("the answer is no HTTP/1.1 response with a head of a sane size")]
     BadResponse(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the answer is no {0}")]
+    BadAnswer(&'static str),
     #[error("answered {0}")]
     Status(StatusCode),
+    #[error("answered {status} without {wanted:?} in its body")]
+    Body { status: StatusCode, wanted: Arc<str> },
+    /// A word of `grpc.health.v1.HealthCheckResponse.ServingStatus`.
+    #[error("answered {0}")]
+    NotServing(&'static str),
+    #[error(
+        "has no grpc.health.v1.Health (UNIMPLEMENTED): add that service to the server, or probe with kind = \"tcp\""
+    )]
+    Unimplemented,
+    #[error(
+        "knows no service {0:?} (NOT_FOUND): register its health at the server, or correct health.service"
+    )]
+    UnknownService(Arc<str>),
+    /// Any other one than OK, UNIMPLEMENTED and NOT_FOUND.
+    #[error("answered gRPC status {0}")]
+    GrpcStatus(u32),
+    /// In the server's own words.
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("is loading its data set: {0}")]
+    Loading(String),
     #[error("the probe path {0:?} cannot be sent")]
     BadPath(String),
     #[error("this gateway cannot open a connection")]
@@ -34,6 +69,7 @@ pub enum ProbeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeResult {
     Pass,
+    PassNoLogin,
     ConnectRefused,
     ConnectTimeout,
     Unreachable,
@@ -42,13 +78,20 @@ pub enum ProbeResult {
     Reset,
     BadResponse,
     Status,
+    Body,
+    NotServing,
+    Unimplemented,
+    UnknownService,
+    Refused,
+    Loading,
     BadPath,
     Local,
 }
 
 impl ProbeResult {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::Pass,
+        Self::PassNoLogin,
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::Unreachable,
@@ -57,12 +100,22 @@ impl ProbeResult {
         Self::Reset,
         Self::BadResponse,
         Self::Status,
+        Self::Body,
+        Self::NotServing,
+        Self::Unimplemented,
+        Self::UnknownService,
+        Self::Refused,
+        Self::Loading,
         Self::BadPath,
         Self::Local,
     ];
 
-    pub(crate) fn of(outcome: &Result<(), ProbeError>) -> Self {
-        outcome.as_ref().map_or_else(ProbeError::result, |()| Self::Pass)
+    pub(crate) fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Ok(Pass::Whole) => Self::Pass,
+            Ok(Pass::NoLogin) => Self::PassNoLogin,
+            Err(error) => error.result(),
+        }
     }
 
     /// Whether it says anything of the endpoint. Where this gateway runs out of file descriptors or
@@ -74,6 +127,7 @@ impl ProbeResult {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",
+            Self::PassNoLogin => "pass_no_login",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::Unreachable => "unreachable",
@@ -82,6 +136,12 @@ impl ProbeResult {
             Self::Reset => "reset",
             Self::BadResponse => "bad_response",
             Self::Status => "status",
+            Self::Body => "body",
+            Self::NotServing => "not_serving",
+            Self::Unimplemented => "unimplemented",
+            Self::UnknownService => "unknown_service",
+            Self::Refused => "refused",
+            Self::Loading => "loading",
             Self::BadPath => "bad_path",
             Self::Local => "local",
         }
@@ -100,8 +160,14 @@ impl ProbeError {
             Self::Tls(_) => ProbeResult::Tls,
             Self::Timeout(_) => ProbeResult::Timeout,
             Self::Reset(_) => ProbeResult::Reset,
-            Self::BadResponse(_) => ProbeResult::BadResponse,
-            Self::Status(_) => ProbeResult::Status,
+            Self::BadResponse(_) | Self::BadAnswer(_) => ProbeResult::BadResponse,
+            Self::Status(_) | Self::GrpcStatus(_) => ProbeResult::Status,
+            Self::Body { .. } => ProbeResult::Body,
+            Self::NotServing(_) => ProbeResult::NotServing,
+            Self::Unimplemented => ProbeResult::Unimplemented,
+            Self::UnknownService(_) => ProbeResult::UnknownService,
+            Self::Refused(_) => ProbeResult::Refused,
+            Self::Loading(_) => ProbeResult::Loading,
             Self::BadPath(_) => ProbeResult::BadPath,
             Self::Local(_) => ProbeResult::Local,
         }
@@ -126,7 +192,7 @@ impl ProbeError {
     }
 
     /// The error and its causes in one bounded line.
-    pub(crate) fn to_text(&self) -> String {
+    pub fn to_text(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
@@ -136,6 +202,13 @@ impl ProbeError {
         }
         text.truncate(text.floor_char_boundary(Self::MAX_TEXT_BYTES));
         text
+    }
+
+    /// What a server said, fit for a log and a terminal: one line, bounded.
+    pub(super) fn words(said: &[u8]) -> String {
+        let said = &said[..said.len().min(Self::MAX_TEXT_BYTES)];
+        let is_plain = |letter: &char| !letter.is_control();
+        String::from_utf8_lossy(said).chars().filter(is_plain).collect::<String>().trim().to_owned()
     }
 }
 

@@ -1,10 +1,9 @@
-//! GET a path over HTTP/1.1: a status of 200 to 299 passes.
+//! A request over HTTP/1.1, a GET of a path if nothing else is asked for.
 //!
 //! The connection serves the next probe too. Between probes it is held as a bare socket: hyper's
 //! buffers and state live only as long as an exchange.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,26 +12,23 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::time::timeout_at;
-use topology::Protocol;
+use topology::{HttpProbeSettings, Protocol};
 
-use super::{Deadline, ProbeError, ProbeStream, ProbeTls, USER_AGENT, connect};
+use super::body::{Found, MAX_BODY_BYTES, Search};
+use super::{Deadline, Outcome, Pass, ProbeError, ProbeStream, USER_AGENT, Way, connect};
 
 /// Bounds a response's head: twice what common servers send at most, so it is the endpoint that is
 /// wrong. hyper's least is 8 KiB.
 const MAX_HEAD_BYTES: usize = 16 << 10;
-/// A ping's body is a word. One up to this size is read to keep the connection; beyond it a new
-/// connection is cheaper than reading on.
-const MAX_BODY_BYTES: usize = 64 << 10;
-
 pub(crate) struct HttpProbe<'a> {
-    pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<&'a Arc<dyn ProbeTls>>,
+    pub(crate) way: Way<'a>,
     pub(crate) path: &'a str,
-    pub(crate) deadline: Deadline,
+    pub(crate) http: &'a HttpProbeSettings,
 }
 
 /// One request on one connection, polled by the task that awaits its parts.
@@ -52,6 +48,8 @@ struct Answer {
 pub(crate) struct Rest {
     exchange: Exchange,
     body: Incoming,
+    /// Bytes of the body that were read.
+    read: usize,
     deadline: Deadline,
 }
 
@@ -66,10 +64,18 @@ struct Unanswered {
 impl HttpProbe<'_> {
     /// Tries `kept` where it still stands, else a new connection. With an answer comes the rest of it,
     /// for [`Rest::into_idle`].
-    pub(crate) async fn run(&self, kept: Option<ProbeStream>) -> (Result<(), ProbeError>, Option<Rest>) {
-        match self.ask(kept).await {
-            Ok(Answer { status, rest }) if status.is_success() => (Ok(()), Some(rest)),
-            Ok(Answer { status, rest }) => (Err(ProbeError::Status(status)), Some(rest)),
+    pub(crate) async fn run(&self, kept: Option<ProbeStream>) -> (Outcome, Option<Rest>) {
+        let Answer { status, mut rest } = match self.ask(kept).await {
+            Ok(answer) => answer,
+            Err(error) => return (Err(error), None),
+        };
+        if !self.http.accepts(status.as_u16()) {
+            return (Err(ProbeError::Status(status)), Some(rest));
+        }
+        let Some(wanted) = &self.http.body else { return (Ok(Pass::Whole), Some(rest)) };
+        match rest.contains(wanted).await {
+            Ok(true) => (Ok(Pass::Whole), Some(rest)),
+            Ok(false) => (Err(ProbeError::Body { status, wanted: Arc::clone(wanted) }), Some(rest)),
             Err(error) => (Err(error), None),
         }
     }
@@ -81,8 +87,9 @@ impl HttpProbe<'_> {
                 answer => return answer.map_err(|unanswered| unanswered.error),
             }
         }
-        let socket = connect(self.address, self.deadline).await?;
-        let stream = ProbeStream::secure(socket, self.tls, Protocol::Http1, self.deadline).await?;
+        let Way { address, tls, deadline } = self.way;
+        let socket = connect(address, deadline).await?;
+        let stream = ProbeStream::secure(socket, tls, Protocol::Http1, deadline).await?;
         self.exchange(stream).await.map_err(|unanswered| unanswered.error)
     }
 
@@ -91,15 +98,16 @@ impl HttpProbe<'_> {
         let request = self.request().map_err(certain)?;
         let mut exchange = Exchange::open(stream).await.map_err(certain)?;
         let sending = exchange.sender.send_request(request);
-        let result = match timeout_at(self.deadline.at, exchange.drive(sending)).await {
-            Err(_elapsed) => return Err(certain(ProbeError::Timeout(self.deadline.granted))),
+        let result = match timeout_at(self.way.deadline.at, exchange.drive(sending)).await {
+            Err(_elapsed) => return Err(certain(ProbeError::Timeout(self.way.deadline.granted))),
             Ok(None) => Err(ProbeError::Reset("connection closed".into())),
             Ok(Some(response)) => response.map_err(ProbeError::from_exchange),
         };
         match result {
             Ok(response) => {
                 let status = response.status();
-                let rest = Rest { exchange, body: response.into_body(), deadline: self.deadline };
+                let rest =
+                    Rest { exchange, body: response.into_body(), read: 0, deadline: self.way.deadline };
                 Ok(Answer { status, rest })
             }
             Err(error) => {
@@ -110,12 +118,13 @@ impl HttpProbe<'_> {
         }
     }
 
-    /// What the endpoint proved to be, since it may refuse other names on this connection (RFC 9110
-    /// section 15.5.20).
+    /// If no other is asked for, what the endpoint proved to be, since it may refuse other names on this
+    /// connection (RFC 9110 section 15.5.20).
     fn host(&self) -> String {
-        match self.tls.map(|tls| tls.server_name()) {
-            Some(ServerName::DnsName(name)) => name.as_ref().to_owned(),
-            _ => self.address.to_string(),
+        match (&self.http.host, self.way.tls.map(|tls| tls.server_name())) {
+            (Some(host), _) => host.to_string(),
+            (None, Some(ServerName::DnsName(name))) => name.as_ref().to_owned(),
+            _ => self.way.address.to_string(),
         }
     }
 
@@ -124,12 +133,25 @@ impl HttpProbe<'_> {
         if !self.path.starts_with('/') {
             return Err(bad());
         }
-        Request::get(self.path)
+        let mut request = Request::builder()
+            .method(self.http.method.as_str())
+            .uri(self.path)
             .header(header::HOST, self.host())
             .header(header::USER_AGENT, USER_AGENT)
             .body(Empty::new())
-            .map_err(|_| bad())
+            .map_err(|_| bad())?;
+        add_headers(request.headers_mut(), self.http).ok_or_else(bad)?;
+        Ok(request)
     }
+}
+
+/// Those of the settings, in place of our own of the same name. `None` where one cannot be sent.
+pub(super) fn add_headers(fields: &mut HeaderMap, http: &HttpProbeSettings) -> Option<()> {
+    for (name, value) in &http.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        fields.insert(name, HeaderValue::from_str(value).ok()?);
+    }
+    Some(())
 }
 
 impl Exchange {
@@ -180,11 +202,31 @@ impl Exchange {
 }
 
 impl Rest {
+    /// Whether `wanted` is within the bytes of the body that are looked at. Stops reading once it is known.
+    async fn contains(&mut self, wanted: &str) -> Result<bool, ProbeError> {
+        let mut search = Search::new(wanted);
+        let Self { exchange, body, read, deadline } = self;
+        loop {
+            let frame = match timeout_at(deadline.at, exchange.drive(body.frame())).await {
+                Err(_elapsed) => return Err(ProbeError::Timeout(deadline.granted)),
+                Ok(None) => return Err(ProbeError::Reset("connection closed".into())),
+                Ok(Some(None)) => return Ok(false),
+                Ok(Some(Some(frame))) => frame.map_err(ProbeError::from_exchange)?,
+            };
+            let Some(data) = frame.data_ref() else { continue };
+            *read += data.len();
+            match search.add(data) {
+                Found::Yes => return Ok(true),
+                Found::NotYet => {}
+                Found::No => return Ok(false),
+            }
+        }
+    }
+
     /// Reads what is left of the answer, within bounds of size and time, to have the connection idle.
     pub(crate) async fn into_idle(self) -> Option<ProbeStream> {
-        let Self { mut exchange, mut body, deadline } = self;
+        let Self { mut exchange, mut body, mut read, deadline } = self;
         let idle = async {
-            let mut read = 0;
             while let Some(frame) = exchange.drive(body.frame()).await? {
                 read += frame.ok()?.data_ref().map_or(0, Bytes::len);
                 if read > MAX_BODY_BYTES {

@@ -1,19 +1,28 @@
 //! One attempt, one result.
 
+pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod http2;
+pub(crate) mod mysql;
+pub(crate) mod redis;
 pub(crate) mod tcp;
 
+mod body;
 mod error;
+mod once;
 mod stream;
+mod wire;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-pub use error::{ProbeError, ProbeResult};
+pub(crate) use error::Outcome;
+pub use error::{Pass, ProbeError, ProbeResult};
+pub use once::{Question, probe_once};
 pub(crate) use stream::ProbeStream;
 pub use stream::ProbeTls;
 
@@ -31,6 +40,14 @@ impl Deadline {
     pub(crate) fn after(start: Instant, granted: Duration) -> Self {
         Self { at: start + granted, granted }
     }
+}
+
+/// Where a probe goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<&'a Arc<dyn ProbeTls>>,
+    pub(crate) deadline: Deadline,
 }
 
 async fn connect(address: SocketAddr, deadline: Deadline) -> Result<TcpStream, ProbeError> {

@@ -1,17 +1,10 @@
 //! Whether anybody accepts connections at an address, and proves to be who is wanted there.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
 use topology::Protocol;
 
-use super::{Deadline, ProbeError, ProbeStream, ProbeTls, connect};
+use super::{Outcome, Pass, ProbeStream, Way, connect};
 
-pub(crate) async fn probe(
-    address: SocketAddr,
-    tls: Option<&Arc<dyn ProbeTls>>,
-    deadline: Deadline,
-) -> Result<(), ProbeError> {
-    let socket = connect(address, deadline).await?;
-    ProbeStream::secure(socket, tls, Protocol::Tcp, deadline).await.map(drop)
+pub(crate) async fn probe(way: Way<'_>, protocol: Protocol) -> Outcome {
+    let socket = connect(way.address, way.deadline).await?;
+    ProbeStream::secure(socket, way.tls, protocol, way.deadline).await.map(|_| Pass::Whole)
 }

@@ -1,3 +1,5 @@
+use topology::{HttpProbeSettings, ProbeMethod, Protocol};
+
 use super::http::HttpProbe;
 use super::*;
 use crate::test_server::{Behaviour, PONG, TestServer};
@@ -7,22 +9,32 @@ const AMPLE: Duration = Duration::from_secs(20);
 /// For the tests that wait until it is over.
 const SHORT: Duration = Duration::from_millis(60);
 
-async fn http(address: SocketAddr, timeout: Duration) -> Result<(), ProbeError> {
+async fn http(address: SocketAddr, timeout: Duration) -> Outcome {
     let mut kept = None;
     http_on(&mut kept, address, timeout).await
 }
 
-async fn http_on(
+async fn http_on(kept: &mut Option<ProbeStream>, address: SocketAddr, timeout: Duration) -> Outcome {
+    http_with(kept, address, timeout, "/_ping", &HttpProbeSettings::default()).await
+}
+
+async fn http_with(
     kept: &mut Option<ProbeStream>,
     address: SocketAddr,
     timeout: Duration,
-) -> Result<(), ProbeError> {
-    let deadline = Deadline::after(Instant::now(), timeout);
-    let (outcome, rest) = HttpProbe { address, tls: None, path: "/_ping", deadline }.run(kept.take()).await;
+    path: &str,
+    http: &HttpProbeSettings,
+) -> Outcome {
+    let probe = HttpProbe { way: way(address, timeout), path, http };
+    let (outcome, rest) = probe.run(kept.take()).await;
     if let Some(rest) = rest {
         *kept = rest.into_idle().await;
     }
     outcome
+}
+
+fn way(address: SocketAddr, timeout: Duration) -> Way<'static> {
+    Way { address, tls: None, deadline: Deadline::after(Instant::now(), timeout) }
 }
 
 async fn result_of(behaviour: Behaviour) -> ProbeResult {
@@ -46,6 +58,67 @@ async fn request_is_a_plain_get_of_the_path() {
         env!("CARGO_PKG_VERSION")
     );
     assert_eq!(server.requests(), [wanted]);
+}
+
+#[tokio::test]
+async fn request_is_as_the_settings_say() {
+    let server = TestServer::answering(PONG).await;
+    let http = HttpProbeSettings {
+        method: ProbeMethod::Options,
+        host: Some("shop.test".into()),
+        headers: vec![("x-probe".into(), "1".into()), ("user-agent".into(), "us".into())],
+        ..HttpProbeSettings::default()
+    };
+    http_with(&mut None, server.address, AMPLE, "/up?deep", &http).await.unwrap();
+    let wanted = "OPTIONS /up?deep HTTP/1.1\r\nhost: shop.test\r\nuser-agent: us\r\nx-probe: 1\r\n\r\n";
+    assert_eq!(server.requests(), [wanted]);
+}
+
+#[tokio::test]
+async fn status_that_is_asked_for_passes_and_no_other() {
+    let http = HttpProbeSettings { status: vec![(301, 302), (401, 401)], ..HttpProbeSettings::default() };
+    for (status, wanted) in [
+        (200, ProbeResult::Status),
+        (301, ProbeResult::Pass),
+        (303, ProbeResult::Status),
+        (401, ProbeResult::Pass),
+    ] {
+        let response = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+        let server = TestServer::answering(&response).await;
+        let outcome = http_with(&mut None, server.address, AMPLE, "/", &http).await;
+        assert_eq!(ProbeResult::of(&outcome), wanted, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn body_has_to_contain_what_is_asked_for() {
+    let http = HttpProbeSettings { body: Some("pong".into()), ..HttpProbeSettings::default() };
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n-po\r\n4\r\nng-x\r\n0\r\n\r\n";
+    let until_closed = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nping pong";
+    let late = format!("HTTP/1.1 200 OK\r\nContent-Length: 100004\r\n\r\n{}pong", "x".repeat(100_000));
+    for (response, wanted) in [
+        (PONG, ProbeResult::Pass),
+        (chunked, ProbeResult::Pass),
+        (until_closed, ProbeResult::Pass),
+        (&late, ProbeResult::Body),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npang", ProbeResult::Body),
+        ("HTTP/1.1 204 No Content\r\n\r\n", ProbeResult::Body),
+        ("HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\npong", ProbeResult::Status),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npang", ProbeResult::Reset),
+    ] {
+        let server = TestServer::start(Behaviour::AnswerThenClose(response.to_owned())).await;
+        let outcome = http_with(&mut None, server.address, AMPLE, "/", &http).await;
+        assert_eq!(ProbeResult::of(&outcome), wanted, "{response:.60}");
+    }
+    let server = TestServer::answering(PONG).await;
+    let mut kept = None;
+    for _ in 0..5 {
+        http_with(&mut kept, server.address, AMPLE, "/", &http).await.unwrap();
+    }
+    assert_eq!(server.accepted(), 1, "what was looked through could be kept");
+    let server = TestServer::answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npang").await;
+    let outcome = http_with(&mut None, server.address, SHORT, "/", &http).await;
+    assert_eq!(ProbeResult::of(&outcome), ProbeResult::Timeout, "a body that does not end");
 }
 
 #[tokio::test]
@@ -179,8 +252,7 @@ async fn half_a_head_on_a_reused_connection_is_not_tried_again() {
 async fn path_that_cannot_be_sent_is_not_the_endpoints_fault() {
     let server = TestServer::answering(PONG).await;
     for path in ["", "ping", "http://other/", "/a b", "/\r\nX: y"] {
-        let deadline = Deadline::after(Instant::now(), AMPLE);
-        let (outcome, _) = HttpProbe { address: server.address, tls: None, path, deadline }.run(None).await;
+        let outcome = http_with(&mut None, server.address, AMPLE, path, &HttpProbeSettings::default()).await;
         let result = ProbeResult::of(&outcome);
         assert_eq!((result, result.is_conclusive()), (ProbeResult::BadPath, false), "{path:?}");
     }
@@ -189,9 +261,8 @@ async fn path_that_cannot_be_sent_is_not_the_endpoints_fault() {
 #[tokio::test]
 async fn tcp_probe_passes_where_somebody_accepts() {
     let server = TestServer::start(Behaviour::Hang).await;
-    let deadline = Deadline::after(Instant::now(), AMPLE);
-    tcp::probe(server.address, None, deadline).await.unwrap();
-    let outcome = tcp::probe(refusing().await, None, deadline).await;
+    tcp::probe(way(server.address, AMPLE), Protocol::Tcp).await.unwrap();
+    let outcome = tcp::probe(way(refusing().await, AMPLE), Protocol::Tcp).await;
     assert!(matches!(outcome, Err(ProbeError::ConnectRefused)), "{outcome:?}");
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use topology::{AppId, HealthSettings, InstanceKey, Protocol};
 
 use crate::cell::Inherit;
 use crate::pace::{self, FirstProbes};
-use crate::{HealthCell, ProbeStats, ProbeTls, Transition};
+use crate::{HealthCell, HealthReport, ProbeStats, ProbeTls, Transition};
 use prober::{Prober, Surroundings};
 
 /// Connections kept open between probes, over all endpoints. Beyond them each probe connects anew,
@@ -28,6 +28,11 @@ const MAX_KEPT_CONNECTIONS: usize = 4096;
 /// Changes that the owner caused itself (a target removed or moved to another address is unknown again)
 /// are not told.
 pub type OnTransition = Arc<dyn Fn(&ProbeTarget, Transition) + Send + Sync>;
+
+/// Learns of every endpoint whose settings ask for more than ejection ([`topology::OnFailure`]) and that has
+/// failed `fall` probes in a row, and again after every further `fall`; on the task of that probe: it must not
+/// block.
+pub type OnFailing = Arc<dyn Fn(&ProbeTarget, &HealthReport) + Send + Sync>;
 
 /// An endpoint that is to be probed.
 #[derive(Debug, Clone)]
@@ -84,6 +89,7 @@ impl Checker {
         let cancel = cancel.child_token();
         let surroundings = Surroundings {
             on_transition,
+            on_failing: OnceLock::new(),
             stats: Arc::default(),
             connections: Arc::new(Semaphore::new(MAX_KEPT_CONNECTIONS)),
         };
@@ -96,6 +102,11 @@ impl Checker {
             _cancel_on_drop: cancel.clone().drop_guard(),
             cancel,
         }
+    }
+
+    /// Has `hook` told of what `on_failure` asks for. The first one stays.
+    pub fn on_failing(&self, hook: OnFailing) {
+        let _ = self.surroundings.on_failing.set(hook);
     }
 
     pub fn stats(&self) -> Arc<ProbeStats> {
@@ -154,7 +165,7 @@ impl Checker {
 
     fn start(&mut self, target: ProbeTarget, inherit: Inherit) -> Probing {
         let now = Instant::now();
-        let first = now + self.first.delay(now, pace::interval(&target.settings), &mut self.random);
+        let first = now + self.first.delay(now, pace::interval(&target.settings, true), &mut self.random);
         let writer = target.cell.attach(inherit);
         let prober = Prober::new(target.clone(), writer, self.surroundings.clone(), self.random.fork());
         let cancel = self.cancel.child_token();

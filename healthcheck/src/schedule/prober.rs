@@ -3,25 +3,26 @@
 //! There are as many as there are endpoints, so what a task holds while it sleeps is kept small: an
 //! attempt lives in a box of its own and goes with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use topology::Protocol;
+use topology::{OnFailure, ProbeKind, Protocol};
 use tracing::debug;
 
-use super::{OnTransition, ProbeTarget};
+use super::{OnFailing, OnTransition, ProbeTarget};
 use crate::cell::{Recorded, Writer};
 use crate::probe::http::{HttpProbe, Rest};
-use crate::probe::{Deadline, ProbeError, ProbeResult, ProbeStream, http2, tcp};
+use crate::probe::{Deadline, Outcome, Pass, ProbeResult, ProbeStream, Way, grpc, http2, mysql, redis, tcp};
 use crate::verdict::Thresholds;
 use crate::{ProbeStats, pace};
 
 /// What all probers of a checker share.
 pub(super) struct Surroundings {
     pub(super) on_transition: OnTransition,
+    pub(super) on_failing: OnceLock<OnFailing>,
     pub(super) stats: Arc<ProbeStats>,
     /// A permit for every connection kept between probes.
     pub(super) connections: Arc<Semaphore>,
@@ -59,7 +60,8 @@ impl Prober {
             let attempt = Box::pin(self.probe(start, kept));
             let Some(connection) = cancel.run_until_cancelled(attempt).await else { return };
             kept = connection;
-            start += pace::jittered(pace::interval(&self.target.settings), &mut self.random);
+            let interval = pace::interval(&self.target.settings, self.target.cell.is_up());
+            start += pace::jittered(interval, &mut self.random);
         }
     }
 
@@ -73,23 +75,27 @@ impl Prober {
         Some(Kept { stream, _permit: permit })
     }
 
-    async fn attempt(
-        &self,
-        deadline: Deadline,
-        kept: Option<ProbeStream>,
-    ) -> (Result<(), ProbeError>, Option<Rest>) {
+    async fn attempt(&self, deadline: Deadline, kept: Option<ProbeStream>) -> (Outcome, Option<Rest>) {
         let ProbeTarget { address, protocol, tls, settings, .. } = &self.target;
-        let (address, tls) = (*address, tls.as_ref());
-        match protocol {
+        let way = Way { address: *address, tls: tls.as_ref(), deadline };
+        let outcome = match (&settings.kind, protocol) {
             // No answer that every datagram service gives; whoever asks for a probe hears nothing bad.
-            Protocol::Udp => (Ok(()), None),
-            Protocol::Tcp => (tcp::probe(address, tls, deadline).await, None),
-            Protocol::Http2 => (http2::probe(address, tls, &settings.path, deadline).await, None),
-            Protocol::Http1 => HttpProbe { address, tls, path: &settings.path, deadline }.run(kept).await,
-        }
+            (_, Protocol::Udp) => Ok(Pass::Whole),
+            (ProbeKind::Native, Protocol::Tcp) | (ProbeKind::Tcp, _) => tcp::probe(way, *protocol).await,
+            (ProbeKind::Native | ProbeKind::Http, Protocol::Http2) => {
+                http2::probe(way, &settings.path, &settings.http).await
+            }
+            (ProbeKind::Native | ProbeKind::Http, Protocol::Http1 | Protocol::Tcp) => {
+                return HttpProbe { way, path: &settings.path, http: &settings.http }.run(kept).await;
+            }
+            (ProbeKind::Grpc { service }, _) => grpc::probe(way, service).await,
+            (ProbeKind::MySql { user }, _) => mysql::probe(way, user).await,
+            (ProbeKind::Redis, _) => redis::probe(way).await,
+        };
+        (outcome, None)
     }
 
-    fn take(&self, outcome: &Result<(), ProbeError>, latency: Duration) {
+    fn take(&self, outcome: &Outcome, latency: Duration) {
         let ProbeTarget { app, key, settings, cell, .. } = &self.target;
         let thresholds = Thresholds::new(settings.rise, settings.fall);
         let recorded = cell.record(self.writer, thresholds, outcome, latency);
@@ -104,6 +110,25 @@ impl Prober {
         if let Recorded::Changed(transition) = recorded {
             self.surroundings.stats.count_transition(transition.to);
             (self.surroundings.on_transition)(&self.target, transition);
+        }
+        if outcome.as_ref().is_err_and(|error| error.result().is_conclusive()) {
+            self.report_failing();
+        }
+    }
+
+    /// After `fall` failures in a row, and again after every further `fall`: who was not there to hear it, or could do
+    /// nothing then, hears it again.
+    fn report_failing(&self) {
+        let settings = &self.target.settings;
+        let Some(on_failing) =
+            self.surroundings.on_failing.get().filter(|_| settings.on_failure != OnFailure::Eject)
+        else {
+            return;
+        };
+        let report = self.target.cell.report();
+        let failures = report.consecutive_failures;
+        if !report.state.is_up() && failures > 0 && failures.is_multiple_of(settings.fall.max(1)) {
+            on_failing(&self.target, &report);
         }
     }
 }
@@ -135,6 +160,7 @@ mod tests {
         };
         let surroundings = Arc::new(Surroundings {
             on_transition: Arc::new(|_, _| {}),
+            on_failing: OnceLock::new(),
             stats: Arc::default(),
             connections: Arc::new(Semaphore::new(1)),
         });

@@ -5,6 +5,7 @@ mod ask;
 mod doors;
 mod endpoints;
 mod routes;
+mod vip;
 
 #[expect(dead_code, reason = "the suite of TLS wants more of it")]
 #[path = "../tls/pki.rs"]

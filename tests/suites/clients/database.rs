@@ -1,11 +1,13 @@
 //! MariaDB and its client, through a TCP listener.
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::process::Command;
 
 use tempfile::TempDir;
 use tests::{App, Config, DEADLINE, Finished, Gateway, HeldPort, Program, eventually, finish};
 
-use crate::front::{PATIENCE, run, text_of};
+use crate::front::{PATIENCE, await_probe, run, text_of};
 
 /// A server with data of its own, reached by name and without a password.
 struct MariaDb {
@@ -135,4 +137,57 @@ fn a_connection_that_the_server_kills_is_lost_for_its_client() {
     let refused = finish(&mut client(port), "SELECT 1;", PATIENCE);
     assert_eq!(refused.code, Some(1), "{}", refused.text());
     assert!(refused.stderr.contains("Lost connection to"), "{}", refused.stderr);
+}
+
+/// The server's own count.
+#[track_caller]
+fn status(server: &MariaDb, name: &str) -> u64 {
+    let script = format!("SHOW GLOBAL STATUS LIKE '{name}';");
+    let answer = run(&mut client(server.port.port()), &script).stdout;
+    answer.split_whitespace().last().and_then(|count| count.parse().ok()).expect("a count is there")
+}
+
+#[test]
+fn probes_log_in_so_that_the_server_never_blocks_the_gateway() {
+    let server = MariaDb::start();
+    let probed = App::new("db").tcp_endpoint("v1", "c1", server.port.address()).probed();
+    let gateway = Gateway::start(&Config::new().app(&probed.clone().health(r#"kind = "mysql""#)));
+    await_probe(&gateway, "pass_no_login", "up");
+    run(&mut client(server.port.port()), "CREATE USER monitor;");
+    let probed = probed.health(r#"kind = "mysql""#).health(r#"user = "monitor""#);
+    gateway.put_app(&probed);
+    await_probe(&gateway, "pass", "up");
+    let aborted = || ["Aborted_connects", "Aborted_clients"].map(|name| status(&server, name));
+    let (before, passes) =
+        (aborted(), || gateway.metrics().count("sluice_probes_total", &[("result", "pass")]));
+    let passed = passes();
+    eventually(DEADLINE, "many probes pass", || passes() > passed + 20);
+    assert_eq!(aborted(), before, "each was a login and a farewell");
+}
+
+#[test]
+fn probes_tell_what_a_server_says_that_lets_nobody_in() {
+    let mut server = MariaDb::start();
+    let probed = App::new("db").tcp_endpoint("v1", "c1", server.port.address()).probed();
+    let gateway = Gateway::start(&Config::new().app(&probed.health(r#"kind = "mysql""#)));
+    await_probe(&gateway, "pass_no_login", "up");
+    run(
+        &mut client(server.port.port()),
+        "SET GLOBAL connect_timeout = 3600; SET GLOBAL max_connections = 10;",
+    );
+    // Who was greeted and says nothing holds a connection; the first that is refused ends this.
+    let mut held = Vec::new();
+    eventually(DEADLINE, "no connection is left", || {
+        let mut stream = TcpStream::connect(server.port.address()).expect("it listens");
+        let mut head = [0; 5];
+        let is_refused = stream.read_exact(&mut head).is_ok() && head[4] == 0xff;
+        held.push(stream);
+        is_refused
+    });
+    let error = await_probe(&gateway, "refused", "down");
+    assert_eq!(error, "refused: Too many connections (1040)");
+    drop(held);
+    await_probe(&gateway, "pass_no_login", "up");
+    server.program.kill();
+    await_probe(&gateway, "connect_refused", "down");
 }

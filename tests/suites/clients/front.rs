@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tests::{Config, Finished, Gateway, certificate, finish};
+use tests::{Config, DEADLINE, Finished, Gateway, certificate, eventually, finish};
 
 /// For a client that moves much, or starts slowly, where every core is busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,4 +87,23 @@ pub fn text_of(bytes: usize) -> String {
     }
     text.truncate(bytes);
     text
+}
+
+/// Of the only endpoint's last probe: its result, the endpoint's state, and the last error.
+pub fn probed(gateway: &Gateway) -> (String, String, String) {
+    let report = gateway.admin_json("/v1/endpoints");
+    let text = |key: &str| report["items"][0][key].as_str().unwrap_or_default().to_owned();
+    (text("last_probe_result"), text("state"), text("last_error"))
+}
+
+/// Waits until the only endpoint's last probe ended as `result` and left it in `state`; returns the last error.
+#[track_caller]
+pub fn await_probe(gateway: &Gateway, result: &str, state: &str) -> String {
+    let mut error = String::new();
+    eventually(DEADLINE, &format!("its probes end as {result}"), || {
+        let seen = probed(gateway);
+        error = seen.2;
+        (&*seen.0, &*seen.1) == (result, state)
+    });
+    error
 }

@@ -4,9 +4,9 @@ use std::net::TcpStream;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{App, Config, DEADLINE, Program, eventually, python};
+use tests::{App, Config, DEADLINE, Gateway, Program, eventually, python};
 
-use crate::front::{Front, HOST};
+use crate::front::{Front, HOST, await_probe};
 use crate::script::{ScriptServer, client, path};
 
 const SCHEMES: [&str; 2] = ["http", "https"];
@@ -198,4 +198,27 @@ fn a_call_under_way_outlives_the_order_to_stop() {
         staying.wait_for_line("the call ends well", |line| line.contains("\"OK\"").then_some(()));
         assert!(front.gateway.wait(DEADLINE).success());
     }
+}
+
+#[test]
+fn probes_ask_for_health_as_clients_do() {
+    let server = ScriptServer::start("grpc_server.py", &[]);
+    let probed = |service: &str| {
+        app(&server).probed().health(r#"kind = "grpc""#).health(&format!("service = {service:?}"))
+    };
+    let gateway = Gateway::start(&Config::new().app(&probed("")));
+    await_probe(&gateway, "pass", "up");
+    gateway.put_app(&probed("test.Down"));
+    assert_eq!(await_probe(&gateway, "not_serving", "down"), "answered NOT_SERVING");
+    gateway.put_app(&probed("test.Echo"));
+    await_probe(&gateway, "pass", "up");
+    gateway.put_app(&probed("test.Other"));
+    let error = await_probe(&gateway, "unknown_service", "down");
+    assert!(error.starts_with("knows no service \"test.Other\" (NOT_FOUND)"), "{error}");
+    let bare = ScriptServer::start("grpc_server.py", &["without-health"]);
+    gateway.put_app(&app(&bare).probed().health(r#"kind = "grpc""#));
+    let error = await_probe(&gateway, "unimplemented", "down");
+    assert!(error.contains("UNIMPLEMENTED") && error.contains("kind = \"tcp\""), "{error}");
+    gateway.put_app(&app(&bare).probed().health(r#"kind = "tcp""#));
+    await_probe(&gateway, "pass", "up");
 }

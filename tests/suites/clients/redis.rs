@@ -5,7 +5,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use tests::{App, Config, DEADLINE, Gateway, HeldPort, Program, certificate, eventually, finish};
 
-use crate::front::{PATIENCE, path, run, text_of};
+use crate::front::{PATIENCE, await_probe, path, run, text_of};
 
 const PREFIX: &str = "sluice-test-";
 const FOLDER: &str = "a temporary folder can be made";
@@ -165,4 +165,29 @@ fn tls_passes_to_the_server_that_the_client_names() {
         assert_eq!(ask(&gateway, &with(&["DBSIZE"]), ""), "0\n");
         assert_eq!(ask(&gateway, &with(&["SET", "a", "1"]), ""), "OK\n");
     }
+}
+
+#[test]
+fn probes_ping_and_tell_a_server_that_wants_a_password_from_one_that_lets_nobody_in() {
+    let server = Redis::start();
+    let app = server.app("cache").probed().health(r#"kind = "redis""#);
+    let gateway = Gateway::start(&Config::new().app(&app));
+    await_probe(&gateway, "pass", "up");
+    let cli = |arguments: &[&str]| {
+        let mut command = Command::new("redis-cli");
+        let port = server.port.port().to_string();
+        run(command.args(["-p", &port, "--no-auth-warning"]).args(arguments), "").stdout
+    };
+    assert_eq!(cli(&["CONFIG", "SET", "requirepass", "secret"]), "OK\n");
+    await_probe(&gateway, "pass_no_login", "up");
+    // One connection is the client's that asks for it, and none is left for the next.
+    let mut holder = Program::start(Command::new("redis-cli").args(["-p", &server.port.port().to_string()]));
+    for (ask, answer) in [("AUTH secret", "OK"), ("CONFIG SET maxclients 1", "OK")] {
+        holder.say(ask);
+        holder.wait_for_line("it is done", |line| (line == answer).then_some(()));
+    }
+    let error = await_probe(&gateway, "refused", "down");
+    assert_eq!(error, "refused: ERR max number of clients reached");
+    holder.say("CONFIG SET maxclients 100");
+    await_probe(&gateway, "pass_no_login", "up");
 }

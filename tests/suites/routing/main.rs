@@ -2,6 +2,7 @@
 
 mod balancing;
 mod changes;
+mod ketama;
 mod matches;
 mod matching;
 mod shares;

@@ -206,6 +206,9 @@ impl Address {
 
     fn release(&mut self, reason: DropReason, driver: &mut Driver) -> Option<Event> {
         let released = driver.platform.release(self.ip);
+        // The machine knows only that this gateway would rather not hold.
+        let is_drain = reason == DropReason::Ineligible && driver.draining;
+        let reason = if is_drain { DropReason::Drained } else { reason };
         if std::mem::take(&mut self.held) {
             tracing::warn!(ip = %self.ip, reason = reason.as_str(), "does not hold virtual IP any more");
             self.metrics.count_dropped(reason);

@@ -1,7 +1,7 @@
 //! How the rest of the gateway speaks to the driver.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub struct Handle {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) listens: Option<SocketAddr>,
-    pub(super) thread: Option<JoinHandle<()>>,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Handle {
@@ -104,10 +104,11 @@ impl Handle {
     }
 
     /// Lets go of everything, tells the registry, and ends. Blocks for half a registry lease at most where the registry
-    /// does not answer.
-    pub fn stop(mut self) {
+    /// does not answer. Who calls it a second time does not wait.
+    pub fn stop(&self) {
         let _ = self.commands.send(Command::Stop);
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             // It has said why it panicked, if it did.
             let _ = thread.join();
         }

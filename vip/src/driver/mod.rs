@@ -16,7 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, watch};
 
@@ -98,5 +98,5 @@ pub fn start(mut parts: Parts) -> Result<Handle, StartError> {
         .name("vip".to_owned())
         .spawn(move || runtime.block_on(run::run(seed)))
         .map_err(StartError::Thread)?;
-    Ok(Handle { commands, metrics, listens, thread: Some(thread) })
+    Ok(Handle { commands, metrics, listens, thread: Mutex::new(Some(thread)) })
 }

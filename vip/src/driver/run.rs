@@ -52,7 +52,7 @@ pub(super) struct Driver {
     pub answers: mpsc::UnboundedSender<Answer>,
     addresses: BTreeMap<IpAddr, Address>,
     eligibility: Eligibility,
-    draining: bool,
+    pub draining: bool,
     /// From when on it ends in any case.
     ends: Option<Moment>,
     next_greeting: Moment,
@@ -235,7 +235,8 @@ impl Driver {
     fn hear(&mut self, event: PlatformEvent) {
         match event {
             PlatformEvent::Contested(ip) => {
-                if let Some(address) = self.addresses.get(&ip) {
+                // Of one that is not held here it is its holder's announcement.
+                if let Some(address) = self.addresses.get(&ip).filter(|address| address.is_held()) {
                     address.metrics.conflicts.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%ip, "another machine answers for this virtual IP");
                     self.tell(ip, Event::Contested);

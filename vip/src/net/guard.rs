@@ -13,8 +13,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,6 +20,7 @@ use super::address::Addresses;
 use super::error::{Error, Result};
 use super::fence::Fence;
 use super::interface::Interface;
+use super::readable::readable;
 
 const STARTING: &str = "starting the guard of the virtual IPs";
 const WATCHING: &str = "watching the gateway's process";
@@ -95,10 +94,7 @@ pub async fn stand_guard(orders: &Orders) -> Result<Vec<IpAddr>> {
     let mut addresses = Addresses::open()?;
     let interface = Interface::find(&orders.interface)?;
 
-    #[expect(unsafe_code, reason = "the descriptor must outlive its registration")]
-    // SAFETY: the registration owns the descriptor and lends it to nobody.
-    let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
-    let process = process.map_err(|error| failed(WATCHING, error))?;
+    let process = readable(process).map_err(|error| failed(WATCHING, error))?;
     let _ended = process.readable().await.map_err(|error| failed(WATCHING, error))?;
 
     let closed = fence.as_mut().map_or(Ok(()), |fence| fence.close(&orders.vips));

@@ -15,6 +15,7 @@ mod interface;
 mod netlink;
 pub mod packet;
 mod privileges;
+mod readable;
 
 pub use address::{Addresses, Assigned, Stale};
 pub use announce::{Announcer, Schedule};
@@ -24,3 +25,4 @@ pub use fence::{FRESHNESS, Fence, Hold, MOST_ADDRESSES};
 pub use guard::{Guard, Orders, stand_guard};
 pub use interface::{Changes, Interface, Mac};
 pub use privileges::missing_capabilities;
+pub use readable::readable;

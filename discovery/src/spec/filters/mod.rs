@@ -87,7 +87,7 @@ fn read_file<'d>(table: &Table<'d>, key: &'d str, place: Place<'_>) -> Option<Fi
 }
 
 /// The name of a field (RFC 9110 section 5.1), of a length that leaves room for its value.
-fn field_name(text: &str) -> Result<Arc<str>, String> {
+pub(crate) fn field_name(text: &str) -> Result<Arc<str>, String> {
     const MAX_BYTES: usize = 128;
     let is_token = (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(is_token_byte);
     is_token

@@ -98,6 +98,26 @@ pub fn permits(role: &Role, wish: Wish<'_>) -> bool {
     }
 }
 
+/// Whether the role admits it of the deploy API. Of lists and events a tenant is shown its own apps', and whose instance it
+/// is whoever answers looks at.
+pub fn permits_deploying(role: &Role, wish: Wish<'_>) -> bool {
+    let reads = matches!(*wish.method, Method::GET | Method::HEAD);
+    match role {
+        Role::Operate => true,
+        Role::Read => reads,
+        Role::Tenant(apps) => {
+            let of_app = wish.path.strip_prefix("/v1/apps/").and_then(|rest| rest.split('/').next());
+            match of_app {
+                Some(app) => apps.iter().any(|own| own.as_str() == app),
+                None => {
+                    let is_list = matches!(wish.path, "/v1/apps" | "/v1/instances" | "/v1/events");
+                    reads && (is_list || wish.path.starts_with("/v1/instances/"))
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +136,21 @@ mod tests {
                 assert!(may(&Role::Operate, &method, path, None), "{method} {path}");
             }
         }
+    }
+
+    #[test]
+    fn tenants_deploy_their_own_apps_only() {
+        let tenant = Role::Tenant([AppId::parse("shop").unwrap()].into());
+        let may = |method: &Method, path: &str| permits_deploying(&tenant, Wish { method, path, app: None });
+        assert!(may(&Method::PUT, "/v1/apps/shop") && may(&Method::POST, "/v1/apps/shop/rollout"));
+        assert!(may(&Method::GET, "/v1/apps") && may(&Method::GET, "/v1/instances/c1/logs"));
+        for path in ["/v1/apps/blog", "/v1/apps/shopping/scale", "/v1/apps/", "/v1/hosts", "/v1/hosts/h1"] {
+            assert!(!may(&Method::PUT, path) && !may(&Method::GET, path), "{path}");
+        }
+        assert!(!may(&Method::POST, "/v1/apps"));
+        let reader =
+            |method: &Method| permits_deploying(&Role::Read, Wish { method, path: "/v1/hosts", app: None });
+        assert!(reader(&Method::GET) && !reader(&Method::PUT));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderValue;
 
-pub use identity::{Identity, Peer, Role, Wish, is_open, permits};
+pub use identity::{Identity, Peer, Role, Wish, is_open, permits, permits_deploying};
 use lockout::Lockout;
 use tokens::{Shown, TokenFile};
 

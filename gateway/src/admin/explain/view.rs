@@ -121,6 +121,10 @@ pub struct ChoiceView {
     pub has_key: Option<bool>,
     /// The candidate whose key it is, as long as that has room.
     pub prefers: Option<String>,
+    /// Whether all endpoints are candidates because fewer are healthy than the app's `panic_threshold` asks for.
+    pub panics: bool,
+    /// Whether backups are asked beside the others because fewer of those are healthy than it asks for.
+    pub backups_help: bool,
 }
 
 /// Whether a request comes back to an endpoint, by its cookie.
@@ -144,7 +148,7 @@ pub struct VersionView {
     pub percent: Option<f64>,
     /// Only asked where those before have nobody.
     pub stands_in: bool,
-    /// How many may be picked.
+    /// How many are asked first.
     pub eligible: usize,
     /// By state.
     pub states: BTreeMap<&'static str, usize>,
@@ -154,12 +158,12 @@ pub struct VersionView {
 
 #[derive(Debug, Serialize)]
 pub struct CandidateView {
-    /// Whether it may be picked now.
+    /// Whether it may be picked at first.
     pub is_candidate: bool,
-    /// Only asked where those before have nobody: a backup beside others that can be asked.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub stands_by: bool,
-    /// Of its version's requests, by weight, where it is one.
+    /// When it is asked: `first`, or where those have nobody: `other_zones`, then `backups`. Absent: it is out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<&'static str>,
+    /// Of its version's requests, where it is a candidate: by weight, as far as zones and slow starts leave it.
     pub percent: f64,
     #[serde(flatten)]
     pub endpoint: EndpointView,

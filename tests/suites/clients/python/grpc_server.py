@@ -14,6 +14,7 @@ grpc = package("grpc", "python3-grpcio")
 
 # grpc.health.v1.HealthCheckResponse { status: SERVING }; its only field is number 1, a varint.
 SERVING = b"\x08\x01"
+NOT_SERVING = b"\x08\x02"
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -70,6 +71,8 @@ def fail_late(_request, context):
 
 def health(request, context):
     """Field 1 of the request is the service's name; "" asks for the server as a whole."""
+    if request == b"\x0a\x09test.Down":
+        return NOT_SERVING
     if request not in (b"", b"\x0a\x09test.Echo"):
         context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
     return SERVING
@@ -94,7 +97,11 @@ def handlers():
         "Watch": grpc.unary_stream_rpc_method_handler(watch),
     }
     generic = grpc.method_handlers_generic_handler
-    return generic("test.Echo", echo), generic("grpc.health.v1.Health", checks)
+    served = [generic("test.Echo", echo)]
+    # Whoever asks this one for its health hears UNIMPLEMENTED.
+    if "without-health" not in sys.argv[1:]:
+        served.append(generic("grpc.health.v1.Health", checks))
+    return served
 
 
 server = grpc.server(futures.ThreadPoolExecutor(32), handlers=handlers(), options=UNLIMITED)

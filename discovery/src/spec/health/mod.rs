@@ -1,5 +1,7 @@
 //! The `[health]` section.
 
+mod kind;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +20,9 @@ const MAX_PROBES_IN_A_ROW: u32 = 100;
 /// A probe's target is a constant, not a query language.
 const MAX_PATH_BYTES: usize = 1 << 10;
 
+const ON_FAILURE: [(&str, OnFailure); 3] =
+    [("eject", OnFailure::Eject), ("restart", OnFailure::Restart), ("stop", OnFailure::Stop)];
+
 /// The settings, when the section is there, and whether anybody is probed.
 pub(super) fn read_health(spec: &Table<'_>) -> (Option<HealthSettings>, bool) {
     let Some(table) = spec.table("health") else {
@@ -25,25 +30,49 @@ pub(super) fn read_health(spec: &Table<'_>) -> (Option<HealthSettings>, bool) {
     };
     let default = HealthSettings::default();
     let probing = table.boolean("enabled").unwrap_or(true);
+    let kind = kind::read_kind(&table);
     let path = table.parsed("path", probe_path).unwrap_or(default.path);
+    let http = kind::read_http(&table);
     let interval = table.duration("interval", MIN_INTERVAL..=MAX_INTERVAL).unwrap_or(default.interval);
-    let timeout = read_timeout(&table, interval, default.timeout);
+    // Who names one interval means it for every endpoint.
+    let unhealthy = table.duration("unhealthy_interval", MIN_INTERVAL..=MAX_INTERVAL);
+    let unhealthy_interval = unhealthy.unwrap_or(interval);
+    let timeout = read_timeout(&table, (interval, unhealthy_interval), default.timeout);
     let rise = table.integer("rise", 1..=MAX_PROBES_IN_A_ROW).unwrap_or(default.rise);
     let fall = table.integer("fall", 1..=MAX_PROBES_IN_A_ROW).unwrap_or(default.fall);
-    let on_failure = table.parsed("on_failure", on_failure).unwrap_or(default.on_failure);
+    let on_failure = table.choice("on_failure", &ON_FAILURE).unwrap_or(default.on_failure);
+    let panic_threshold = table.integer("panic_threshold", 0..=100).unwrap_or(default.panic_threshold);
+    kind::refuse_foreign_keys(&table, &kind);
     table.finish();
-    (Some(HealthSettings { path, interval, timeout, rise, fall, on_failure }), probing)
+    let settings = HealthSettings {
+        kind,
+        path,
+        http,
+        interval,
+        unhealthy_interval,
+        timeout,
+        rise,
+        fall,
+        on_failure,
+        panic_threshold,
+    };
+    (Some(settings), probing)
 }
 
 /// One probe of an endpoint at a time: a shorter interval than the default timeout shortens that, and
-/// a timeout above the interval is a mistake.
-fn read_timeout(table: &Table<'_>, interval: Duration, default: Duration) -> Duration {
+/// a timeout above an interval is a mistake.
+fn read_timeout(table: &Table<'_>, intervals: (Duration, Duration), default: Duration) -> Duration {
+    let (interval, unhealthy_interval) = intervals;
     let Some(timeout) = table.duration("timeout", MIN_TIMEOUT..=MAX_INTERVAL) else {
-        return default.min(interval);
+        return default.min(interval).min(unhealthy_interval);
     };
+    let shown = show_duration(timeout);
     if timeout > interval {
-        let (timeout, interval) = (show_duration(timeout), show_duration(interval));
-        table.mistake("timeout", format!("{timeout} is longer than the interval of {interval}"));
+        let interval = show_duration(interval);
+        table.mistake("timeout", format!("{shown} is longer than the interval of {interval}"));
+    } else if timeout > unhealthy_interval {
+        let interval = show_duration(unhealthy_interval);
+        table.mistake("timeout", format!("{shown} is longer than the unhealthy_interval of {interval}"));
     }
     timeout
 }
@@ -59,12 +88,5 @@ fn probe_path(text: &str) -> Result<Arc<str>, String> {
     }
 }
 
-fn on_failure(text: &str) -> Result<OnFailure, String> {
-    match text {
-        "eject" => Ok(OnFailure::Eject),
-        "restart" | "stop" => {
-            Err(format!("this version only ejects and cannot {text} an instance; write \"eject\""))
-        }
-        _ => Err("is not known; write \"eject\"".to_owned()),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Which gateways of a fleet probe an endpoint, and what the others make of what those found. Pure.
+//!
+//! Rendezvous hashing: every gateway scores every endpoint, and the `k` best probe it. Whoever knows the same gateways
+//! comes to the same result without a word, and when one goes, only what it probed is probed by somebody else.
+
+use std::time::Duration;
+
+use topology::{AppId, InstanceKey};
+
+/// An endpoint's share in every score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointHash(u64);
+
+impl EndpointHash {
+    pub fn of(app: &AppId, key: &InstanceKey) -> Self {
+        Self(hash(&[app.as_str(), key.version.as_str(), key.instance.as_str()]))
+    }
+}
+
+/// The gateways that are alive, one of which this one is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fleet {
+    me: Option<u64>,
+    others: Vec<u64>,
+}
+
+impl Fleet {
+    /// `alive` may or may not name `me`, in any order, and more than once.
+    pub fn new<'g>(me: &str, alive: impl IntoIterator<Item = &'g str>) -> Self {
+        let mut others: Vec<u64> =
+            alive.into_iter().filter(|gateway| *gateway != me).map(|gateway| hash(&[gateway])).collect();
+        others.sort_unstable();
+        others.dedup();
+        Self { me: Some(hash(&[me])), others }
+    }
+
+    /// Whether this gateway is among the `probers` of the endpoint. Alone, or where nobody shares (0), it always is.
+    pub fn probes(&self, endpoint: EndpointHash, probers: usize) -> bool {
+        let Some(me) = self.me.filter(|_| probers > 0) else { return true };
+        let mine = score(me, endpoint);
+        let better = self.others.iter().filter(|other| (score(**other, endpoint), **other) > (mine, me));
+        better.take(probers).count() < probers
+    }
+}
+
+/// What one prober says of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    pub is_up: bool,
+    /// Since it was said.
+    pub age: Duration,
+}
+
+/// Verdicts older than this many intervals are not heeded: a prober that is stuck says nothing new either.
+const MAX_INTERVALS: u32 = 3;
+
+/// What the probers' verdicts come to; `None`: nobody said anything lately, and one has to probe oneself.
+///
+/// Down only by more than half of those that were heard: a prober whose own network is bad takes nothing out, as long
+/// as another one disagrees.
+pub fn settle(heard: impl IntoIterator<Item = Heard>, interval: Duration) -> Option<bool> {
+    let (mut up, mut down) = (0u32, 0u32);
+    for verdict in heard.into_iter().filter(|verdict| verdict.age <= interval.saturating_mul(MAX_INTERVALS)) {
+        *(if verdict.is_up { &mut up } else { &mut down }) += 1;
+    }
+    (up + down > 0).then_some(down <= up)
+}
+
+fn score(gateway: u64, EndpointHash(endpoint): EndpointHash) -> u64 {
+    mix(gateway ^ endpoint.rotate_left(32))
+}
+
+/// FNV-1a over the parts, each with its end, and mixed. The same on every machine and in every version: gateways of two
+/// versions share a fleet during an upgrade.
+fn hash(parts: &[&str]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    // 0xff is in no text.
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
+    mix(bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME)))
+}
+
+/// The finalizer of splitmix64, which spreads every bit over all.
+fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use topology::{InstanceId, VersionId};
+
+    use super::*;
+
+    fn endpoint(number: usize) -> EndpointHash {
+        let key = InstanceKey {
+            version: VersionId::parse("v1").unwrap(),
+            instance: InstanceId::parse(&format!("c{number}")).unwrap(),
+        };
+        EndpointHash::of(&AppId::parse("shop").unwrap(), &key)
+    }
+
+    /// Who probes an endpoint, each asked by itself.
+    fn probers(gateways: &[String], number: usize, count: usize) -> Vec<&str> {
+        let names = || gateways.iter().map(String::as_str);
+        names().filter(|me| Fleet::new(me, names()).probes(endpoint(number), count)).collect()
+    }
+
+    fn gateways(names: std::ops::Range<usize>) -> Vec<String> {
+        names.map(|number| format!("gw-{number}")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn an_endpoint_has_as_many_probers_as_asked_for_whatever_order_gateways_are_known_in(
+            names in proptest::collection::hash_set("[a-z0-9-]{1,12}", 1..20), count in 1usize..5, number in 0usize..1000,
+        ) {
+            let names: Vec<String> = names.into_iter().collect();
+            let chosen = probers(&names, number, count);
+            prop_assert_eq!(chosen.len(), count.min(names.len()));
+            let mut turned = names.clone();
+            turned.reverse();
+            let mut again = probers(&turned, number, count);
+            again.reverse();
+            prop_assert_eq!(chosen, again);
+        }
+
+        #[test]
+        fn when_a_gateway_goes_only_what_it_probed_is_probed_by_another(
+            size in 2usize..20, gone in 0usize..20, count in 1usize..4, number in 0usize..1000,
+        ) {
+            let before = gateways(0..size);
+            let gone = format!("gw-{}", gone % size);
+            let after: Vec<String> = before.iter().filter(|name| **name != gone).cloned().collect();
+            let (old, new) = (probers(&before, number, count), probers(&after, number, count));
+            let stayed = old.iter().filter(|name| **name != gone);
+            prop_assert!(stayed.clone().all(|name| new.contains(name)));
+            prop_assert!(new.len() - stayed.count() <= 1);
+        }
+
+        #[test]
+        fn down_takes_more_than_half_of_what_was_heard_lately(
+            heard in proptest::collection::vec((any::<bool>(), 0u64..10), 0..8),
+        ) {
+            let interval = Duration::from_secs(2);
+            let verdicts = heard.iter().map(|(is_up, age)| Heard { is_up: *is_up, age: Duration::from_secs(*age) });
+            let fresh: Vec<bool> = heard.iter().filter(|(_, age)| *age <= 6).map(|(is_up, _)| *is_up).collect();
+            let down = fresh.iter().filter(|is_up| !**is_up).count();
+            let wanted = (!fresh.is_empty()).then_some(2 * down <= fresh.len());
+            prop_assert_eq!(settle(verdicts, interval), wanted);
+        }
+    }
+
+    #[test]
+    fn gateways_have_equal_parts() {
+        let fleet = gateways(0..10);
+        let mut counts = vec![0u32; fleet.len()];
+        for (me, count) in fleet.iter().zip(&mut counts) {
+            let known = Fleet::new(me, fleet.iter().map(String::as_str));
+            *count = (0..20_000).filter(|number| known.probes(endpoint(*number), 3)).count() as u32;
+        }
+        assert_eq!(counts.iter().sum::<u32>(), 60_000);
+        // Of 6,000 each, with a deviation of 65.
+        assert!(counts.iter().all(|count| count.abs_diff(6_000) < 400), "{counts:?}");
+    }
+
+    #[test]
+    fn one_that_is_alone_or_does_not_share_probes_everything() {
+        assert!(Fleet::default().probes(endpoint(1), 3));
+        assert!((0..100).all(|number| Fleet::new("a", []).probes(endpoint(number), 1)));
+        assert!((0..100).all(|number| Fleet::new("a", ["b", "c"]).probes(endpoint(number), 0)));
+    }
+
+    /// Gateways of other versions must come to the same.
+    #[test]
+    fn scores_are_for_ever() {
+        assert_eq!(hash(&["shop", "v1", "c1"]), 0xb3e2_d8f5_1509_d9ad);
+        assert_ne!(hash(&["shop", "v1", "c1"]), hash(&["shop", "v1c", "1"]));
+        let known = Fleet::new("gw-1", ["gw-2", "gw-3"]);
+        let mine: Vec<usize> = (0..12).filter(|number| known.probes(endpoint(*number), 1)).collect();
+        assert_eq!(mine, [2, 7, 8]);
+    }
+}

@@ -1,0 +1,14 @@
+//! Virtual IPs end to end: three gateways, a registry and a client in network namespaces on a switch, and faults on whoever
+//! holds. What is asserted takes no clock: never two who answer, and somebody answers again. How long that took is
+//! printed.
+//!
+//! `SLUICE_LONG=1` repeats each fault on an ensemble of ZooKeeper and a cluster of etcd, adds the registry's own faults, and
+//! keeps the figures in benches/results:
+//! `SLUICE_LONG=1 cargo test --workspace --test vip_lab -- --ignored --nocapture --test-threads 1`.
+
+mod commands;
+mod faults;
+mod lab;
+mod long;
+mod spread;
+mod witness;
