@@ -118,7 +118,7 @@ impl Gateway {
     /// # Errors
     /// Whatever cannot be opened, bound or read, with its name. Nothing has been accepted by then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        Self::start_with(config, Inheritance::default()).await
+        Box::pin(Self::start_with(config, Inheritance::default())).await
     }
 
     /// As [`Self::start`], with what other processes have opened. One of which that is taken over stops

@@ -116,7 +116,7 @@ mod tests {
             ),
             (
                 "sticky = { cookie = \"a\", max_age = \"1ms\" }",
-                "2: sticky.max_age: \"1ms\" is out of range; write 1s to 9600h",
+                "2: sticky.max_age: \"1ms\" is out of range; write 1s to 400d",
             ),
         ] {
             assert_eq!(read(line), Err(format!("shop.toml:{wanted}")), "{line}");

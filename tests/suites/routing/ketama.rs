@@ -36,7 +36,7 @@ fn request(host: &str, number: usize) -> String {
 struct Nginx {
     socket: PathBuf,
     _program: Program,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Nginx {
@@ -71,15 +71,19 @@ impl Nginx {
         let socket = folder.path().join("web");
         let sites = sites.replace("unix:web", &format!("unix:{}", socket.display()));
         let text = format!(
-            "daemon off;\nmaster_process off;\npid pid;\nerror_log stderr crit;\nevents {{}}\nhttp {{\n  access_log off;\n\
-             {folders}  set_real_ip_from unix:;\n  real_ip_header X-Forwarded-For;\n{sites}}}\n"
+            "daemon off;\nmaster_process off;\npid pid;\nerror_log errors;\nevents {{}}\nhttp {{\n  access_log off;\n\
+             {folders}  set_real_ip_from unix:;\n  real_ip_header X-Forwarded-For;\n  proxy_http_version 1.1;\n{sites}}}\n"
         );
         fs::write(folder.path().join("nginx.conf"), text).expect("the folder is ours");
         let mut command = Command::new("nginx");
         command.arg("-p").arg(folder.path()).args(["-c", "nginx.conf", "-e", "stderr"]);
         let mut program = Program::start(&mut command);
         program.wait_for("nginx listens", |_| UnixStream::connect(&socket).ok());
-        Self { socket, _program: program, _folder: folder }
+        Self { socket, _program: program, folder }
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.folder.path().join("errors")).unwrap_or_default()
     }
 
     /// Who answers.
@@ -90,7 +94,7 @@ impl Nginx {
         let mut answer = String::new();
         wire.read_to_string(&mut answer).expect("nginx answers and closes");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a response");
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(head.starts_with("HTTP/1.1 200"), "{number}: {head}: {}", self.errors());
         body.to_owned()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use tests::{App, Config, DEADLINE, Endpoint, Gate, Gateway, Reply, eventually};
+use tests::{App, Config, DEADLINE, Endpoint, Gate, Gateway, Reply, eventually, finish, sluice};
 
 const HOST: &str = "shop.test";
 
@@ -144,4 +144,73 @@ fn a_backup_answers_for_one_that_refuses_and_not_for_one_that_is_full() {
     slow.stop();
     // The first is told by a refused connection, the others before it.
     (0..5).for_each(|_| assert_eq!(ask(&gateway), "spare"));
+}
+
+/// Who answers, in some requests.
+fn names(gateway: &Gateway) -> BTreeSet<String> {
+    (0..12).map(|_| ask(gateway)).collect()
+}
+
+fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
+}
+
+#[test]
+fn backups_help_before_anybody_panics() {
+    let endpoints: Vec<_> = ["c0", "c1", "spare"].iter().map(|name| Endpoint::start(name)).collect();
+    let app = shop(&[(&endpoints[0], ""), (&endpoints[1], ""), (&endpoints[2], BACKUP)]);
+    let gateway = Gateway::start(&Config::new().app(&app.probed().health("panic_threshold = 60")));
+    let is_told = |key: &str| gateway.admin_json("/v1/apps")["items"][0][key] == true;
+    let panics = || gateway.metrics().count("sluice_panic", &[("app", "shop")]);
+    assert_eq!(names(&gateway), set(["c0", "c1"]));
+    endpoints[0].set_healthy(false);
+    eventually(DEADLINE, "it is down", || is(&gateway, 0, "down"));
+    assert_eq!(names(&gateway), set(["c1", "spare"]));
+    assert!(is_told("backups_help") && !is_told("panics") && panics() == 0);
+    endpoints[1].set_healthy(false);
+    eventually(DEADLINE, "it is down", || is(&gateway, 1, "down"));
+    assert_eq!(names(&gateway), set(["spare"]));
+    endpoints[2].set_healthy(false);
+    eventually(DEADLINE, "it is down", || is(&gateway, 2, "down"));
+    assert_eq!(names(&gateway), set(["c0", "c1", "spare"]));
+    assert!(is_told("panics") && !is_told("backups_help") && panics() == 1);
+    endpoints[0].set_healthy(true);
+    endpoints[1].set_healthy(true);
+    eventually(DEADLINE, "both are back", || is(&gateway, 0, "up") && is(&gateway, 1, "up"));
+    assert_eq!(names(&gateway), set(["c0", "c1"]));
+    assert!(!is_told("panics") && !is_told("backups_help") && panics() == 0);
+}
+
+#[test]
+fn a_zone_that_is_down_is_not_asked_in_a_panic_alone() {
+    let endpoints: Vec<_> = ["a0", "a1", "b0", "b1"].iter().map(|name| Endpoint::start(name)).collect();
+    let app = shop(&endpoints.iter().zip([A, A, B, B]).collect::<Vec<_>>());
+    let app = app.probed().health("panic_threshold = 60");
+    let gateway = Gateway::start(&Config::with_workers(1).gateway(r#"zone = "a""#).app(&app));
+    assert_eq!(names(&gateway), set(["a0", "a1"]));
+    for at in [0, 1] {
+        endpoints[at].set_healthy(false);
+        eventually(DEADLINE, "it is down", || is(&gateway, at, "down"));
+    }
+    // By their weights those at home would keep everything.
+    assert_eq!(names(&gateway), set(["a0", "a1", "b0", "b1"]));
+}
+
+#[test]
+fn zones_and_tiers_are_explained() {
+    let endpoints: Vec<_> = ["a0", "b0", "spare"].iter().map(|name| Endpoint::start(name)).collect();
+    let app = shop(&[(&endpoints[0], A), (&endpoints[1], B), (&endpoints[2], BACKUP)]).probed();
+    let gateway = Gateway::start(&Config::new().gateway(r#"zone = "a""#).app(&app));
+    let told = gateway.admin_json(&format!("/v1/explain?url=http://{HOST}/"));
+    let rows = told["versions"][0]["endpoints"].as_array().expect("a list");
+    let shown: Vec<_> = rows.iter().map(|row| (row["tier"].as_str(), row["percent"].as_f64())).collect();
+    let out = Some(0.0);
+    assert_eq!(shown, [(Some("first"), Some(100.0)), (Some("other_zones"), out), (Some("backups"), out)]);
+    let mut command = sluice();
+    command.args(["routes", "explain", &format!("http://{HOST}/")]);
+    command.env("SLUICE_ADMIN", format!("http://{}", gateway.admin()));
+    let report = finish(&mut command, "", DEADLINE).text();
+    for row in [["ZONE", "ASKED"], ["v1/c0", "first"], ["v1/c1", "other zones"], ["v1/c2", "backups"]] {
+        assert!(report.lines().any(|line| row.iter().all(|word| line.contains(word))), "{row:?}: {report}");
+    }
 }
