@@ -186,7 +186,8 @@ impl Gateway {
             zone: config.gateway.zone.clone(),
             sticky: Arc::new(sticky_keys(config.gateway.sticky_key_file.as_deref())?),
         };
-        let mut applier = Applier::new(settings.clone(), shared.clone(), applied.clone(), checker);
+        let mut applier =
+            Applier::new(settings.clone(), shared.clone(), applied.clone(), checker, tls.clone());
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
         if inheritance.is_takeover() {

@@ -235,6 +235,11 @@ const TRACE_WORDS: &[&str] =
     &["00-", "ff-", "01-", "-01", "-00", "-", "0000000000000000", "=", ",", "@", "a=1", "\n"];
 
 #[test]
+fn a_peer_message_has_one_form() {
+    holds_for_seeds_and_their_mutations("peer_messages", BINARY_WORDS, oracle::peer_messages);
+}
+
+#[test]
 fn a_trace_is_read_as_the_recommendation_has_it() {
     holds_for_seeds_and_their_mutations("trace_context", TRACE_WORDS, oracle::trace_context);
 }

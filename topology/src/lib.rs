@@ -43,6 +43,6 @@ pub use operator::{AdminState, OperatorWord};
 pub use path::{BadPath, PathMatch};
 pub use retries::{Backoff, Retries, RetryAllowance, RetryCause, RetryCauses};
 pub use sample::Sample;
-pub use snapshot::{Rejection, Revision, Snapshot};
+pub use snapshot::{CertificatePem, Rejection, Revision, Snapshot};
 pub use sticky::{SameSite, Sticky};
 pub use timeouts::Timeouts;

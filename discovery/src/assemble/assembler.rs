@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
-use topology::{App, AppId, AppSpec, InstanceKey, Rejection, Revision, Snapshot};
+use topology::{
+    App, AppId, AppSpec, CertificateName, CertificatePem, InstanceKey, Rejection, Revision, Snapshot,
+};
 
 use super::registered::RegisteredApp;
 use crate::file::{FileApp, FileState};
 use crate::layout::{Misplaced, Place, app_key, parse_address_value, parse_word_value, spec_key};
 use crate::registry::{Entry, Key, State};
-use crate::secrets::{Keys, unseal};
+use crate::secrets::{Keys, is_sealed, unseal};
 use crate::spec::{Interner, parse_app_value, parse_route_value};
 
 /// Whether the apps or rejections of a snapshot differ from its predecessor's.
@@ -106,6 +108,7 @@ impl Assembler {
             Ok(Place::Spec(app)) => self.put_spec(key, app, entry),
             Ok(Place::Word { app, key: instance }) => self.put_word(key, app, instance, entry),
             Ok(Place::Route(route)) => self.put_spec(key, AppId::of_route(&route), entry),
+            Ok(Place::Certificate(name)) => self.put_certificate(key, name, entry),
             Ok(Place::Other) => {}
             Err(Misplaced { app, reason }) => {
                 let reason = format!("{key}: {reason}").into();
@@ -164,6 +167,31 @@ impl Assembler {
         }
     }
 
+    fn put_certificate(&mut self, key: &Key, name: CertificateName, entry: &Entry) {
+        match self.open_certificate(key, &entry.value) {
+            Ok(pem) => {
+                self.put_rejection(key.as_str(), None);
+                self.changed |= self.snapshot.certificates.get(&name) != Some(&pem);
+                self.snapshot.certificates.insert(name, pem);
+            }
+            Err(reason) => {
+                let rejection = Rejection { app: None, reason: reason.into() };
+                self.put_rejection(key.as_str(), Some(rejection));
+            }
+        }
+    }
+
+    fn open_certificate(&self, key: &Key, value: &[u8]) -> Result<CertificatePem, String> {
+        if !is_sealed(value) {
+            return Err(format!(
+                "{key}: is not sealed, so whoever reads the registry has its private key; seal it \
+                 (sluice secret encrypt --key {key}) and use another private key"
+            ));
+        }
+        let plain = unseal(self.keys.as_ref(), key, value).map_err(|error| format!("{key}: {error}"))?;
+        Ok(CertificatePem::new(&plain))
+    }
+
     /// The reason that it cannot be used says nothing of what was sealed but the names of its keys.
     fn read_spec(&self, key: &Key, app: &AppId, value: &[u8]) -> Result<AppSpec, String> {
         let plain = unseal(self.keys.as_ref(), key, value).map_err(|error| format!("{key}: {error}"))?;
@@ -186,6 +214,10 @@ impl Assembler {
         let app = match &place {
             Ok(Place::Address { app, .. } | Place::Spec(app) | Place::Word { app, .. }) => app.clone(),
             Ok(Place::Route(route)) => AppId::of_route(route),
+            Ok(Place::Certificate(name)) => {
+                self.changed |= self.snapshot.certificates.remove(name).is_some();
+                return;
+            }
             Ok(Place::Other) | Err(_) => return,
         };
         if let Some(registered) = self.registered.get_mut(&app) {

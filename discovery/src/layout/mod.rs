@@ -6,6 +6,7 @@
 //! | `app/{appId}` | JSON app spec |
 //! | `operator/{appId}/{version}/{containerId}` | JSON with `state` and `weight`, both if wanted: an operator's word |
 //! | `route/{id}` | JSON: a redirect or a fixed response, of no app |
+//! | `certificate/{name}` | chain and key in PEM, sealed |
 //!
 //! Keys of other families (`host`, `vip`, …) are somebody else's and pass unread.
 
@@ -14,7 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use topology::{
-    AdminState, AppId, Endpoint, InstanceId, InstanceKey, OperatorWord, Origin, Protocol, RouteId, VersionId,
+    AdminState, AppId, CertificateName, Endpoint, InstanceId, InstanceKey, OperatorWord, Origin, Protocol,
+    RouteId, VersionId,
 };
 
 use crate::document::{Document, Mistakes, pick};
@@ -37,6 +39,8 @@ pub enum Place {
     Word { app: AppId, key: InstanceKey },
     /// A route of no app.
     Route(RouteId),
+    /// A certificate with its key.
+    Certificate(CertificateName),
     /// Nothing of ours: another family, or a node that only stands above others. Those may hold a
     /// value all the same: Curator writes the client's own address into the parents that it creates.
     Other,
@@ -55,7 +59,7 @@ impl Place {
     /// What `key` stands for.
     ///
     /// # Errors
-    /// [`Misplaced`] for a key below `service`, `app` or `operator` with a wrong name or number of segments.
+    /// [`Misplaced`] for a key below `service`, `app`, `operator`, `route` or `certificate` with a wrong name or number of segments.
     pub fn of(key: &Key) -> Result<Self, Misplaced> {
         let mut segments = key.segments();
         // No place has more than five segments; the sixth tells that there are too many.
@@ -70,6 +74,14 @@ impl Place {
                 Ok(Self::Route(id))
             }
             [Some("route"), Some(_), ..] => Err(misplaced(None, "no key belongs below route/{id}")),
+            [Some("certificate"), Some(name), None, ..] => {
+                let name =
+                    CertificateName::parse(name).map_err(|error| misplaced(None, &error.to_string()))?;
+                Ok(Self::Certificate(name))
+            }
+            [Some("certificate"), Some(_), ..] => {
+                Err(misplaced(None, "no key belongs below certificate/{name}"))
+            }
             [Some("service"), Some("address"), Some(app), Some(version), Some(instance), None] => {
                 let (app, key) = instance_of(app, version, instance)?;
                 Ok(Self::Address { app, key })

@@ -3,6 +3,7 @@
 //! It decides nothing. Files are read with the code that gateways read them with, so that mistakes have lines before
 //! anything is sent; all else the gateway judges.
 
+mod certificates;
 mod connection;
 mod deploying;
 mod endpoints;
@@ -80,6 +81,13 @@ pub enum Request {
         #[command(subcommand)]
         command: endpoints::Command,
     },
+    /// Certificates: what is served, and what the registry keeps
+    Certificates {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: certificates::Command,
+    },
     /// Virtual IPs: who holds them, and moving them by hand
     Vip {
         #[command(flatten)]
@@ -102,6 +110,7 @@ pub fn run(request: &Request) -> ExitCode {
     let output = match request {
         Request::Routes { common, .. }
         | Request::Endpoints { common, .. }
+        | Request::Certificates { common, .. }
         | Request::Vip { common, .. }
         | Request::Status { common } => common.output,
         Request::Deploying(request) => request.api().output,
@@ -125,6 +134,9 @@ fn carry_out(request: &Request, output: Output) -> Result<(), Failure> {
             }
             Request::Endpoints { common, command } => {
                 endpoints::run(&Admin::new(common.reach())?, command, output).await
+            }
+            Request::Certificates { common, command } => {
+                certificates::run(&Admin::new(common.reach())?, command, output).await
             }
             Request::Vip { common, command } => vip::run(&Admin::new(common.reach())?, command, output).await,
             Request::Status { common } => status::run(&Admin::new(common.reach())?, output).await,

@@ -205,8 +205,10 @@ impl ListenerProtocol {
 /// How a listener proves who it is, and whom it lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Files with a chain and its key, at least one pattern.
+    /// Files with a chain and its key; at least one pattern, or else `from_registry`.
     pub certificates: Vec<FilePattern>,
+    /// Serve what the registry has at `certificate/` as well.
+    pub from_registry: bool,
     /// Default: TLS 1.2.
     pub min_version: MinTlsVersion,
     /// `None`: clients are asked for no certificate.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use discovery::document::Table;
 use topology::{AppId, HostPattern};
 
-use super::tls::read_tls;
+use super::tls::read_listener_tls;
 use super::{ListenerProtocol, TlsConfig};
 use crate::listener::proxy_protocol::Mode;
 use crate::proxy::timeouts;
@@ -57,7 +57,7 @@ pub(super) fn read_tcp(section: &Table<'_>, base: &Path) -> Option<ListenerProto
     refuse(section, "max_sessions", "is for protocol = \"udp\" only; remove it");
     let app = section.parsed("app", AppId::parse);
     let sni = read_names(section);
-    let tls = section.table("tls").and_then(|table| read_tls(table, base));
+    let tls = section.table("tls").and_then(|table| read_listener_tls(table, base));
     if !section.has("sni") {
         section.required("app", app.as_ref(), "app = \"db\", the app that gets every connection");
     } else if section.has("tls") {

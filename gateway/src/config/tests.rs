@@ -85,6 +85,7 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
     let protocols: Vec<_> = gateway.listeners.iter().map(|listener| listener.protocol.clone()).collect();
     let tls = TlsConfig {
         certificates: vec![pattern("tls/*.pem")],
+        from_registry: true,
         min_version: MinTlsVersion::Tls12,
         client_auth: None,
     };
@@ -632,7 +633,12 @@ name = "public"
     .unwrap();
     let tls = |min_version, ca: &str, mode| {
         let client_auth = Some(ClientAuthConfig { ca: ca.into(), mode });
-        Some(TlsConfig { certificates: vec![pattern("tls/*.pem")], min_version, client_auth })
+        Some(TlsConfig {
+            certificates: vec![pattern("tls/*.pem")],
+            from_registry: true,
+            min_version,
+            client_auth,
+        })
     };
     let hsts = Some(Duration::from_secs(31_536_000));
     let wanted = [

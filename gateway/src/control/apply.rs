@@ -12,6 +12,7 @@ use super::Applied;
 use super::outliers::probed_back_to_life;
 use super::panic;
 use crate::config::UNSHARED_KEY;
+use crate::listener::tls::TlsRegistry;
 use crate::metrics::ServiceMetrics;
 use crate::table::compile::Settings;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream, compile};
@@ -26,17 +27,26 @@ pub struct Applier {
     shared: Arc<Shared>,
     applied: Arc<Applied>,
     checker: Checker,
+    tls: Arc<TlsRegistry>,
     default_health: Arc<HealthSettings>,
 }
 
 impl Applier {
-    pub fn new(settings: Settings, shared: Arc<Shared>, applied: Arc<Applied>, checker: Checker) -> Self {
-        Self { settings, shared, applied, checker, default_health: Arc::default() }
+    pub fn new(
+        settings: Settings,
+        shared: Arc<Shared>,
+        applied: Arc<Applied>,
+        checker: Checker,
+        tls: Arc<TlsRegistry>,
+    ) -> Self {
+        Self { settings, shared, applied, checker, tls, default_health: Arc::default() }
     }
 
     /// Puts `snapshot` in force. Requests under way keep the table that they began with.
     pub fn apply(&mut self, snapshot: Snapshot) {
         let began = Instant::now();
+        // First, since a host that is routed is to be believed.
+        self.tls.follow(&snapshot.certificates);
         let former = self.shared.table.load_full();
         let (table, changes) = compile(&self.settings, &former, snapshot);
         let table = Arc::new(table);
