@@ -29,7 +29,7 @@ use vip::ServingSwitch;
 use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
 use crate::admin::auth::tokens::TokenFile;
 use crate::admin::{Authenticator, Doors, GatewayJudge};
-use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access};
+use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access, sticky_keys};
 use crate::control::report::Reporter;
 use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
 use crate::deploy_api::Deploy;
@@ -128,7 +128,7 @@ impl Gateway {
     /// # Errors
     /// Whatever cannot be opened, bound or read, with its name. Nothing has been accepted by then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        Self::start_with(config, Inheritance::default()).await
+        Box::pin(Self::start_with(config, Inheritance::default())).await
     }
 
     /// As [`Self::start`], with what other processes have opened. One of which that is taken over stops
@@ -196,6 +196,8 @@ impl Gateway {
             tenants: tenants.clone(),
             statistics: config.gateway.statistics.enabled,
             sources: filter_sources.clone(),
+            zone: config.gateway.zone.clone(),
+            sticky: Arc::new(sticky_keys(config.gateway.sticky_key_file.as_deref())?),
         };
         let mut applier =
             Applier::new(settings.clone(), shared.clone(), applied.clone(), checker, tls.clone());
@@ -403,6 +405,7 @@ fn share(
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
         workers: config.gateway.workers,
+        is_zoned: config.gateway.zone.is_some(),
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         rate_limits: (!limits.is_empty())

@@ -146,9 +146,9 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn check(path: &std::path::Path) -> ExitCode {
-    match config::check(path) {
-        Ok(config) => {
-            config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    match config::check_and_warn(path) {
+        Ok((config, warnings)) => {
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("{}: valid; listeners: {}", path.display(), config.gateway.listeners.len());
             ExitCode::SUCCESS
         }
@@ -199,7 +199,7 @@ async fn serve(path: PathBuf, config: config::Config, takeover: bool) -> anyhow:
     let mut signals = Signals::new()?;
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let inheritance = inherit(&config, takeover).await?;
-    let mut gateway = Gateway::start_with(config, inheritance).await?;
+    let mut gateway = Box::pin(Gateway::start_with(config, inheritance)).await?;
     if let Some(address) = gateway.admin_address {
         tracing::info!(%address, "admin listening");
     }

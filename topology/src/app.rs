@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::filters::Filters;
 use crate::{
     AppId, AppLimits, AppPort, Balance, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern,
-    InstanceKey, LogSettings, Outliers, PathMatch, RequestMatch, Retries, Timeouts, VersionId,
+    InstanceKey, LogSettings, Outliers, PathMatch, RequestMatch, Retries, Sticky, Timeouts, VersionId,
 };
 
 /// The version of the PROXY protocol that tells endpoints who their client is.
@@ -34,6 +34,8 @@ pub struct AppSpec {
     pub listeners: Option<Vec<Arc<str>>>,
     pub split: Option<Split>,
     pub balance: Balance,
+    /// `None`: no client is sent a cookie.
+    pub sticky: Option<Arc<Sticky>>,
     /// `None`: endpoints that registered themselves are probed with the defaults, others not at all.
     pub health: Option<Arc<HealthSettings>>,
     /// `[health] enabled = false`: nobody is probed.
@@ -89,6 +91,7 @@ impl AppSpec {
             listeners: None,
             split: None,
             balance: Balance::default(),
+            sticky: None,
             health: None,
             probing: true,
             proxy_protocol: None,

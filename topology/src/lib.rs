@@ -23,10 +23,11 @@ mod port;
 mod retries;
 mod sample;
 mod snapshot;
+mod sticky;
 mod timeouts;
 
 pub use app::{App, AppSpec, AppTls, ProxyVersion, Split, SplitError};
-pub use balance::{Balance, HashKey, Hashing};
+pub use balance::{Balance, HashAlgorithm, HashKey, Hashing};
 pub use capacity::{Adaptive, Capacity};
 pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
@@ -45,4 +46,5 @@ pub use port::{AppPort, PortProtocol};
 pub use retries::{Backoff, Retries, RetryAllowance, RetryCause, RetryCauses};
 pub use sample::Sample;
 pub use snapshot::{CertificatePem, Rejection, Revision, Snapshot};
+pub use sticky::{SameSite, Sticky};
 pub use timeouts::Timeouts;

@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `service/address/{appId}/{version}/{containerId}` | `10.0.0.1:8080`, or JSON with `address` and, if wanted, `weight`, `zone`, `protocol` |
+//! | `service/address/{appId}/{version}/{containerId}` | `10.0.0.1:8080`, or JSON with `address` and, if wanted, `weight`, `zone`, `protocol`, `backup` |
 //! | `app/{appId}` | JSON app spec |
 //! | `operator/{appId}/{version}/{containerId}` | JSON with `state` and `weight`, both if wanted: an operator's word |
 //! | `route/{id}` | JSON: a redirect or a fixed response, of no app |
@@ -135,6 +135,7 @@ pub fn parse_address_value(source: &str, key: InstanceKey, value: &[u8]) -> Resu
         weight: registered.weight,
         protocol: registered.protocol,
         zone: registered.zone,
+        is_backup: registered.is_backup,
         origin: Origin::Registry,
         word: OperatorWord::default(),
     };
@@ -154,8 +155,9 @@ fn parse_json_address(source: &str, value: &[u8]) -> Result<EndpointRegistration
     Document::json(source, value)?.read(|table| {
         let weight = spec::read_weight(&table).unwrap_or(Endpoint::DEFAULT_WEIGHT);
         let protocol = spec::read_protocol(&table).unwrap_or_default();
-        let zone = spec::read_zone(&table);
-        Some(EndpointRegistration { address: spec::read_address(&table)?, weight, zone, protocol })
+        let (zone, is_backup) = (spec::read_zone(&table), spec::read_backup(&table));
+        let address = spec::read_address(&table)?;
+        Some(EndpointRegistration { address, weight, zone, protocol, is_backup })
     })
 }
 
@@ -182,12 +184,20 @@ pub struct EndpointRegistration {
     pub weight: u16,
     pub zone: Option<Arc<str>>,
     pub protocol: Protocol,
+    /// See [`Endpoint::is_backup`].
+    pub is_backup: bool,
 }
 
 impl EndpointRegistration {
-    /// With the default weight and protocol, in no zone.
+    /// With the default weight and protocol, in no zone, no backup.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, weight: Endpoint::DEFAULT_WEIGHT, zone: None, protocol: Protocol::default() }
+        Self {
+            address,
+            weight: Endpoint::DEFAULT_WEIGHT,
+            zone: None,
+            protocol: Protocol::default(),
+            is_backup: false,
+        }
     }
 }
 
@@ -248,6 +258,9 @@ pub fn address_value(endpoint: &EndpointRegistration) -> Bytes {
     });
     if let Some(zone) = &endpoint.zone {
         value["zone"] = serde_json::Value::from(&**zone);
+    }
+    if endpoint.is_backup {
+        value["backup"] = true.into();
     }
     Bytes::from(value.to_string())
 }

@@ -17,6 +17,7 @@ use super::matching::read_matches;
 use super::port::read_ports;
 use super::retries::{read_hedge, read_retries};
 use super::statistics::read_statistics;
+use super::sticky::read_sticky;
 use super::timeouts::read_timeouts;
 use crate::document::Table;
 
@@ -47,6 +48,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let listeners = read_listeners(table);
     let split = read_split_at(table);
     let balance = read_balance(table).unwrap_or_default();
+    let sticky = read_sticky(table);
     let (health, probing) = read_health(table);
     let proxy_protocol =
         table.choice("proxy_protocol", &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
@@ -72,6 +74,7 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         listeners,
         split,
         balance,
+        sticky: sticky.map(Arc::new),
         health: health.map(Arc::new),
         probing,
         proxy_protocol,

@@ -57,6 +57,7 @@ fn address_is_written_back(endpoint: &Endpoint) {
         address: endpoint.address,
         weight: endpoint.weight,
         zone: endpoint.zone.clone(),
+        is_backup: endpoint.is_backup,
         protocol: endpoint.protocol,
     };
     assert!(endpoint.address.port() > 0 && !endpoint.address.ip().is_unspecified());

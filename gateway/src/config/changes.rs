@@ -27,6 +27,8 @@ impl Config {
             handover_drain_timeout: _,
             rate_limits,
             jwks_networks,
+            zone,
+            sticky_key_file,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -44,6 +46,8 @@ impl Config {
             ("gateway.handover", *handover != wanted.gateway.handover),
             ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("gateway.jwks_networks", *jwks_networks != wanted.gateway.jwks_networks),
+            ("gateway.zone", *zone != wanted.gateway.zone),
+            ("gateway.sticky_key_file", *sticky_key_file != wanted.gateway.sticky_key_file),
             ("admin", *admin != wanted.admin),
             ("deploy", *deploy != wanted.deploy),
             ("apps.files", *apps != wanted.apps),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use discovery::document::Table;
 use discovery::file::FilePattern;
 use discovery::spec::filters::read_rate_limits;
+use discovery::spec::parse_zone;
 use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
@@ -23,7 +24,7 @@ use super::observing::{read_statistics, read_tracing};
 use super::registry::read_registry;
 use super::tenants::read_tenants;
 use super::tls::read_upstream_tls;
-use super::values::MAX_PATTERNS;
+use super::values::{MAX_PATTERNS, file_path};
 use super::virtual_ips::read_vip;
 use super::{AppsConfig, Config, GatewayConfig};
 
@@ -68,6 +69,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let base_domain = table.parsed("base_domain", base_domain);
     let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
     let jwks_networks = table.list("jwks_networks", MAX_JWKS_NETWORKS, network).unwrap_or_default();
+    let zone = table.parsed("zone", parse_zone);
+    let sticky_key_file = table.parsed("sticky_key_file", |text| file_path(base, text));
     let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
     let limits = Arc::new(limits);
@@ -89,6 +92,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         base_domain,
         trusted_proxies,
         jwks_networks,
+        zone,
+        sticky_key_file,
         listeners,
         app_ports,
         limits,

@@ -17,6 +17,7 @@ mod limits;
 mod listener;
 mod observing;
 mod registry;
+mod sticky;
 mod stream;
 mod tenants;
 mod tls;
@@ -44,9 +45,10 @@ use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
 pub use app_ports::AppPortsConfig;
-pub use check::{check, inspect_access};
+pub use check::{check, check_and_warn, inspect_access};
 pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
 pub use dns::{DnsSection, NameserverConfig, SecondaryConfig, UpdateConfig};
+pub use sticky::{UNSHARED_KEY, sticky_keys};
 pub use stream::{DEFAULT_MAX_SESSIONS, DEFAULT_UDP_IDLE, TcpConfig, UdpConfig};
 pub use virtual_ips::{ProbeConfig, VipSection};
 
@@ -132,6 +134,10 @@ pub struct GatewayConfig {
     /// Of this machine and its surroundings (loopback, link-local and the like): where apps may have key sets
     /// fetched from nevertheless. Default: nowhere.
     pub jwks_networks: Vec<ipnet::IpNet>,
+    /// Where it runs, compared with endpoints' zones. Default: unsaid, so that all are as near.
+    pub zone: Option<Arc<str>>,
+    /// The keys that cookies of `sticky` apps are signed with. `None`: one of this process's own.
+    pub sticky_key_file: Option<PathBuf>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     /// What apps may ask for.

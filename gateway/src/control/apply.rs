@@ -11,6 +11,7 @@ use topology::{App, HealthSettings, Origin, Protocol, Snapshot};
 use super::Applied;
 use super::outliers::probed_back_to_life;
 use super::panic;
+use crate::config::UNSHARED_KEY;
 use crate::listener::tls::TlsRegistry;
 use crate::metrics::ServiceMetrics;
 use crate::table::compile::Settings;
@@ -60,6 +61,7 @@ impl Applier {
             if let Some(why) = compiled.as_ref().and_then(|compiled| compiled.rejection.as_ref()) {
                 tracing::warn!(app = %id, %why, "app rejected; its former spec stays where there is one");
             }
+            warn_of_sessions(former.app(id), compiled.as_deref());
             match (table.snapshot.apps.get(id), &compiled) {
                 (Some(app), Some(compiled)) => self.checker.reconcile(id, self.targets(app, compiled)),
                 _ => self.checker.remove(id),
@@ -147,6 +149,16 @@ impl Applier {
             })
         };
         pairs.filter_map(target).collect()
+    }
+}
+
+/// Once, when an app becomes sticky.
+fn warn_of_sessions(former: Option<&Arc<CompiledApp>>, now: Option<&CompiledApp>) {
+    let is_new = former.is_none_or(|former| former.sessions.is_none());
+    if let Some(app) = now.filter(|_| is_new)
+        && app.sessions.as_ref().is_some_and(|sessions| !sessions.are_shared())
+    {
+        tracing::warn!(app = %app.id, "sticky: {UNSHARED_KEY}");
     }
 }
 
