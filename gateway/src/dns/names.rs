@@ -172,6 +172,8 @@ mod tests {
             upstream_tls: Arc::default(),
             tenants: Arc::default(),
             statistics: false,
+            zone: None,
+            sticky: Arc::default(),
             sources: Arc::default(),
         };
         let apps = apps.iter().map(|app| (app.id.clone(), app.clone())).collect();
