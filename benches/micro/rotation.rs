@@ -5,8 +5,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::Criterion;
-use gateway::balance::{Candidate, Candidates, Chooser, Maglev, Member, PeakEwma, SmoothRotation, mix};
-use topology::{Balance, HashKey, Hashing};
+use gateway::balance::{
+    Candidate, Candidates, Chooser, KeyTable, Maglev, Member, PeakEwma, SmoothRotation, mix,
+};
+use topology::{Balance, HashAlgorithm, HashKey, Hashing};
 
 const ENDPOINTS: [u64; 3] = [2, 10, 100];
 
@@ -81,7 +83,11 @@ impl Candidates for Field {
 fn choose(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rotation/choose");
     for count in ENDPOINTS {
-        let hash = |bounded_load| Balance::Hash(Hashing { key: HashKey::Uri, bounded_load }.into());
+        let hash = |bounded_load| {
+            Balance::Hash(
+                Hashing { key: HashKey::Uri, algorithm: HashAlgorithm::Maglev, bounded_load }.into(),
+            )
+        };
         for (name, balance) in [
             ("random", Balance::Random),
             ("least_requests", Balance::LeastRequests),
@@ -95,11 +101,11 @@ fn choose(criterion: &mut Criterion) {
                 .collect();
             let mut chooser = Chooser::new(&balance, 1).expect("no turns");
             chooser.update(&balance, &members);
-            let (table, mut field, mut key) = (table(count), field(count), 0);
+            let (keys, mut field, mut key) = (KeyTable::Maglev(table(count)), field(count), 0);
             group.bench_function(format!("{count}_{name}"), |bencher| {
                 bencher.iter(|| {
                     key += 1;
-                    chooser.choose(black_box(&mut field), Some((mix(key), &table)), true)
+                    chooser.choose(black_box(&mut field), Some((mix(key), &keys)), true)
                 });
             });
         }

@@ -20,6 +20,8 @@ pub fn settings() -> Settings {
         tenants: Arc::default(),
         statistics: false,
         sources: Arc::default(),
+        zone: None,
+        sticky: Arc::default(),
     }
 }
 
@@ -65,6 +67,7 @@ pub fn endpoint(number: usize) -> Endpoint {
         weight: Endpoint::DEFAULT_WEIGHT,
         protocol: Protocol::Http1,
         zone: None,
+        is_backup: false,
         origin: Origin::Registry,
         word: Default::default(),
     }

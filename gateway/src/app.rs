@@ -29,10 +29,11 @@ use vip::ServingSwitch;
 use crate::access_log::{Envelope, LogPlan, LogTarget, LogWriter};
 use crate::admin::auth::tokens::TokenFile;
 use crate::admin::{Authenticator, Doors, GatewayJudge};
-use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access};
+use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access, sticky_keys};
 use crate::control::report::Reporter;
 use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
 use crate::deploy_api::Deploy;
+use crate::dns::{self, DnsPlan, DnsService};
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
@@ -40,6 +41,7 @@ use crate::listeners::Listeners;
 use crate::memory;
 use crate::metrics::{ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
 use crate::observing::Observing;
+use crate::ports::{Board, ClaimWatch, Claims};
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
@@ -105,10 +107,18 @@ pub struct Gateway {
     pub(crate) applied: Arc<Applied>,
     /// Asked for while that goes on.
     pub(crate) reload_waits: bool,
+    /// Ports of their own that apps ask for, and what became of it.
+    pub(crate) claims: Claims,
+    pub(crate) port_board: Board,
+    /// They changed while another process was taking over.
+    pub(crate) ports_wait: bool,
     /// `None`: there are no virtual IPs.
     pub(crate) vips: Option<VipService>,
     /// `None`: this process has no deploy API.
     pub(crate) deploy: Option<Deploy>,
+    /// `None`: names are somebody else's.
+    pub(crate) dns: Option<DnsService>,
+    pub(crate) dns_surroundings: dns::Surroundings,
 }
 
 impl Gateway {
@@ -118,7 +128,7 @@ impl Gateway {
     /// # Errors
     /// Whatever cannot be opened, bound or read, with its name. Nothing has been accepted by then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        Self::start_with(config, Inheritance::default()).await
+        Box::pin(Self::start_with(config, Inheritance::default())).await
     }
 
     /// As [`Self::start`], with what other processes have opened. One of which that is taken over stops
@@ -131,6 +141,9 @@ impl Gateway {
         let max_connections = all_connections / config.gateway.workers;
         let vips =
             config.vip.as_ref().map(|section| VipPlan::prepare(section, &config.gateway.id)).transpose()?;
+        // Where another process answers, that goes on until this one is about to.
+        let dns_section = config.dns.as_ref().filter(|_| !inheritance.is_takeover());
+        let dns = dns_section.map(|section| DnsPlan::prepare(section, None, false)).transpose()?;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let files =
@@ -183,8 +196,11 @@ impl Gateway {
             tenants: tenants.clone(),
             statistics: config.gateway.statistics.enabled,
             sources: filter_sources.clone(),
+            zone: config.gateway.zone.clone(),
+            sticky: Arc::new(sticky_keys(config.gateway.sticky_key_file.as_deref())?),
         };
-        let mut applier = Applier::new(settings.clone(), shared.clone(), applied.clone(), checker);
+        let mut applier =
+            Applier::new(settings.clone(), shared.clone(), applied.clone(), checker, tls.clone());
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
         if inheritance.is_takeover() {
@@ -202,6 +218,15 @@ impl Gateway {
         listeners.commit(plan, config.gateway.drain_timeout).await?;
         let workers = start_workers(&shared, &metrics, &observing, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
+        let port_board = Board::default();
+        let dns_surroundings = dns::Surroundings {
+            shared: shared.clone(),
+            applied: applied.clone(),
+            vips: vips.as_ref().map(|plan| plan.desk.clone()),
+            registry: registry.clone(),
+            gateway_id: config.gateway.id.clone(),
+            desk: Arc::default(),
+        };
         let lineage = Arc::new(std::mem::take(&mut inheritance.lineage));
         let sources = Sources {
             shared: shared.clone(),
@@ -224,6 +249,9 @@ impl Gateway {
             tracing: watched.tracing,
             admin: Arc::default(),
             vips: vips.as_ref().map(|plan| plan.desk.clone()),
+            deploy: deploy.as_ref().map(Deploy::meter),
+            ports: port_board.clone(),
+            dns: dns_surroundings.desk.clone(),
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),
@@ -253,10 +281,18 @@ impl Gateway {
             snapshots: published,
             applied,
             reload_waits: false,
+            claims: Claims::new(),
+            port_board,
+            ports_wait: false,
             vips: None,
             deploy,
+            dns: None,
+            dns_surroundings,
         };
-        match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips }).await {
+        // Before anybody is told that it serves.
+        let claims = gateway.claim_watch();
+        gateway.open_ports(claims.claims()).await;
+        match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips, dns }).await {
             Ok(()) => Ok(gateway),
             Err(error) => {
                 // What came to our workers meanwhile is answered before we go.
@@ -264,6 +300,11 @@ impl Gateway {
                 Err(error)
             }
         }
+    }
+
+    /// Tells when apps ask for other ports of their own: [`Self::open_ports`].
+    pub fn claim_watch(&self) -> ClaimWatch {
+        ClaimWatch::new(self.snapshots.clone())
     }
 
     /// The registry that this gateway watches.
@@ -364,6 +405,7 @@ fn share(
     Ok(Shared {
         table: ArcSwap::from_pointee(RoutingTable::default()),
         workers: config.gateway.workers,
+        is_zoned: config.gateway.zone.is_some(),
         pseudonym: config.gateway.id.clone(),
         trusted_proxies: ArcSwap::from_pointee(config.gateway.trusted_proxies.clone()),
         rate_limits: (!limits.is_empty())

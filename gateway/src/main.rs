@@ -146,9 +146,9 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn check(path: &std::path::Path) -> ExitCode {
-    match config::check(path) {
-        Ok(config) => {
-            config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    match config::check_and_warn(path) {
+        Ok((config, warnings)) => {
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("{}: valid; listeners: {}", path.display(), config.gateway.listeners.len());
             ExitCode::SUCCESS
         }
@@ -199,15 +199,22 @@ async fn serve(path: PathBuf, config: config::Config, takeover: bool) -> anyhow:
     let mut signals = Signals::new()?;
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let inheritance = inherit(&config, takeover).await?;
-    let mut gateway = Gateway::start_with(config, inheritance).await?;
+    let mut gateway = Box::pin(Gateway::start_with(config, inheritance)).await?;
     if let Some(address) = gateway.admin_address {
         tracing::info!(%address, "admin listening");
     }
     if let Some(socket) = gateway.admin_path() {
         tracing::info!(socket = %socket.display(), "admin listening");
     }
+    let mut claims = gateway.claim_watch();
+    // What was refused at the start may be had later.
+    claims.try_again(true);
     loop {
         tokio::select! {
+            wanted = claims.changed() => {
+                let again = gateway.open_ports(wanted).await;
+                claims.try_again(again);
+            }
             asked = signals.next() => match asked {
                 Asked::Reload => gateway.reload(&path).await,
                 Asked::ReopenLog => gateway.reopen_log(),

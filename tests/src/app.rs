@@ -68,6 +68,12 @@ impl App {
         self
     }
 
+    /// One more line of the last endpoint's section.
+    pub fn endpoint_line(mut self, line: &str) -> Self {
+        writeln!(self.endpoints, "{line}").expect("a string takes all");
+        self
+    }
+
     /// An endpoint that speaks plain bytes.
     pub fn tcp_endpoint(self, version: &str, instance: &str, address: SocketAddr) -> Self {
         self.speaking("tcp", version, instance, address)

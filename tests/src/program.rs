@@ -75,6 +75,10 @@ impl Program {
         complete.lines().map(str::to_owned).collect()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.0.try_wait().expect("the program is our child")
     }

@@ -1,12 +1,13 @@
 //! An app: what its owner asked for, and the endpoints that run it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Balance, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern,
-    InstanceKey, LogSettings, Outliers, PathMatch, RequestMatch, Retries, Timeouts, VersionId,
+    AppId, AppLimits, AppPort, Balance, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern,
+    InstanceKey, LogSettings, Outliers, PathMatch, RequestMatch, Retries, Sticky, Timeouts, VersionId,
 };
 
 /// The version of the PROXY protocol that tells endpoints who their client is.
@@ -23,12 +24,18 @@ pub enum ProxyVersion {
 pub struct AppSpec {
     /// Empty: the app answers at `{appId}.{base_domain}`.
     pub hosts: Vec<HostPattern>,
+    /// Where its names lead. `None`: to the addresses that all apps share.
+    pub vips: Option<Arc<[IpAddr]>>,
     /// Never empty.
     pub paths: Vec<PathMatch>,
+    /// Of its own, beside what it has by its hosts. `None`: it asks for none.
+    pub ports: Option<Arc<[AppPort]>>,
     /// Names of the HTTP listeners that serve it; `None`: all of them.
     pub listeners: Option<Vec<Arc<str>>>,
     pub split: Option<Split>,
     pub balance: Balance,
+    /// `None`: no client is sent a cookie.
+    pub sticky: Option<Arc<Sticky>>,
     /// `None`: endpoints that registered themselves are probed with the defaults, others not at all.
     pub health: Option<Arc<HealthSettings>>,
     /// `[health] enabled = false`: nobody is probed.
@@ -78,10 +85,13 @@ impl AppSpec {
     pub fn implied() -> Self {
         Self {
             hosts: Vec::new(),
+            ports: None,
+            vips: None,
             paths: vec![PathMatch::all()],
             listeners: None,
             split: None,
             balance: Balance::default(),
+            sticky: None,
             health: None,
             probing: true,
             proxy_protocol: None,

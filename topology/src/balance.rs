@@ -27,9 +27,30 @@ pub enum Balance {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hashing {
     pub key: HashKey,
+    pub algorithm: HashAlgorithm,
     /// In percent of the mean, the requests under way that an endpoint may have before the next one is asked;
     /// `None`: as many as come.
     pub bounded_load: Option<u32>,
+}
+
+/// How keys are spread over endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HashAlgorithm {
+    /// A table of nearly equal shares.
+    #[default]
+    Maglev,
+    /// A ring that other programs make in the same way.
+    Ketama,
+}
+
+impl HashAlgorithm {
+    /// The word for it in specs and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Maglev => "maglev",
+            Self::Ketama => "ketama",
+        }
+    }
 }
 
 /// What of a request its endpoint is chosen by.

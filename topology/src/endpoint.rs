@@ -50,7 +50,10 @@ pub struct Endpoint {
     /// holds is [`Self::effective_weight`].
     pub weight: u16,
     pub protocol: Protocol,
+    /// Where it runs, as its registrar says; compared with the gateway's own.
     pub zone: Option<Arc<str>>,
+    /// Takes requests only where no other one can.
+    pub is_backup: bool,
     pub origin: Origin,
     pub word: OperatorWord,
 }

@@ -19,13 +19,15 @@ mod log;
 mod matching;
 mod operator;
 mod path;
+mod port;
 mod retries;
 mod sample;
 mod snapshot;
+mod sticky;
 mod timeouts;
 
 pub use app::{App, AppSpec, AppTls, ProxyVersion, Split, SplitError};
-pub use balance::{Balance, HashKey, Hashing};
+pub use balance::{Balance, HashAlgorithm, HashKey, Hashing};
 pub use capacity::{Adaptive, Capacity};
 pub use containment::{Containment, Outliers, SLOW_START_PERCENT, Slowness, SuccessRate};
 pub use endpoint::{Endpoint, InstanceKey, Origin, Protocol};
@@ -40,7 +42,9 @@ pub use matching::{
 };
 pub use operator::{AdminState, OperatorWord};
 pub use path::{BadPath, PathMatch};
+pub use port::{AppPort, PortProtocol};
 pub use retries::{Backoff, Retries, RetryAllowance, RetryCause, RetryCauses};
 pub use sample::Sample;
-pub use snapshot::{Rejection, Revision, Snapshot};
+pub use snapshot::{CertificatePem, Rejection, Revision, Snapshot};
+pub use sticky::{SameSite, Sticky};
 pub use timeouts::Timeouts;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::{App, AppId, InstanceKey, OperatorWord};
+use crate::{App, AppId, CertificateName, InstanceKey, OperatorWord};
 
 /// A number that grows with every change that a source applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -18,6 +18,26 @@ pub struct Rejection {
     pub app: Option<AppId>,
     /// All that is wrong with it, each mistake with its place.
     pub reason: Arc<str>,
+}
+
+/// A certificate's chain and key in PEM, as it was unsealed: not looked at, and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CertificatePem(Arc<[u8]>);
+
+impl CertificatePem {
+    pub fn new(pem: &[u8]) -> Self {
+        Self(Arc::from(pem))
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for CertificatePem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("CertificatePem")
+    }
 }
 
 /// Immutable, and cheap to clone and to compare with its predecessor: both share what did not change.
@@ -33,6 +53,8 @@ pub struct Snapshot {
     pub apps: OrdMap<AppId, Arc<App>>,
     /// What operators say of endpoints, whether there are such endpoints or not; those that there are have it too.
     pub words: OrdMap<AppId, Arc<BTreeMap<InstanceKey, OperatorWord>>>,
+    /// Those that the registry has and that could be unsealed.
+    pub certificates: OrdMap<CertificateName, CertificatePem>,
     /// By where they stand: a registry key or a file's path.
     pub rejections: OrdMap<Arc<str>, Rejection>,
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
-use topology::{App, AppId, AppSpec, InstanceKey, Rejection, Revision, Snapshot};
+use topology::{
+    App, AppId, AppSpec, CertificateName, CertificatePem, InstanceKey, Rejection, Revision, Snapshot,
+};
 
 use super::registered::RegisteredApp;
 use crate::file::{FileApp, FileState};
 use crate::layout::{Misplaced, Place, app_key, parse_address_value, parse_word_value, spec_key};
 use crate::registry::{Entry, Key, State};
-use crate::secrets::{Keys, unseal};
+use crate::secrets::{Keys, is_sealed, unseal};
 use crate::spec::{Interner, parse_app_value, parse_route_value};
 
 /// Whether the apps or rejections of a snapshot differ from its predecessor's.
@@ -30,6 +32,8 @@ pub(super) struct Assembler {
     files: FileState,
     registered: HashMap<AppId, RegisteredApp>,
     snapshot: Snapshot,
+    /// The version of what was new of an app, while the registry's revision is still to reach it. Removals have none: `u64::MAX`.
+    unreached: Option<u64>,
     interner: Interner,
     /// Apps of which a source says something new, during [`Assembler::apply`].
     touched: BTreeSet<AppId>,
@@ -63,12 +67,20 @@ impl Assembler {
         self.keeps = keeps;
         self.snapshot.registry_revision = state.revision;
         let entries = std::mem::replace(&mut self.entries, state.entries.clone());
-        let mut says_more = false;
         for change in entries.diff(&state.entries) {
-            says_more |= self.follow_key(&change);
+            if self.follow_key(&change) {
+                let version = match change {
+                    DiffItem::Add(_, entry) | DiffItem::Update { new: (_, entry), .. } => entry.version,
+                    DiffItem::Remove(..) => u64::MAX,
+                };
+                self.unreached = self.unreached.max(Some(version));
+            }
         }
-        if says_more {
+        if let Some(version) = self.unreached {
             self.snapshot.routed_revision = state.revision;
+            if !state.ahead || state.revision >= version {
+                self.unreached = None;
+            }
         }
         let before = std::mem::replace(&mut self.files, files.clone());
         for change in before.apps.diff(&files.apps) {
@@ -119,6 +131,7 @@ impl Assembler {
             Ok(Place::Spec(app)) => self.put_spec(key, app, entry),
             Ok(Place::Word { app, key: instance }) => self.put_word(key, app, instance, entry),
             Ok(Place::Route(route)) => self.put_spec(key, AppId::of_route(&route), entry),
+            Ok(Place::Certificate(name)) => self.put_certificate(key, name, entry),
             Ok(Place::Other) => {}
             Err(Misplaced { app, reason }) => {
                 let reason = format!("{key}: {reason}").into();
@@ -177,6 +190,31 @@ impl Assembler {
         }
     }
 
+    fn put_certificate(&mut self, key: &Key, name: CertificateName, entry: &Entry) {
+        match self.open_certificate(key, &entry.value) {
+            Ok(pem) => {
+                self.put_rejection(key.as_str(), None);
+                self.changed |= self.snapshot.certificates.get(&name) != Some(&pem);
+                self.snapshot.certificates.insert(name, pem);
+            }
+            Err(reason) => {
+                let rejection = Rejection { app: None, reason: reason.into() };
+                self.put_rejection(key.as_str(), Some(rejection));
+            }
+        }
+    }
+
+    fn open_certificate(&self, key: &Key, value: &[u8]) -> Result<CertificatePem, String> {
+        if !is_sealed(value) {
+            return Err(format!(
+                "{key}: is not sealed, so whoever reads the registry has its private key; seal it \
+                 (sluice secret encrypt --key {key}) and use another private key"
+            ));
+        }
+        let plain = unseal(self.keys.as_ref(), key, value).map_err(|error| format!("{key}: {error}"))?;
+        Ok(CertificatePem::new(&plain))
+    }
+
     /// The reason that it cannot be used says nothing of what was sealed but the names of its keys.
     fn read_spec(&self, key: &Key, app: &AppId, value: &[u8]) -> Result<AppSpec, String> {
         let plain = unseal(self.keys.as_ref(), key, value).map_err(|error| format!("{key}: {error}"))?;
@@ -199,6 +237,10 @@ impl Assembler {
         let app = match &place {
             Ok(Place::Address { app, .. } | Place::Spec(app) | Place::Word { app, .. }) => app.clone(),
             Ok(Place::Route(route)) => AppId::of_route(route),
+            Ok(Place::Certificate(name)) => {
+                self.changed |= self.snapshot.certificates.remove(name).is_some();
+                return;
+            }
             Ok(Place::Other) | Err(_) => return,
         };
         if let Some(registered) = self.registered.get_mut(&app) {

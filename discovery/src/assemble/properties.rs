@@ -91,7 +91,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let state = State { link: Link::Connecting { why: None }, revision: 0, entries: OrdMap::new() };
+        let state =
+            State { link: Link::Connecting { why: None }, revision: 0, ahead: false, entries: OrdMap::new() };
         Self { state, good: OrdMap::new(), files: FileState::default() }
     }
 
@@ -149,6 +150,8 @@ fn is_good(key: &Key, entry: &Entry) -> bool {
         Ok(Place::Word { .. }) => parse_word_value(key.as_str(), &entry.value).is_ok(),
         Ok(Place::Spec(app)) => parse_app_value(key.as_str(), &entry.value, &app).is_ok(),
         Ok(Place::Route(_)) => parse_route_value(key.as_str(), &entry.value).is_ok(),
+        // Nobody here has keys.
+        Ok(Place::Certificate(_)) => false,
         Ok(Place::Other) => true,
         Err(_) => false,
     }

@@ -12,7 +12,7 @@ struct Scripted(watch::Sender<State>);
 
 impl Scripted {
     fn new(link: Link) -> Self {
-        let state = State { link, revision: 0, entries: imbl::OrdMap::new() };
+        let state = State { link, revision: 0, ahead: false, entries: imbl::OrdMap::new() };
         Self(watch::channel(state).0)
     }
 
@@ -194,6 +194,28 @@ async fn what_changes_nothing_wakes_nobody_but_its_revision_shows() {
     assert!(!running.snapshots.has_changed().unwrap());
     assert_eq!(running.snapshots.borrow().revision, before.revision);
     assert!(running.snapshots.borrow().apps.ptr_eq(&before.apps));
+}
+
+/// ZooKeeper's changes are read one by one, and its revision may come after them.
+#[test]
+fn the_revision_of_a_change_is_reached_also_when_it_comes_after_the_change() {
+    let registry = Scripted::new(Link::Connected { since: Instant::now() });
+    let (mut assembler, files) = (assembler::Assembler::new(None), FileState::default());
+    let mut routed = |revision: u64, ahead: bool| {
+        registry.0.send_modify(|state| (state.revision, state.ahead) = (revision, ahead));
+        assembler.apply(&registry.0.borrow(), &files);
+        assembler.snapshot().routed_revision
+    };
+    registry.put(C1, "10.0.0.1:80");
+    registry.put(C1, "10.0.0.1:81");
+    assert_eq!(routed(1, true), 1, "the entry's version is 2");
+    assert_eq!(routed(2, true), 2, "and is reached");
+    assert_eq!(routed(7, false), 2, "what others write does not move it");
+    registry.delete(C1);
+    assert_eq!(routed(8, true), 8);
+    assert_eq!(routed(9, true), 9, "nobody says of which version a removal was");
+    assert_eq!(routed(11, false), 11);
+    assert_eq!(routed(12, false), 11);
 }
 
 #[tokio::test]

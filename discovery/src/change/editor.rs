@@ -13,7 +13,7 @@ use crate::document::Mistakes;
 use crate::registry::{
     Entry, Expect, Key, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Registry, RegistryError, Step,
 };
-use crate::secrets::Keys;
+use crate::secrets::{Keys, unseal};
 
 /// How often a change is made anew because somebody else was quicker. Ten gateways that write without a pause get through.
 const MAX_ATTEMPTS: usize = 16;
@@ -199,12 +199,21 @@ impl Editor {
             Wanted::Json(value) => (value, false),
             Wanted::Seal(value) => (value, true),
         };
+        // A private key is never written in clear text.
+        let seals = seals || matches!(entry, EntryKey::Certificate(_));
         let stored = Stored::of_json(&value);
         if stored.bytes().len() > MAX_VALUE_BYTES {
             return Err(format!("has {} bytes; the limit is {MAX_VALUE_BYTES}", stored.bytes().len()));
         }
-        if !value.is_object() && !stored.is_sealed() {
-            return Err("must be a JSON object, or the text of a sealed value".to_owned());
+        match entry {
+            EntryKey::Certificate(_) if !value.is_string() => {
+                return Err("must be a text: chain and key in PEM, or the text of a sealed value".to_owned());
+            }
+            EntryKey::Certificate(_) => {}
+            _ if !value.is_object() && !stored.is_sealed() => {
+                return Err("must be a JSON object, or the text of a sealed value".to_owned());
+            }
+            _ => {}
         }
         if stored.is_sealed() || !seals {
             return Ok(Some(stored));
@@ -226,7 +235,7 @@ impl Editor {
         let Judged { targets, warnings } = judged;
         for _ in 0..MAX_ATTEMPTS {
             let found = self.look(&targets).await?;
-            let (changes, steps) = differing(&targets, &found);
+            let (changes, steps) = differing(&targets, &found, self.keys.as_deref());
             if changes.is_empty() || dry_run {
                 return Ok(Outcome { revision: None, version: None, changes, warnings });
             }
@@ -303,14 +312,25 @@ impl Editor {
     }
 }
 
+/// Sealing a value again makes another text of it.
+fn seal_the_same(before: &Stored, wanted: &Stored, key: &Key, keys: Option<&Keys>) -> bool {
+    let open = |value: &Stored| match value.is_sealed() {
+        true => unseal(keys, key, value.bytes()).ok().map(|plain| plain.into_owned()),
+        false => None,
+    };
+    open(before).is_some_and(|plain| open(wanted).is_some_and(|other| other == plain))
+}
+
 /// What differs, and the steps that make it so.
-fn differing(targets: &[Target], found: &[Option<Entry>]) -> (Vec<Changed>, Vec<Step>) {
+fn differing(targets: &[Target], found: &[Option<Entry>], keys: Option<&Keys>) -> (Vec<Changed>, Vec<Step>) {
     let (mut changes, mut steps) = (Vec::new(), Vec::new());
     for (target, entry) in targets.iter().zip(found) {
         let before = entry.as_ref().map(|entry| Stored::of_bytes(entry.value.clone()));
         let is_same = match (&before, &target.wanted) {
             (None, None) => true,
-            (Some(before), Some(wanted)) => before.means(wanted),
+            (Some(before), Some(wanted)) => {
+                before.means(wanted) || seal_the_same(before, wanted, &target.key, keys)
+            }
             _ => false,
         };
         if is_same {

@@ -141,7 +141,8 @@ impl Skeptic {
         if self.doubt.is_none() && self.heard_revision > 0 {
             self.believed = self.heard_revision;
         }
-        State { link: state.link.clone(), revision: self.believed, entries: self.served.clone() }
+        let (link, entries) = (state.link.clone(), self.served.clone());
+        State { link, revision: self.believed, ahead: state.ahead, entries }
     }
 
     /// An operator says that the registry is right as it is.

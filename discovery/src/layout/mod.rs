@@ -2,10 +2,11 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `service/address/{appId}/{version}/{containerId}` | `10.0.0.1:8080`, or JSON with `address` and, if wanted, `weight`, `zone`, `protocol` |
+//! | `service/address/{appId}/{version}/{containerId}` | `10.0.0.1:8080`, or JSON with `address` and, if wanted, `weight`, `zone`, `protocol`, `backup` |
 //! | `app/{appId}` | JSON app spec |
 //! | `operator/{appId}/{version}/{containerId}` | JSON with `state` and `weight`, both if wanted: an operator's word |
 //! | `route/{id}` | JSON: a redirect or a fixed response, of no app |
+//! | `certificate/{name}` | chain and key in PEM, sealed |
 //!
 //! Keys of other families (`host`, `vip`, …) are somebody else's and pass unread.
 
@@ -14,7 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use topology::{
-    AdminState, AppId, Endpoint, InstanceId, InstanceKey, OperatorWord, Origin, Protocol, RouteId, VersionId,
+    AdminState, AppId, CertificateName, Endpoint, InstanceId, InstanceKey, OperatorWord, Origin, Protocol,
+    RouteId, VersionId,
 };
 
 use crate::document::{Document, Mistakes, pick};
@@ -37,6 +39,8 @@ pub enum Place {
     Word { app: AppId, key: InstanceKey },
     /// A route of no app.
     Route(RouteId),
+    /// A certificate with its key.
+    Certificate(CertificateName),
     /// Nothing of ours: another family, or a node that only stands above others. Those may hold a
     /// value all the same: Curator writes the client's own address into the parents that it creates.
     Other,
@@ -55,7 +59,7 @@ impl Place {
     /// What `key` stands for.
     ///
     /// # Errors
-    /// [`Misplaced`] for a key below `service`, `app` or `operator` with a wrong name or number of segments.
+    /// [`Misplaced`] for a key below `service`, `app`, `operator`, `route` or `certificate` with a wrong name or number of segments.
     pub fn of(key: &Key) -> Result<Self, Misplaced> {
         let mut segments = key.segments();
         // No place has more than five segments; the sixth tells that there are too many.
@@ -70,6 +74,14 @@ impl Place {
                 Ok(Self::Route(id))
             }
             [Some("route"), Some(_), ..] => Err(misplaced(None, "no key belongs below route/{id}")),
+            [Some("certificate"), Some(name), None, ..] => {
+                let name =
+                    CertificateName::parse(name).map_err(|error| misplaced(None, &error.to_string()))?;
+                Ok(Self::Certificate(name))
+            }
+            [Some("certificate"), Some(_), ..] => {
+                Err(misplaced(None, "no key belongs below certificate/{name}"))
+            }
             [Some("service"), Some("address"), Some(app), Some(version), Some(instance), None] => {
                 let (app, key) = instance_of(app, version, instance)?;
                 Ok(Self::Address { app, key })
@@ -123,6 +135,7 @@ pub fn parse_address_value(source: &str, key: InstanceKey, value: &[u8]) -> Resu
         weight: registered.weight,
         protocol: registered.protocol,
         zone: registered.zone,
+        is_backup: registered.is_backup,
         origin: Origin::Registry,
         word: OperatorWord::default(),
     };
@@ -142,8 +155,9 @@ fn parse_json_address(source: &str, value: &[u8]) -> Result<EndpointRegistration
     Document::json(source, value)?.read(|table| {
         let weight = spec::read_weight(&table).unwrap_or(Endpoint::DEFAULT_WEIGHT);
         let protocol = spec::read_protocol(&table).unwrap_or_default();
-        let zone = spec::read_zone(&table);
-        Some(EndpointRegistration { address: spec::read_address(&table)?, weight, zone, protocol })
+        let (zone, is_backup) = (spec::read_zone(&table), spec::read_backup(&table));
+        let address = spec::read_address(&table)?;
+        Some(EndpointRegistration { address, weight, zone, protocol, is_backup })
     })
 }
 
@@ -170,12 +184,20 @@ pub struct EndpointRegistration {
     pub weight: u16,
     pub zone: Option<Arc<str>>,
     pub protocol: Protocol,
+    /// See [`Endpoint::is_backup`].
+    pub is_backup: bool,
 }
 
 impl EndpointRegistration {
-    /// With the default weight and protocol, in no zone.
+    /// With the default weight and protocol, in no zone, no backup.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, weight: Endpoint::DEFAULT_WEIGHT, zone: None, protocol: Protocol::default() }
+        Self {
+            address,
+            weight: Endpoint::DEFAULT_WEIGHT,
+            zone: None,
+            protocol: Protocol::default(),
+            is_backup: false,
+        }
     }
 }
 
@@ -236,6 +258,9 @@ pub fn address_value(endpoint: &EndpointRegistration) -> Bytes {
     });
     if let Some(zone) = &endpoint.zone {
         value["zone"] = serde_json::Value::from(&**zone);
+    }
+    if endpoint.is_backup {
+        value["backup"] = true.into();
     }
     Bytes::from(value.to_string())
 }

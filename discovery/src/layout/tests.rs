@@ -100,14 +100,15 @@ fn what_a_registrar_writes_reads_back() {
         address: "[2001:db8::1]:80".parse().unwrap(),
         weight: 0,
         zone: Some("b\"".into()),
+        is_backup: true,
         protocol: Protocol::Tcp,
     };
     for registration in [plain, full] {
         let endpoint = read(&address_value(&registration)).unwrap();
-        let EndpointRegistration { address, weight, zone, protocol } = registration;
+        let EndpointRegistration { address, weight, zone, protocol, is_backup } = registration;
         assert_eq!(
-            (endpoint.address, endpoint.weight, endpoint.zone, endpoint.protocol),
-            (address, weight, zone, protocol)
+            (endpoint.address, endpoint.weight, endpoint.zone, endpoint.protocol, endpoint.is_backup),
+            (address, weight, zone, protocol, is_backup)
         );
     }
 }

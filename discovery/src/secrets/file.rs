@@ -62,6 +62,19 @@ impl Ring {
     }
 }
 
+/// The keys of a file of the same form, for other uses; as they stand in it, at least one and `most` at most.
+///
+/// # Errors
+/// [`SecretError`], which names the file, its line and the fix.
+pub fn read_keys(path: &Path, most: usize) -> Result<Vec<[u8; 32]>, SecretError> {
+    let Ring(keys) = Ring::read(path)?;
+    if keys.len() > most {
+        let why = format!("has {} keys, and {most} are used at most; remove the oldest", keys.len());
+        return Err(SecretError::BadFile { path: path.to_owned(), why });
+    }
+    Ok(keys.into_iter().map(|(_, key)| key).collect())
+}
+
 /// The key itself is in no message.
 fn parse_line(line: &str) -> Result<(&str, [u8; 32]), String> {
     const WANTED: &str = "is no key; `sluice secret new-key ID` prints one";

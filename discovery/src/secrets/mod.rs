@@ -24,7 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::registry::{Key, MAX_VALUE_BYTES};
 use file::Ring;
 
-pub use file::new_key;
+pub use file::{new_key, read_keys};
 
 /// What no JSON, no address and no PEM begins with.
 const MARK: &str = "sluice-sealed:";

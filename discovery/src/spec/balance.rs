@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::{Balance, HashKey, Hashing};
+use topology::{Balance, HashAlgorithm, HashKey, Hashing};
 
 use super::matching::{COOKIE, FIELD, token};
 use crate::document::{Table, pick};
@@ -37,8 +37,8 @@ const KINDS: [(&str, Kind); 5] = [
 ];
 
 /// Which kind each setting belongs to.
-const SETTINGS: [(&str, Kind); 3] =
-    [("decay", Kind::PeakEwma), ("key", Kind::Hash), ("bounded_load", Kind::Hash)];
+const SETTINGS: [(&str, Kind); 4] =
+    [("decay", Kind::PeakEwma), ("key", Kind::Hash), ("algorithm", Kind::Hash), ("bounded_load", Kind::Hash)];
 
 pub(super) fn read_balance(spec: &Table<'_>) -> Option<Balance> {
     if !spec.is_table("balance") {
@@ -57,6 +57,8 @@ pub(super) fn read_balance(spec: &Table<'_>) -> Option<Balance> {
     let kind = table.required("kind", table.choice("kind", &KINDS), "kind = \"least_requests\"");
     let decay = table.duration("decay", MIN_DECAY..=MAX_DECAY);
     let key = table.parsed("key", hash_key);
+    let algorithms = [HashAlgorithm::Maglev, HashAlgorithm::Ketama].map(|one| (one.as_str(), one));
+    let algorithm = table.choice("algorithm", &algorithms).unwrap_or_default();
     let bounded_load = table.hundredths("bounded_load", MIN_BOUND..=MAX_BOUND);
     if let Some(kind) = kind {
         for (setting, of) in SETTINGS {
@@ -73,7 +75,7 @@ pub(super) fn read_balance(spec: &Table<'_>) -> Option<Balance> {
         Some(Kind::PeakEwma) => Some(Balance::PeakEwma { decay: decay.unwrap_or(Balance::DEFAULT_DECAY) }),
         Some(Kind::Hash) => table
             .required("key", key, "key = \"cookie:session\"")
-            .map(|key| Balance::Hash(Arc::new(Hashing { key, bounded_load }))),
+            .map(|key| Balance::Hash(Arc::new(Hashing { key, algorithm, bounded_load }))),
         None => None,
     };
     table.finish();
@@ -110,7 +112,7 @@ mod tests {
     }
 
     fn hash(key: HashKey, bounded_load: Option<u32>) -> Balance {
-        Balance::Hash(Arc::new(Hashing { key, bounded_load }))
+        Balance::Hash(Arc::new(Hashing { key, algorithm: HashAlgorithm::Maglev, bounded_load }))
     }
 
     #[test]
@@ -137,6 +139,9 @@ mod tests {
         ] {
             assert_eq!(read(line).as_ref(), Ok(&wanted), "{line}");
         }
+        let ring = Hashing { key: HashKey::Uri, algorithm: HashAlgorithm::Ketama, bounded_load: None };
+        let line = r#"balance = { kind = "hash", key = "uri", algorithm = "ketama" }"#;
+        assert_eq!(read(line), Ok(Balance::Hash(Arc::new(ring))));
     }
 
     #[test]
@@ -179,6 +184,10 @@ mod tests {
             (
                 "balance = { kind = \"peak_ewma\", decay = \"1ms\" }",
                 "2: balance.decay: \"1ms\" is out of range; write 100ms to 10m",
+            ),
+            (
+                "balance = { kind = \"hash\", key = \"uri\", algorithm = \"ring\" }",
+                "2: balance.algorithm: \"ring\" is none of maglev, ketama",
             ),
             (
                 "balance = { kind = \"random\", key = \"client\" }",

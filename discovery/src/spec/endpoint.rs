@@ -49,12 +49,14 @@ fn read_endpoint(section: &Table<'_>) -> Option<Endpoint> {
     let weight = read_weight(section);
     let protocol = read_protocol(section);
     let zone = read_zone(section);
+    let is_backup = read_backup(section);
     Some(Endpoint {
         key: InstanceKey { version: version?, instance: instance? },
         address: address?,
         weight: weight.unwrap_or(Endpoint::DEFAULT_WEIGHT),
         protocol: protocol.unwrap_or_default(),
         zone,
+        is_backup,
         origin: Origin::File,
         word: OperatorWord::default(),
     })
@@ -75,11 +77,21 @@ pub(crate) fn read_protocol(table: &Table<'_>) -> Option<Protocol> {
     table.parsed("protocol", |given| pick(given, &known))
 }
 
+pub(crate) fn read_backup(table: &Table<'_>) -> bool {
+    table.boolean("backup").unwrap_or_default()
+}
+
 pub(crate) fn read_zone(table: &Table<'_>) -> Option<Arc<str>> {
-    table.parsed("zone", |zone| {
-        let label =
-            (1..=MAX_ZONE_BYTES).contains(&zone.len()) && zone.bytes().all(|byte| byte.is_ascii_graphic());
-        let message = || format!("is no zone; write 1 to {MAX_ZONE_BYTES} visible ASCII characters");
-        label.then(|| Arc::from(zone)).ok_or_else(message)
-    })
+    table.parsed("zone", parse_zone)
+}
+
+/// Where endpoints and gateways run.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_zone(zone: &str) -> Result<Arc<str>, String> {
+    let label =
+        (1..=MAX_ZONE_BYTES).contains(&zone.len()) && zone.bytes().all(|byte| byte.is_ascii_graphic());
+    let message = || format!("is no zone; write 1 to {MAX_ZONE_BYTES} visible ASCII characters");
+    label.then(|| Arc::from(zone)).ok_or_else(message)
 }

@@ -14,9 +14,11 @@ mod intern;
 mod limits;
 mod log;
 mod matching;
+mod port;
 mod retries;
 mod route;
 mod statistics;
+mod sticky;
 mod timeouts;
 
 use std::path::Path;
@@ -28,7 +30,8 @@ pub use address::{BadAddress, parse_address};
 use self::filters::Place;
 use crate::document::{Document, Mistakes, Table};
 
-pub(crate) use endpoint::{read_address, read_protocol, read_weight, read_zone};
+pub use endpoint::parse_zone;
+pub(crate) use endpoint::{read_address, read_backup, read_protocol, read_weight, read_zone};
 pub(crate) use intern::Interner;
 pub use route::parse_route_value;
 

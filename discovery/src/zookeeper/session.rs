@@ -180,6 +180,7 @@ impl Supervisor {
         self.shared.state.send_modify(|state| {
             state.link = Link::Connected { since };
             state.revision = if went_back { revision } else { state.revision.max(revision) };
+            state.ahead = !idle;
             state.entries = entries;
         });
         if !was_connected {

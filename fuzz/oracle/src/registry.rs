@@ -57,6 +57,7 @@ fn address_is_written_back(endpoint: &Endpoint) {
         address: endpoint.address,
         weight: endpoint.weight,
         zone: endpoint.zone.clone(),
+        is_backup: endpoint.is_backup,
         protocol: endpoint.protocol,
     };
     assert!(endpoint.address.port() > 0 && !endpoint.address.ip().is_unspecified());
@@ -182,6 +183,7 @@ fn key(text: &str) {
         Ok(Place::Word { app, key: instance }) => assert_eq!(layout::word_key(&app, &instance), key),
         Ok(Place::Spec(app)) => assert_eq!(layout::app_key(&app), key),
         Ok(Place::Route(route)) => assert_eq!(layout::spec_key(&AppId::of_route(&route)), key),
+        Ok(Place::Certificate(name)) => assert_eq!(format!("certificate/{name}"), key.as_str()),
         Ok(Place::Other) => {}
         Err(misplaced) => assert!(misplaced.reason.len() <= MAX_SHOWN_BYTES),
     }

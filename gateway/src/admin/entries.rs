@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AdminState;
 use super::auth::{Denied, Identity};
-use super::body::read_json;
+use super::body::{read_json, read_json_or_pem};
 use super::changes::{Applied, Wanting};
 use super::problem::Problem;
 
@@ -380,7 +380,10 @@ async fn put_entry(
     state.permit_entry(identity, &entry)?;
     let Query(manner) = manner.map_err(|error| Problem::malformed("query", error.body_text()))?;
     let precondition = precondition(state, &entry, request.headers()).await?;
-    let value: Value = read_json(request).await?;
+    let value = match entry.kind() {
+        Kind::Certificate => read_json_or_pem(request).await?,
+        _ => read_json(request).await?,
+    };
     let wanted = if manner.seal { Wanted::Seal(value) } else { Wanted::Json(value) };
     let edit = Edit { entry: entry.clone(), wanted, precondition };
     let outcome = change(state, identity, edit, &manner).await?;

@@ -6,6 +6,7 @@ use discovery::change::{EntryKey, Judge, Parsed, Verdict};
 use topology::{App, HostPattern};
 
 use crate::filter;
+use crate::listener::tls;
 use crate::table::compile::{Settings, endpoint_tls};
 use crate::worker::Shared;
 
@@ -20,6 +21,13 @@ impl Judge for GatewayJudge {
         let (id, spec) = match parsed {
             Parsed::App(id, spec) => ((*id).clone(), spec.clone()),
             Parsed::Route(id, spec) => (id.clone(), spec.clone()),
+            Parsed::Certificate(_, pem) => {
+                match tls::inspect_pem(pem) {
+                    Err(why) => verdict.mistakes.push((String::new(), why)),
+                    Ok(complaint) => verdict.warnings.extend(complaint.map(|why| format!("{entry}: {why}"))),
+                }
+                return verdict;
+            }
             Parsed::Other => return verdict,
         };
         let app = App { id, spec, endpoints: Vec::new(), claimed: 0 };

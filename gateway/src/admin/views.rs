@@ -12,7 +12,7 @@ use topology::{AppId, Balance, InstanceKey, OperatorWord, Rejection};
 
 use crate::balance::slow_start;
 use crate::table::live::uptime;
-use crate::table::{CompiledApp, CompiledMatch, Out, PooledEndpoint, RoutingTable};
+use crate::table::{CompiledApp, CompiledMatch, Out, PooledEndpoint, RoutingTable, Sessions, Stage};
 
 /// A list, and whether it is all of it.
 #[derive(Debug, Serialize)]
@@ -31,12 +31,17 @@ pub struct AppView {
     listeners: Option<Vec<String>>,
     split: Option<BTreeMap<String, u16>>,
     balance: BalanceView,
+    /// Absent: no client comes back to its endpoint by a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<StickyView>,
     /// Tried in this order.
     matches: Vec<MatchView>,
     /// Endpoints by health.
     endpoints: BTreeMap<&'static str, usize>,
     /// Whether all of them are used because fewer are healthy than `health.panic_threshold` asks for.
     panics: bool,
+    /// Whether backups take requests beside the others because fewer of those are healthy than it asks for.
+    backups_help: bool,
     /// Routes that an earlier app holds: this one never gets their requests.
     conflicts: Vec<ConflictView>,
     /// What of its sources is not in force, and why.
@@ -50,9 +55,24 @@ pub struct BalanceView {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    algorithm: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     bounded_load: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decay_seconds: Option<f64>,
+}
+
+/// The cookie by which clients come back to their endpoints.
+#[derive(Debug, Serialize)]
+pub struct StickyView {
+    cookie: String,
+    max_age_seconds: Option<u64>,
+    path: String,
+    same_site: &'static str,
+    /// Absent: as the client came.
+    secure: Option<bool>,
+    /// Whether other gateways know its endpoints by it, and this one after a restart.
+    is_shared: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +106,12 @@ pub struct EndpointView {
     instance: String,
     address: String,
     weight: u16,
+    /// Where it runs, as it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+    /// Asked only where no other one can be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    backup: bool,
     /// What it has of that by now; below 100 for as long as the app's `slow_start` lasts.
     weight_percent: u32,
     /// Since it began or returned; absent while it is out.
@@ -178,7 +204,7 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
         for endpoint in &app.endpoints {
             *endpoints.entry(endpoint.state()).or_default() += 1;
         }
-        let split = app.spec.split.as_ref();
+        let (split, stage) = (app.spec.split.as_ref(), app.stage());
         let rejections = table.snapshot.rejections.iter();
         AppView {
             id: app.id.to_string(),
@@ -192,9 +218,11 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
             split: split
                 .map(|split| split.shares().iter().map(|(v, share)| (v.to_string(), *share)).collect()),
             balance: balance_view(&app.spec.balance),
+            sticky: app.sessions.as_deref().map(sticky_view),
             matches: app.matches.iter().flat_map(|matches| matches.iter()).map(match_view).collect(),
             endpoints,
-            panics: app.panics(),
+            panics: stage == Stage::Panic,
+            backups_help: stage == Stage::Helped,
             conflicts: conflicts(table, app),
             rejections: rejections
                 .filter(|(_, r)| r.app.as_ref() == Some(&app.id))
@@ -209,16 +237,35 @@ pub fn apps(table: &RoutingTable, only: Option<&AppId>, most: usize) -> Page<App
 }
 
 pub fn balance_view(balance: &Balance) -> BalanceView {
-    let mut view = BalanceView { kind: balance.kind(), key: None, bounded_load: None, decay_seconds: None };
+    let mut view = BalanceView {
+        kind: balance.kind(),
+        key: None,
+        algorithm: None,
+        bounded_load: None,
+        decay_seconds: None,
+    };
     match balance {
         Balance::RoundRobin | Balance::Random | Balance::LeastRequests => {}
         Balance::PeakEwma { decay } => view.decay_seconds = Some(decay.as_secs_f64()),
         Balance::Hash(hashing) => {
             view.key = Some(hashing.key.to_string());
+            view.algorithm = Some(hashing.algorithm.as_str());
             view.bounded_load = hashing.bounded_load.map(|percent| f64::from(percent) / 100.0);
         }
     }
     view
+}
+
+pub fn sticky_view(sessions: &Sessions) -> StickyView {
+    let settings = &sessions.settings;
+    StickyView {
+        cookie: settings.cookie.to_string(),
+        max_age_seconds: settings.max_age.map(|age| age.as_secs()),
+        path: settings.path.to_string(),
+        same_site: settings.same_site.as_str(),
+        secure: settings.secure,
+        is_shared: sessions.are_shared(),
+    }
 }
 
 fn match_view(entry: &CompiledMatch) -> MatchView {
@@ -350,8 +397,8 @@ pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
     let serving_for = endpoint.live.serving_for();
     let load = endpoint.gate.as_ref().zip(endpoint.live.load.get());
     // In a panic it takes requests all the same.
-    let keeps_out =
-        |out: &Out| !app.live.is_panicking() || !matches!(out, Out::Down { .. } | Out::Ejected { .. });
+    let panics = app.live.stage() == Stage::Panic;
+    let keeps_out = |out: &Out| !panics || !matches!(out, Out::Down { .. } | Out::Ejected { .. });
     let why = endpoint.out().filter(keeps_out).map(|out| why(&out));
     let since = ejection.filter(|_| report.state.is_up()).map_or(report.since, |ejection| ejection.since);
     EndpointView {
@@ -360,6 +407,8 @@ pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
         instance: endpoint.key.instance.to_string(),
         address: endpoint.address.to_string(),
         weight: endpoint.weight,
+        zone: endpoint.zone.as_ref().map(ToString::to_string),
+        backup: endpoint.is_backup,
         weight_percent: app
             .spec
             .slow_start()

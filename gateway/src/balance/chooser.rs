@@ -7,7 +7,7 @@ use topology::Balance;
 
 use super::draw::{Dice, Draw};
 use super::hash::mix;
-use super::maglev::Maglev;
+use super::keys::KeyTable;
 
 /// Draws until one comes that may be asked; nginx's "random two" gives up after as many, too. Where four of five may not,
 /// one request in a hundred is then placed by turns.
@@ -33,7 +33,7 @@ pub trait Candidates {
 /// A candidate, as a chooser has to know it.
 #[derive(Debug, Clone, Copy)]
 pub struct Member {
-    /// Its position in the list that [`Maglev`] tables are made of.
+    /// Its position in the list that [`KeyTable`]s are made of.
     pub place: usize,
     /// What it counts now.
     pub weight: u32,
@@ -98,7 +98,7 @@ impl Chooser {
     pub fn choose(
         &mut self,
         who: &mut impl Candidates,
-        hashed: Option<(u64, &Maglev)>,
+        hashed: Option<(u64, &KeyTable)>,
         spares: bool,
     ) -> Option<usize> {
         let Self { policy, draw, dice } = self;
@@ -175,7 +175,7 @@ impl ByKey {
         who: &mut impl Candidates,
         draw: &Draw,
         key: u64,
-        table: &Maglev,
+        table: &KeyTable,
         spares: bool,
     ) -> Option<usize> {
         let mut passed_over = SmallVec::<[usize; 8]>::new();

@@ -153,6 +153,37 @@ mod tests {
             }
         }
 
+        /// Whoever is picked twice in a row outweighs somebody: with equal weights nobody ever is, wherever others come
+        /// and go.
+        #[test]
+        fn nobody_is_bunched_while_others_come_and_go(count in 3u64..8, gone in proptest::collection::vec(0u64..8, 1..8)) {
+            let mut rotation = SmoothRotation::default();
+            let mut last = None;
+            for left_out in gone {
+                let list: Vec<_> = (0..count).filter(|id| *id != left_out).map(|id| Candidate { id, weight: 1 }).collect();
+                rotation.update(list.iter().copied());
+                for turn in 0..3 * list.len() {
+                    let picked = rotation.pick().map(|at| list[at].id);
+                    // A list that has moved by one may begin where the former one ended.
+                    prop_assert!(picked != last || turn == 0, "{picked:?} twice");
+                    last = picked;
+                }
+            }
+        }
+
+        /// From wherever one begins to look, nobody is more than two turns per candidate off its share.
+        #[test]
+        fn any_stretch_has_its_shares(weights in proptest::collection::vec(1u32..40, 1..8), start in 0usize..200, length in 1usize..200) {
+            let total: u32 = weights.iter().sum();
+            let mut rotation = rotation(&weights);
+            let picks: Vec<_> = (0..start + length).filter_map(|_| rotation.pick()).collect();
+            for (id, weight) in weights.iter().enumerate() {
+                let got = picks[start..].iter().filter(|pick| **pick == id).count() as f64;
+                let fair = length as f64 * f64::from(*weight) / f64::from(total);
+                prop_assert!((got - fair).abs() <= 2.0 * weights.len() as f64, "{got} where {fair} is fair");
+            }
+        }
+
         #[test]
         fn a_changed_list_never_panics(rounds in proptest::collection::vec((proptest::collection::vec((0u64..6, 0u32..=100 * 0xffff), 0..6), 0usize..20), 1..10)) {
             let mut rotation = SmoothRotation::starting_at(3);

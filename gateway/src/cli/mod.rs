@@ -3,8 +3,10 @@
 //! It decides nothing. Files are read with the code that gateways read them with, so that mistakes have lines before
 //! anything is sent; all else the gateway judges.
 
+mod certificates;
 mod connection;
 mod deploying;
+mod dns;
 mod endpoints;
 mod failure;
 mod output;
@@ -80,12 +82,26 @@ pub enum Request {
         #[command(subcommand)]
         command: endpoints::Command,
     },
+    /// Certificates: what is served, and what the registry keeps
+    Certificates {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: certificates::Command,
+    },
     /// Virtual IPs: who holds them, and moving them by hand
     Vip {
         #[command(flatten)]
         common: Common,
         #[command(subcommand)]
         command: vip::Command,
+    },
+    /// Names: what this gateway answers, and what it writes to other servers
+    Dns {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: dns::Command,
     },
     /// What all gateways of the registry run, and what is doubted or rejected
     Status {
@@ -102,7 +118,9 @@ pub fn run(request: &Request) -> ExitCode {
     let output = match request {
         Request::Routes { common, .. }
         | Request::Endpoints { common, .. }
+        | Request::Certificates { common, .. }
         | Request::Vip { common, .. }
+        | Request::Dns { common, .. }
         | Request::Status { common } => common.output,
         Request::Deploying(request) => request.api().output,
     };
@@ -126,7 +144,11 @@ fn carry_out(request: &Request, output: Output) -> Result<(), Failure> {
             Request::Endpoints { common, command } => {
                 endpoints::run(&Admin::new(common.reach())?, command, output).await
             }
+            Request::Certificates { common, command } => {
+                certificates::run(&Admin::new(common.reach())?, command, output).await
+            }
             Request::Vip { common, command } => vip::run(&Admin::new(common.reach())?, command, output).await,
+            Request::Dns { common, command } => dns::run(&Admin::new(common.reach())?, command, output).await,
             Request::Status { common } => status::run(&Admin::new(common.reach())?, output).await,
             Request::Deploying(request) => {
                 deploying::run(&Admin::new(request.api().reach())?, request, output).await

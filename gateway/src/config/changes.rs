@@ -6,7 +6,7 @@ impl Config {
     /// The keys whose values differ in `wanted` and that only a start takes up.
     pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
         // Every field is named, so that one to come cannot be forgotten here.
-        let Self { registry, registry_keys, belief, gateway, admin, deploy, apps, vip } = self;
+        let Self { registry, registry_keys, belief, gateway, admin, deploy, apps, vip, dns: _ } = self;
         let GatewayConfig {
             id,
             workers,
@@ -16,6 +16,8 @@ impl Config {
             statistics,
             tracing,
             listeners: _,
+            app_ports: _,
+            limits: _,
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
@@ -25,6 +27,8 @@ impl Config {
             handover_drain_timeout: _,
             rate_limits,
             jwks_networks,
+            zone,
+            sticky_key_file,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -42,6 +46,8 @@ impl Config {
             ("gateway.handover", *handover != wanted.gateway.handover),
             ("gateway.rate_limits", *rate_limits != wanted.gateway.rate_limits),
             ("gateway.jwks_networks", *jwks_networks != wanted.gateway.jwks_networks),
+            ("gateway.zone", *zone != wanted.gateway.zone),
+            ("gateway.sticky_key_file", *sticky_key_file != wanted.gateway.sticky_key_file),
             ("admin", *admin != wanted.admin),
             ("deploy", *deploy != wanted.deploy),
             ("apps.files", *apps != wanted.apps),
@@ -55,14 +61,18 @@ impl Config {
         let GatewayConfig {
             trusted_proxies,
             listeners,
+            app_ports,
+            limits,
             max_buffers,
             drain_delay,
             drain_timeout,
             handover_drain_timeout,
             ..
         } = wanted.gateway;
+        self.dns = wanted.dns;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
+        (self.gateway.app_ports, self.gateway.limits) = (app_ports, limits);
         self.gateway.max_buffers = max_buffers;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use discovery::document::{Document, Mistake, Mistakes};
 use discovery::file::{FilePattern, read_text};
 use discovery::remote::Access;
-use discovery::secrets::Keys;
+use discovery::secrets::{Keys, SecretError};
 use discovery::spec::parse_app_file;
 
+use super::sticky::{UNSHARED_KEY, sticky_keys};
 use super::{Config, RuntimeConfig, TlsConfig, UpstreamTlsConfig, VipSection, file, folder_of, read};
 use crate::admin::auth::tokens::TokenFile;
+use crate::balance::StickyKeys;
 use crate::deploy_api::read_logins;
+use crate::dns::inspect_keys;
 use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
@@ -25,6 +28,14 @@ use crate::table::compile::{Settings, endpoint_tls};
 /// # Errors
 /// Everything that is wrong with any of them, the configuration first.
 pub fn check(path: &Path) -> Result<Config, Mistakes> {
+    check_and_warn(path).map(|(config, _)| config)
+}
+
+/// As [`check`]; also what is no mistake and still hardly what anybody wants.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_and_warn(path: &Path) -> Result<(Config, Vec<String>), Mistakes> {
     let (name, text) = read(path)?;
     let base = folder_of(path)?;
     let document = Document::toml(&name, &text)?;
@@ -44,6 +55,9 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
                 message: why,
             });
         }
+        for (key, why) in config.dns.as_ref().map(inspect_keys).unwrap_or_default() {
+            mistakes.push(of_key(&name, &key, why));
+        }
         check_deploy(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;
         Some(Settings {
@@ -53,19 +67,27 @@ pub fn check(path: &Path) -> Result<Config, Mistakes> {
             tenants: Arc::default(),
             statistics: config.gateway.statistics.enabled,
             sources: Arc::new(filter::Sources::reaching(&config.gateway.jwks_networks)),
+            zone: config.gateway.zone.clone(),
+            sticky: Arc::new(check_sticky(&name, config, &mut mistakes)?),
         })
     });
     // Mistakes elsewhere in the file keep nobody from learning what is wrong with the apps.
     let (apps, _) = document.read_leniently(|table| file::read_apps(&table, &base));
-    check_apps(&apps.files, settings.as_ref(), &mut mistakes);
+    let mut warnings = config.as_ref().map(Config::warnings).unwrap_or_default();
+    check_apps(&apps.files, settings.as_ref(), &mut mistakes, &mut warnings);
     match config {
-        Some(config) => mistakes.or(config),
+        Some(config) => mistakes.or((config, warnings)),
         None => Err(mistakes),
     }
 }
 
 /// `settings` of a gateway so configured, where it could be.
-fn check_apps(patterns: &[FilePattern], settings: Option<&Settings>, mistakes: &mut Mistakes) {
+fn check_apps(
+    patterns: &[FilePattern],
+    settings: Option<&Settings>,
+    mistakes: &mut Mistakes,
+    warnings: &mut Vec<String>,
+) {
     let mut paths: Vec<PathBuf> = patterns.iter().flat_map(FilePattern::files).collect();
     paths.sort();
     paths.dedup();
@@ -85,6 +107,10 @@ fn check_apps(patterns: &[FilePattern], settings: Option<&Settings>, mistakes: &
                 }
                 if let Some(Err(why)) = settings.map(|settings| endpoint_tls(settings, &app)) {
                     mistakes.push(of_key(&name, "tls", why));
+                }
+                if app.spec.sticky.is_some() && settings.is_some_and(|settings| !settings.sticky.is_shared())
+                {
+                    warnings.push(format!("{name}: sticky: {UNSHARED_KEY}"));
                 }
                 match holders.entry(app.id) {
                     Entry::Vacant(free) => drop(free.insert(name)),
@@ -124,6 +150,15 @@ pub fn inspect_access(access: &Access) -> Vec<(&'static str, String)> {
         found.push(("tls", error.to_string()));
     }
     found
+}
+
+/// `None` when something is wrong with them.
+fn check_sticky(name: &str, config: &Config, mistakes: &mut Mistakes) -> Option<StickyKeys> {
+    let keys = sticky_keys(config.gateway.sticky_key_file.as_deref());
+    let report = |error: SecretError| {
+        mistakes.push(of_key(name, "gateway.sticky_key_file", error.to_string()));
+    };
+    keys.map_err(report).ok()
 }
 
 fn check_certificates(name: &str, config: &Config, mistakes: &mut Mistakes) {

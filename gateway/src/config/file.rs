@@ -1,18 +1,22 @@
 //! The file's sections and keys.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use discovery::document::Table;
 use discovery::file::FilePattern;
 use discovery::spec::filters::read_rate_limits;
+use discovery::spec::parse_zone;
 use ipnet::IpNet;
 use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
 use super::admin::read_admin;
+use super::app_ports::read_app_ports;
 use super::deploying::read_deploy;
+use super::dns::read_dns;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_general;
 use super::listener::read_listeners;
@@ -20,7 +24,7 @@ use super::observing::{read_statistics, read_tracing};
 use super::registry::read_registry;
 use super::tenants::read_tenants;
 use super::tls::read_upstream_tls;
-use super::values::MAX_PATTERNS;
+use super::values::{MAX_PATTERNS, file_path};
 use super::virtual_ips::read_vip;
 use super::{AppsConfig, Config, GatewayConfig};
 
@@ -45,13 +49,14 @@ pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
         gateway.as_ref().map_or((None, &[][..]), |gateway| (Some(&*gateway.id), &gateway.listeners));
     let deploy = read_deploy(&root, base, id, listeners, admin.as_ref());
     let vip = read_vip(&root, base, gateway.as_mut());
-    let has_vip = root.has("vip");
+    let dns = read_dns(&root, base, gateway.as_ref(), vip.as_ref());
+    let is_read = (vip.is_some() || !root.has("vip")) && (dns.is_some() || !root.has("dns"));
     root.finish();
-    if has_vip && vip.is_none() {
+    if !is_read {
         return None;
     }
     let (registry, registry_keys, belief) = registry?;
-    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps, vip })
+    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps, vip, dns })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
@@ -64,8 +69,12 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let base_domain = table.parsed("base_domain", base_domain);
     let trusted_proxies = table.list("trusted_proxies", MAX_TRUSTED_PROXIES, network).unwrap_or_default();
     let jwks_networks = table.list("jwks_networks", MAX_JWKS_NETWORKS, network).unwrap_or_default();
+    let zone = table.parsed("zone", parse_zone);
+    let sticky_key_file = table.parsed("sticky_key_file", |text| file_path(base, text));
     let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
+    let limits = Arc::new(limits);
+    let app_ports = read_app_ports(&table);
     let upstream_tls = read_upstream_tls(&table, base);
     let tenants = read_tenants(&table);
     let rate_limits = read_rate_limits(&table, "rate_limits", true);
@@ -83,7 +92,11 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         base_domain,
         trusted_proxies,
         jwks_networks,
+        zone,
+        sticky_key_file,
         listeners,
+        app_ports,
+        limits,
         upstream_tls,
         tenants,
         max_buffers,
@@ -129,7 +142,7 @@ fn base_domain(text: &str) -> Result<String, String> {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network =
         text.parse::<IpNet>().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
     let network = network.map_err(|_| {

@@ -8,7 +8,7 @@ use discovery::document::Table;
 
 use super::limits::{read_limits, read_tcp_limits};
 use super::stream::{read_proxy_protocol, read_tcp, read_udp, refuse_on_http};
-use super::tls::{read_https, read_tls, refuse_https};
+use super::tls::{read_https, read_listener_tls, refuse_https};
 use super::values::{label, socket_address};
 use super::{ListenerConfig, ListenerProtocol};
 use crate::listener::{Limits, Presence};
@@ -90,7 +90,7 @@ fn read_protocol(section: &Table<'_>, base: &Path) -> Option<ListenerProtocol> {
     match speaks {
         Some(Speaks::Http) => {
             refuse_on_http(section);
-            let tls = section.table("tls").and_then(|table| read_tls(table, base));
+            let tls = section.table("tls").and_then(|table| read_listener_tls(table, base));
             let https = read_https(section);
             let http2 = section.boolean("http2").unwrap_or(true);
             (tls.is_some() || !section.has("tls")).then_some(ListenerProtocol::Http { tls, http2, https })

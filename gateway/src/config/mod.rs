@@ -6,15 +6,18 @@
 
 mod access_log;
 mod admin;
+mod app_ports;
 mod changes;
 mod check;
 mod deploying;
+mod dns;
 mod file;
 mod handover;
 mod limits;
 mod listener;
 mod observing;
 mod registry;
+mod sticky;
 mod stream;
 mod tenants;
 mod tls;
@@ -41,9 +44,12 @@ use crate::listener::{Limits, Presence, Transport};
 use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
-pub use check::{check, inspect_access};
+pub use app_ports::AppPortsConfig;
+pub use check::{check, check_and_warn, inspect_access};
 pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
-pub use stream::{TcpConfig, UdpConfig};
+pub use dns::{DnsSection, NameserverConfig, SecondaryConfig, UpdateConfig};
+pub use sticky::{UNSHARED_KEY, sticky_keys};
+pub use stream::{DEFAULT_MAX_SESSIONS, DEFAULT_UDP_IDLE, TcpConfig, UdpConfig};
 pub use virtual_ips::{ProbeConfig, VipSection};
 
 /// Everything that a process is started with.
@@ -62,6 +68,8 @@ pub struct Config {
     pub apps: AppsConfig,
     /// `None`: no virtual IPs.
     pub vip: Option<VipSection>,
+    /// `None`: names are somebody else's.
+    pub dns: Option<DnsSection>,
 }
 
 /// Where routing is kept.
@@ -126,8 +134,16 @@ pub struct GatewayConfig {
     /// Of this machine and its surroundings (loopback, link-local and the like): where apps may have key sets
     /// fetched from nevertheless. Default: nowhere.
     pub jwks_networks: Vec<ipnet::IpNet>,
+    /// Where it runs, compared with endpoints' zones. Default: unsaid, so that all are as near.
+    pub zone: Option<Arc<str>>,
+    /// The keys that cookies of `sticky` apps are signed with. `None`: one of this process's own.
+    pub sticky_key_file: Option<PathBuf>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
+    /// What apps may ask for.
+    pub app_ports: AppPortsConfig,
+    /// Of listeners that say nothing of their own.
+    pub limits: Arc<Limits>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
     /// By name, each once; `"*"` stands for every tenant without limits of its own.
     pub tenants: Vec<(Arc<str>, TenantLimits)>,
@@ -199,8 +215,10 @@ impl ListenerProtocol {
 /// How a listener proves who it is, and whom it lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Files with a chain and its key, at least one pattern.
+    /// Files with a chain and its key; at least one pattern, or else `from_registry`.
     pub certificates: Vec<FilePattern>,
+    /// Serve what the registry has at `certificate/` as well.
+    pub from_registry: bool,
     /// Default: TLS 1.2.
     pub min_version: MinTlsVersion,
     /// `None`: clients are asked for no certificate.

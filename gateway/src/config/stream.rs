@@ -6,7 +6,7 @@ use std::time::Duration;
 use discovery::document::Table;
 use topology::{AppId, HostPattern};
 
-use super::tls::read_tls;
+use super::tls::read_listener_tls;
 use super::{ListenerProtocol, TlsConfig};
 use crate::listener::proxy_protocol::Mode;
 use crate::proxy::timeouts;
@@ -19,9 +19,9 @@ const MIN_IDLE: Duration = Duration::from_secs(1);
 const MAX_IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// For a resolver's answer, or a game's pause. nginx has ten minutes, which fills tables with the
 /// sessions of one-packet clients; conntrack in the kernel gives up after 30 s without an answer.
-const DEFAULT_UDP_IDLE: Duration = Duration::from_secs(60);
+pub const DEFAULT_UDP_IDLE: Duration = Duration::from_secs(60);
 /// Each costs a socket: as many as fit beside connections below the usual limit of open files.
-const DEFAULT_MAX_SESSIONS: usize = 10_000;
+pub const DEFAULT_MAX_SESSIONS: usize = 10_000;
 const MAX_SESSIONS: usize = 1_000_000;
 
 /// A TCP listener.
@@ -57,7 +57,7 @@ pub(super) fn read_tcp(section: &Table<'_>, base: &Path) -> Option<ListenerProto
     refuse(section, "max_sessions", "is for protocol = \"udp\" only; remove it");
     let app = section.parsed("app", AppId::parse);
     let sni = read_names(section);
-    let tls = section.table("tls").and_then(|table| read_tls(table, base));
+    let tls = section.table("tls").and_then(|table| read_listener_tls(table, base));
     if !section.has("sni") {
         section.required("app", app.as_ref(), "app = \"db\", the app that gets every connection");
     } else if section.has("tls") {

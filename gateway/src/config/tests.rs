@@ -85,6 +85,7 @@ files = ["apps/*.toml", "/srv/apps/*.toml"]
     let protocols: Vec<_> = gateway.listeners.iter().map(|listener| listener.protocol.clone()).collect();
     let tls = TlsConfig {
         certificates: vec![pattern("tls/*.pem")],
+        from_registry: true,
         min_version: MinTlsVersion::Tls12,
         client_auth: None,
     };
@@ -502,6 +503,10 @@ fn mistakes_name_line_key_and_what_to_write() {
             "sluice.toml:3: deploy.docker.endpoint: \"tcp://x\" is no endpoint; write \"unix:///var/run/docker.sock\" or \"tcp://10.0.0.1:2376\"",
         ),
         (
+            before("[deploy]\nlost_after = \"1s\""),
+            "sluice.toml:2: deploy.lost_after: \"1s\" is out of range; write 5s to 1h",
+        ),
+        (
             before("[deploy]\nhost_address = \"0.0.0.0\""),
             "sluice.toml:2: deploy.host_address: is no IP address of this machine; write one such as \"10.0.0.1\"",
         ),
@@ -632,7 +637,12 @@ name = "public"
     .unwrap();
     let tls = |min_version, ca: &str, mode| {
         let client_auth = Some(ClientAuthConfig { ca: ca.into(), mode });
-        Some(TlsConfig { certificates: vec![pattern("tls/*.pem")], min_version, client_auth })
+        Some(TlsConfig {
+            certificates: vec![pattern("tls/*.pem")],
+            from_registry: true,
+            min_version,
+            client_auth,
+        })
     };
     let hsts = Some(Duration::from_secs(31_536_000));
     let wanted = [

@@ -15,9 +15,25 @@ const MAX_UPSTREAM_TLS: usize = 100;
 /// Ten years: whoever means "forever" writes one or two.
 const MAX_HSTS: Duration = Duration::from_secs(3650 * 86_400);
 
+/// Of a listener for traffic: the registry's certificates are served there too, unless `registry = false`.
+pub(super) fn read_listener_tls(table: Table<'_>, base: &Path) -> Option<TlsConfig> {
+    let from_registry = table.boolean("registry");
+    let needs_files = from_registry != Some(true);
+    let config = read_any_tls(table, base, needs_files)?;
+    Some(TlsConfig { from_registry: from_registry.unwrap_or(true), ..config })
+}
+
+/// Of a listener of our own, which shows its files alone.
 pub(super) fn read_tls(table: Table<'_>, base: &Path) -> Option<TlsConfig> {
+    read_any_tls(table, base, true)
+}
+
+fn read_any_tls(table: Table<'_>, base: &Path, needs_files: bool) -> Option<TlsConfig> {
     let certificates = table.list("certificates", MAX_PATTERNS, |text| FilePattern::parse(base, text));
-    let certificates = table.required("certificates", certificates, "certificates = [\"tls/*.pem\"]");
+    let certificates = match needs_files {
+        true => table.required("certificates", certificates, "certificates = [\"tls/*.pem\"]"),
+        false => Some(certificates.unwrap_or_default()),
+    };
     table.refuse_empty("certificates", "write certificates = [\"tls/*.pem\"]");
     let min_version = table.parsed("min_version", |text| match text {
         "1.2" => Ok(MinTlsVersion::Tls12),
@@ -27,7 +43,8 @@ pub(super) fn read_tls(table: Table<'_>, base: &Path) -> Option<TlsConfig> {
     });
     let client_auth = read_client_auth(&table, base);
     table.finish();
-    Some(TlsConfig { certificates: certificates?, min_version: min_version.unwrap_or_default(), client_auth })
+    let min_version = min_version.unwrap_or_default();
+    Some(TlsConfig { certificates: certificates?, from_registry: false, min_version, client_auth })
 }
 
 fn read_client_auth(table: &Table<'_>, base: &Path) -> Option<ClientAuthConfig> {

@@ -11,6 +11,8 @@ use topology::{App, HealthSettings, Origin, Protocol, Snapshot};
 use super::Applied;
 use super::outliers::probed_back_to_life;
 use super::panic;
+use crate::config::UNSHARED_KEY;
+use crate::listener::tls::TlsRegistry;
 use crate::metrics::ServiceMetrics;
 use crate::table::compile::Settings;
 use crate::table::{CompiledApp, PooledEndpoint, Upstream, compile};
@@ -25,17 +27,26 @@ pub struct Applier {
     shared: Arc<Shared>,
     applied: Arc<Applied>,
     checker: Checker,
+    tls: Arc<TlsRegistry>,
     default_health: Arc<HealthSettings>,
 }
 
 impl Applier {
-    pub fn new(settings: Settings, shared: Arc<Shared>, applied: Arc<Applied>, checker: Checker) -> Self {
-        Self { settings, shared, applied, checker, default_health: Arc::default() }
+    pub fn new(
+        settings: Settings,
+        shared: Arc<Shared>,
+        applied: Arc<Applied>,
+        checker: Checker,
+        tls: Arc<TlsRegistry>,
+    ) -> Self {
+        Self { settings, shared, applied, checker, tls, default_health: Arc::default() }
     }
 
     /// Puts `snapshot` in force. Requests under way keep the table that they began with.
     pub fn apply(&mut self, snapshot: Snapshot) {
         let began = Instant::now();
+        // First, since a host that is routed is to be believed.
+        self.tls.follow(&snapshot.certificates);
         let former = self.shared.table.load_full();
         let (table, changes) = compile(&self.settings, &former, snapshot);
         let table = Arc::new(table);
@@ -50,6 +61,7 @@ impl Applier {
             if let Some(why) = compiled.as_ref().and_then(|compiled| compiled.rejection.as_ref()) {
                 tracing::warn!(app = %id, %why, "app rejected; its former spec stays where there is one");
             }
+            warn_of_sessions(former.app(id), compiled.as_deref());
             match (table.snapshot.apps.get(id), &compiled) {
                 (Some(app), Some(compiled)) => self.checker.reconcile(id, self.targets(app, compiled)),
                 _ => self.checker.remove(id),
@@ -137,6 +149,16 @@ impl Applier {
             })
         };
         pairs.filter_map(target).collect()
+    }
+}
+
+/// Once, when an app becomes sticky.
+fn warn_of_sessions(former: Option<&Arc<CompiledApp>>, now: Option<&CompiledApp>) {
+    let is_new = former.is_none_or(|former| former.sessions.is_none());
+    if let Some(app) = now.filter(|_| is_new)
+        && app.sessions.as_ref().is_some_and(|sessions| !sessions.are_shared())
+    {
+        tracing::warn!(app = %app.id, "sticky: {UNSHARED_KEY}");
     }
 }
 

@@ -1,17 +1,31 @@
-//! Says when an app begins and ceases to use all of its endpoints because too few are healthy.
+//! Says when an app begins and ceases to use all of its endpoints, or its backups beside the others, because too few are
+//! healthy.
 
-use crate::table::CompiledApp;
+use crate::table::{CompiledApp, Level, Stage, Strength};
 
-/// To be called whenever the health of one of the app's endpoints, or who they are, may have changed.
+/// To be called whenever the health of one of the app's endpoints, or who they are, may have changed, and before
+/// workers are told.
 pub fn look(app: &CompiledApp) {
-    let strength = app.strength();
-    if !app.live.note_panic(strength.panics) {
+    let (strength, stage) = (app.strength(), app.stage());
+    let former = app.live.note_stage(stage);
+    if former == stage {
         return;
     }
-    let (app, healthy, of, threshold) = (&app.id, strength.healthy, strength.of, app.panic_threshold());
-    if strength.panics {
-        tracing::warn!(target: "sluice::health", %app, healthy, of, threshold, "panic: all endpoints are used");
-    } else {
-        tracing::info!(target: "sluice::health", %app, healthy, of, threshold, "panic is over");
+    let Strength { primaries: Level { healthy, of }, backups } = strength;
+    let (app, threshold) = (&app.id, app.panic_threshold());
+    let (backups_healthy, backups_of) = (backups.healthy, backups.of);
+    match (former, stage) {
+        (_, Stage::Panic) => {
+            tracing::warn!(target: "sluice::health", %app, healthy, of, backups_healthy, backups_of, threshold, "panic: all endpoints are used");
+        }
+        (_, Stage::Helped) => {
+            tracing::warn!(target: "sluice::health", %app, healthy, of, backups_healthy, backups_of, threshold, "too few are healthy: backups are used beside them");
+        }
+        (Stage::Panic, Stage::Usual) => {
+            tracing::info!(target: "sluice::health", %app, healthy, of, threshold, "panic is over");
+        }
+        (_, Stage::Usual) => {
+            tracing::info!(target: "sluice::health", %app, healthy, of, threshold, "enough are healthy: backups are spared");
+        }
     }
 }

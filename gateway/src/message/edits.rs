@@ -65,6 +65,11 @@ pub struct ResponseEdits<'a> {
     pub recoding: Option<&'a Recoding>,
 }
 
+impl ResponseEdits<'_> {
+    /// Changes nothing.
+    pub const NONE: Self = Self { strips: &NO_NAMES, added: &[], recoding: None };
+}
+
 /// What a response's head says otherwise because of the coding of its content.
 #[derive(Debug, Default)]
 pub struct Recoding {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use deploy::engine::Meter;
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
 use healthcheck::ProbeStats;
@@ -24,12 +25,14 @@ use super::{
 };
 use crate::access_log::LogWatch;
 use crate::control::{Applied, Failures};
+use crate::dns::DnsDesk;
 use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::listeners::Doorways;
+use crate::ports::Board;
 use crate::statistics::Store;
-use crate::table::RoutingTable;
 use crate::table::limits::Tenants;
+use crate::table::{Nearness, RoutingTable, Stage, Stay};
 use crate::trace::ExportStatus;
 use crate::vips::VipDesk;
 use crate::worker::Shared;
@@ -63,6 +66,11 @@ pub struct Sources {
     pub admin: Arc<AdminMetrics>,
     /// `None`: there are no virtual IPs.
     pub vips: Option<Arc<VipDesk>>,
+    /// `None`: this process has no deploy API.
+    pub deploy: Option<Arc<Meter>>,
+    /// What apps have asked for, and what became of it.
+    pub ports: Board,
+    pub dns: Arc<DnsDesk>,
 }
 
 #[derive(Debug, Clone)]
@@ -91,6 +99,11 @@ impl Exporter {
         if let Some(vips) = &self.0.vips {
             super::vips::collect(vips, &mut families);
         }
+        if let Some(meter) = &self.0.deploy {
+            super::deploy::collect(meter, &mut families);
+        }
+        families.extend(ports(&self.0.ports).finish());
+        super::dns::collect(&self.0.dns, &mut families);
         self.listeners(&mut families);
         super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);
@@ -101,7 +114,8 @@ impl Exporter {
         if let Some(status) = &self.0.tracing {
             super::observers::tracing(status, &self.0.workers, &mut families);
         }
-        services(&self.0.shared.unrouted, &table, &mut families);
+        services(&self.0.shared, &table, &mut families);
+        families.extend(sessions(&table).finish());
         families.extend(tunnels(&table, &self.0.applied.retired.held()).finish());
         super::filters::collect(self.0.shared.rate_limits.as_ref(), &table, &mut families);
         endpoints(&table, &mut families);
@@ -281,7 +295,8 @@ fn rejects(table: &RoutingTable) -> Family {
 }
 
 /// Per service: what its workers counted, where they counted anything.
-fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut Vec<MetricFamily>) {
+fn services(shared: &Shared, table: &RoutingTable, families: &mut Vec<MetricFamily>) {
+    let (unrouted, is_zoned) = (&shared.unrouted, shared.is_zoned);
     let mut requests = Family::counter(
         "sluice_requests_total",
         "Requests by outcome; reason is empty where an endpoint answered.",
@@ -321,6 +336,10 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
     );
     let mut hedges =
         Family::counter("sluice_hedges_total", "Requests sent to a second endpoint, by what came of it.");
+    let mut zones = Family::counter(
+        "sluice_zone_requests_total",
+        "Requests and connections sent to endpoints, by whether those are in the gateway's zone.",
+    );
     let mut counters = COUNTERS.map(|(name, help, _)| Family::counter(name, help));
     let mut histograms = HISTOGRAMS.map(|(name, help, _)| Family::histogram(name, help));
     let of_apps = table.apps.values().flat_map(|app| app.services.iter().chain([&app.metrics]));
@@ -349,14 +368,36 @@ fn services(unrouted: &Arc<ServiceMetrics>, table: &RoutingTable, families: &mut
                 hedges.sample(&[labels[0], labels[1], ("result", result.as_str())], count as f64);
             }
         }
+        for nearness in Nearness::ALL.into_iter().filter(|_| is_zoned) {
+            let count: u64 = service.used().map(|cells| cells.zones[nearness as usize].value()).sum();
+            if count > 0 {
+                zones.sample(&[labels[0], labels[1], ("zone", nearness.as_str())], count as f64);
+            }
+        }
         for (family, (.., histogram)) in histograms.iter_mut().zip(HISTOGRAMS) {
             let mut total = HistogramTotal::default();
             service.used().for_each(|cells| histogram(cells).add_to(&mut total));
             family.distribution(&labels, &total);
         }
     }
-    families.extend([requests, retries, hedges].into_iter().filter_map(Family::finish));
+    families.extend([requests, retries, hedges, zones].into_iter().filter_map(Family::finish));
     families.extend(counters.into_iter().chain(histograms).filter_map(Family::finish));
+}
+
+/// Of apps with `sticky`.
+fn sessions(table: &RoutingTable) -> Family {
+    let mut requests = Family::counter(
+        "sluice_sticky_requests_total",
+        "Answered requests of sticky apps, by what became of the endpoint that their cookie names.",
+    );
+    for app in table.apps.values() {
+        let Some(sessions) = &app.sessions else { continue };
+        for stay in Stay::ALL {
+            let labels = [("app", app.id.as_str()), ("result", stay.as_str())];
+            requests.sample(&labels, sessions.live.total(stay) as f64);
+        }
+    }
+    requests
 }
 
 fn matches(table: &RoutingTable) -> Family {
@@ -433,7 +474,7 @@ fn panics(table: &RoutingTable) -> Family {
         "Whether all endpoints of the app are used (1) because too few are healthy, or only the healthy ones (0).",
     );
     for app in table.apps.values().filter(|app| app.panic_threshold() > 0) {
-        panics.sample(&[("app", app.id.as_str())], f64::from(u8::from(app.panics())));
+        panics.sample(&[("app", app.id.as_str())], f64::from(u8::from(app.stage() == Stage::Panic)));
     }
     panics
 }
@@ -448,4 +489,14 @@ fn ejections(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
         }
     }
     families.extend(ejections.finish());
+}
+
+fn ports(board: &Board) -> Family {
+    let mut family =
+        Family::gauge("sluice_app_ports", "Ports of their own that apps ask for, by whether they have them.");
+    let board = board.load();
+    let refused = board.iter().filter(|asked| asked.refusal.is_some()).count();
+    family.sample(&[("state", "open")], (board.len() - refused) as f64);
+    family.sample(&[("state", "refused")], refused as f64);
+    family
 }

@@ -7,6 +7,7 @@ use topology::{AppId, RetryCause, VersionId};
 use super::{ByReason, Counter, Gauge, Histogram, HistogramTotal};
 use crate::message::Method;
 use crate::reason::Reason;
+use crate::table::Nearness;
 
 const METHODS: usize = Method::ALL.len();
 /// 1xx to 5xx.
@@ -58,6 +59,8 @@ pub struct ServiceCells {
     /// Attempts that would have been, had the budget allowed it.
     pub retries_over_budget: Counter,
     pub hedges: [Counter; HedgeResult::ALL.len()],
+    /// Requests and connections by how near their endpoints are; all attempts.
+    pub zones: [Counter; Nearness::ALL.len()],
 }
 
 /// What a second endpoint, asked because the first one was slow, was good for.

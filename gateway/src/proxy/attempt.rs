@@ -25,7 +25,7 @@ use crate::filter::compression::{Plan, Wanted};
 use crate::message::encode;
 use crate::message::response::ResponseHead;
 use crate::message::scan::HeadScan;
-use crate::message::{Framing, Method};
+use crate::message::{Framing, Method, ResponseEdits};
 use crate::reason::Reason;
 use crate::table::PooledEndpoint;
 use crate::worker::tunnels::{Begun, Kind};
@@ -471,6 +471,10 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let mut reply = reply_of(self.received.as_ref(), response, length, upstream.is_framed());
         let plan = self.recode(&reply);
         reply.edits = self.facts.filtered.as_ref().map(|filtered| filtered.response_edits());
+        let told = self.told(reply.edits.as_ref());
+        if let Some(lines) = &told {
+            reply.edits.get_or_insert(ResponseEdits::NONE).added = lines;
+        }
         if let (Some(edits), Some(plan)) = (&mut reply.edits, &plan) {
             edits.recoding = Some(&plan.head);
         }
@@ -516,6 +520,14 @@ impl<'a, W: Wire> Attempt<'a, W> {
         let worker = &self.client.worker;
         let wanted = Wanted { method, version, is_grpc, worker: worker.index, coding: None };
         filtered.recode(reply.head, reply.bytes, wanted, &worker.encoders)
+    }
+
+    /// What the client is told of where it was, behind what `edits` adds.
+    fn told(&self, edits: Option<&ResponseEdits<'_>>) -> Option<Vec<u8>> {
+        let returning = self.facts.returning.as_ref()?;
+        let mut lines = Vec::new();
+        returning.answered_by(&self.outcome.endpoint, self.client.worker.index, &mut lines);
+        (!lines.is_empty()).then(|| [edits.map_or(&[][..], |edits| edits.added), &lines].concat())
     }
 
     fn count_coded(&self, download: &Relay) {

@@ -51,7 +51,8 @@ async fn serve<W: Wire>(client: &mut Client<W>, request: &mut Request) -> Result
     }
     let mut heads = std::mem::take(&mut request.heads);
     let Request { app, taken, key, facts, .. } = &*request;
-    let mut route = Route::new(&worker, app, app.way(*taken), *key);
+    let session = (*key, facts.returning.as_deref());
+    let mut route = Route::returning(&worker, app, app.way(*taken), session);
     let admitted = admit(client, route.wanted()).await?;
     let mut endpoint = route.begin(admitted);
     let mut hedging = app.spec.hedge.as_deref().and_then(|hedge| Hedging::of(hedge, facts, &heads));

@@ -10,6 +10,7 @@ use topology::AppLimits;
 use super::mirror::Copy;
 use super::patience::Patience;
 use super::screen::Undecided;
+use super::sticky::Returning;
 use crate::access_log::{Logging, is_plain};
 use crate::filter::Filtered;
 use crate::listener::Limits;
@@ -87,6 +88,8 @@ pub struct Facts {
     pub id: RequestId,
     /// What filters change in its response; only where there are any.
     pub filtered: Option<Box<Filtered>>,
+    /// Its client's session; only where the app is sticky.
+    pub returning: Option<Box<Returning>>,
     /// Whether it leaves a line in the access log.
     pub logging: Logging,
     /// Whether the app's traffic is counted by path and client.
@@ -119,6 +122,7 @@ impl Facts {
             is_counted: false,
             trace: None,
             filtered: None,
+            returning: None,
             log: None,
         }
     }

@@ -2,19 +2,20 @@
 
 use std::net::IpAddr;
 
-use topology::{Balance, HashKey};
+use topology::{Balance, HashAlgorithm, HashKey, Hashing};
 
 use super::matching::{cookie, only};
-use crate::balance::hash;
+use crate::balance::key_of;
 use crate::filter::Asked;
 use crate::message::Method;
 use crate::table::CompiledApp;
 
 /// `None`: the request does not have it, or has it twice, so that nobody could say which one its endpoint goes by.
-pub fn key(asked: &Asked<'_>, key: &HashKey) -> Option<u64> {
-    let of = |bytes: &[u8]| hash(bytes.iter().copied());
-    match key {
-        HashKey::Client => Some(of_address(asked.client())),
+pub fn key(asked: &Asked<'_>, hashing: &Hashing) -> Option<u64> {
+    let algorithm = hashing.algorithm;
+    let of = |bytes: &[u8]| key_of(algorithm, bytes.iter().copied());
+    match &hashing.key {
+        HashKey::Client => Some(of_address(algorithm, asked.client())),
         HashKey::Header(name) => only(asked.heeded(name)).map(of),
         HashKey::Cookie(name) => only(cookie(asked, name)).map(of),
         // CONNECT asks for a host, and for no path there.
@@ -27,16 +28,19 @@ pub fn key(asked: &Asked<'_>, key: &HashKey) -> Option<u64> {
 /// As [`key`], of a connection or a datagram, which have nothing but a client.
 pub fn client_key(app: &CompiledApp, client: IpAddr) -> Option<u64> {
     match &app.spec.balance {
-        Balance::Hash(hashing) if hashing.key == HashKey::Client => Some(of_address(client)),
+        Balance::Hash(hashing) if hashing.key == HashKey::Client => {
+            Some(of_address(hashing.algorithm, client))
+        }
         _ => None,
     }
 }
 
-/// IPv4 in IPv6's clothes counts as IPv4.
-fn of_address(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => hash(address.octets()),
-        IpAddr::V6(address) => hash(address.octets()),
+/// IPv4 in IPv6's clothes counts as IPv4. Rings of other programs are asked by what one reads.
+fn of_address(algorithm: HashAlgorithm, address: IpAddr) -> u64 {
+    match (algorithm, address.to_canonical()) {
+        (HashAlgorithm::Maglev, IpAddr::V4(address)) => key_of(algorithm, address.octets()),
+        (HashAlgorithm::Maglev, IpAddr::V6(address)) => key_of(algorithm, address.octets()),
+        (HashAlgorithm::Ketama, address) => key_of(algorithm, address.to_string().into_bytes()),
     }
 }
 
@@ -45,9 +49,14 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::balance::hash;
     use crate::message::{NO_NAMES, RequestHead};
 
     fn key(lines: &str, key: &HashKey) -> Option<u64> {
+        key_by(HashAlgorithm::Maglev, lines, key)
+    }
+
+    fn key_by(algorithm: HashAlgorithm, lines: &str, key: &HashKey) -> Option<u64> {
         let head = format!("GET /a/./b?c=d HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
         let parsed = RequestHead::parse(head.as_bytes()).unwrap();
         let asked = Asked {
@@ -66,7 +75,7 @@ mod tests {
             told: &NO_NAMES,
             found: Default::default(),
         };
-        super::key(&asked, key)
+        super::key(&asked, &Hashing { key: key.clone(), algorithm, bounded_load: None })
     }
 
     #[test]
@@ -89,5 +98,8 @@ mod tests {
         ] {
             assert_eq!(key(lines, wanted), expected, "{lines:?} {wanted}");
         }
+        let point = |text: &str| Some(key_of(HashAlgorithm::Ketama, text.bytes()));
+        assert_eq!(key_by(HashAlgorithm::Ketama, "", &HashKey::Client), point("10.1.2.3"));
+        assert_eq!(key_by(HashAlgorithm::Ketama, "", &HashKey::Uri), point("/a/./b?c=d"));
     }
 }

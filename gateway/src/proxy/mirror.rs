@@ -185,7 +185,8 @@ fn enter(worker: &Worker, target: &MirrorTarget, (to, key): (&CompiledApp, Optio
         MirrorTarget::App(_) => Some(&*to.http),
     };
     let Some(spread) = spread else { return Entry::Refused(Reason::NoEndpoint) };
-    worker.enter(Wanted { app: to, spread, turn: spread.next_turn(&to.live.mirror_cursor), key })
+    let turn = spread.next_turn(&to.live.mirror_cursor);
+    worker.enter(Wanted { app: to, spread, turn, key, home: None })
 }
 
 /// A client that has said all that it says, and does not listen.

@@ -49,6 +49,7 @@ mod screen;
 mod secure;
 mod spans;
 mod splice;
+pub mod sticky;
 pub mod tcp;
 mod tee;
 pub mod timeouts;

@@ -14,6 +14,7 @@ use super::mirror::{self, Copy};
 use super::patience::Patience;
 use super::screen::Undecided;
 use super::secure::is_misdirected;
+use super::sticky::Returning;
 use super::{hops, screen};
 use crate::access_log::Logging;
 use crate::filter::{Changes, Filters, Step};
@@ -171,6 +172,7 @@ pub(super) fn set_out<W>(
     let key = screen::key(client, app, (parsed, head), facts);
     (request.heads, request.copy, request.key) = (heads, copy, key);
     request.facts.filtered = screen::filtered(changes, request.app.filters.as_ref());
+    request.facts.returning = Returning::of(&client.origin, &request.app, (parsed, head));
     Ok(request)
 }
 
@@ -228,6 +230,7 @@ fn facts<W>(
         head_bytes,
         id: worker.request_ids.next(),
         filtered: None,
+        returning: None,
         logging: Logging::Never,
         is_counted: false,
         trace: None,

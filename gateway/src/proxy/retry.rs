@@ -15,6 +15,7 @@ use topology::{Backoff, RetryCause};
 use super::client::Client;
 use super::facts::Outcome;
 use super::feedback;
+use super::sticky::Returning;
 use super::wire::Wire;
 use crate::reason::Reason;
 use crate::table::{CompiledApp, PooledEndpoint, Spread};
@@ -32,6 +33,8 @@ pub struct Route<'a> {
     spread: &'a Spread,
     turn: usize,
     key: Option<u64>,
+    /// See [`Wanted::home`].
+    home: Option<&'a Arc<PooledEndpoint>>,
     tried: SmallVec<[u64; USUAL_ATTEMPTS]>,
     /// What it holds of its tenant, its app and its endpoints.
     places: Places,
@@ -51,19 +54,36 @@ impl<'a> Route<'a> {
             spread,
             turn: spread.next_turn(cursor),
             key,
+            home: None,
             tried: SmallVec::new(),
             places: Places::default(),
         }
     }
 
+    /// Of a request whose client has been here before, maybe. Its version is where it was, so the split decides
+    /// over new clients only, and its turns are theirs.
+    pub fn returning(
+        worker: &'a Worker,
+        app: &'a CompiledApp,
+        (spread, cursor): (&'a Spread, &AtomicU64),
+        (key, returning): (Option<u64>, Option<&'a Returning>),
+    ) -> Self {
+        let Some(home) = returning.and_then(|returning| returning.home(spread)) else {
+            return Self::new(worker, app, (spread, cursor), key);
+        };
+        let (tried, places) = (SmallVec::new(), Places::default());
+        Self { worker, app, spread, turn: home.turn, key, home: home.endpoint, tried, places }
+    }
+
     /// What to ask for at first.
     pub fn wanted(&self) -> Wanted<'a> {
-        Wanted { app: self.app, spread: self.spread, turn: self.turn, key: self.key }
+        Wanted { app: self.app, spread: self.spread, turn: self.turn, key: self.key, home: self.home }
     }
 
     /// Holds what was asked for; returns the first endpoint.
     pub fn begin(&mut self, admitted: Admitted) -> Arc<PooledEndpoint> {
         self.tried.push(admitted.endpoint.live.id);
+        self.count(&admitted.endpoint);
         self.places = admitted.places;
         admitted.endpoint
     }
@@ -148,7 +168,12 @@ impl<'a> Route<'a> {
         }
         let other = self.worker.enter_again(self.wanted(), &self.tried, &mut self.places)?;
         self.tried.push(other.live.id);
+        self.count(&other);
         Ok(other)
+    }
+
+    fn count(&self, endpoint: &PooledEndpoint) {
+        endpoint.metrics.cells(self.worker.index).zones[endpoint.nearness as usize].increment();
     }
 
     fn again(&mut self, last: &Arc<PooledEndpoint>) -> Result<Arc<PooledEndpoint>, NoOther> {

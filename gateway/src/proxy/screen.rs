@@ -112,7 +112,7 @@ pub fn key<W>(client: &Client<W>, app: &CompiledApp, head: Head<'_>, facts: &Fac
     let Balance::Hash(hashing) = &app.spec.balance else { return None };
     // That it has one was seen when it was routed.
     let path = target::route_path(head.0.path_and_query.within(head.1)).unwrap_or_default();
-    with_asked(client, (Some(app), None), head, ("", &path), facts, |asked| hashing::key(asked, &hashing.key))
+    with_asked(client, (Some(app), None), head, ("", &path), facts, |asked| hashing::key(asked, hashing))
 }
 
 /// An answer that is given before the chain is asked looks as the app's others do.

@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use topology::{AppId, AppSpec, HostPattern, InstanceKey, OperatorWord, Protocol, ProxyVersion, VersionId};
+use topology::{
+    AppId, AppSpec, HashAlgorithm, HostPattern, InstanceKey, OperatorWord, Protocol, ProxyVersion, VersionId,
+};
 
 use super::limits::{Gate, Load};
 use super::live::{AppLive, EndpointLive};
 use super::matches::{CompiledMatch, Matches, Way, own_spreads};
-use crate::balance::{Maglev, SplitSchedule};
+use super::sessions::Sessions;
+use crate::balance::{Ketama, KeyTable, Maglev, SplitSchedule};
 use crate::filter::Filters;
 use crate::listener::tls::EndpointTls;
 use crate::metrics::ServiceMetrics;
@@ -43,6 +46,8 @@ pub struct CompiledApp {
     pub is_counted: bool,
     /// How endpoints are spoken to.
     pub upstream: Upstream,
+    /// `None`: no client comes back to its endpoint by a cookie.
+    pub sessions: Option<Arc<Sessions>>,
     /// Requests that go another way than `http`.
     pub matches: Option<Box<Matches>>,
     /// Where copies of requests go, if they go to another version.
@@ -134,6 +139,36 @@ impl CompiledApp {
     }
 }
 
+/// Whether an endpoint is in the gateway's zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nearness {
+    Own,
+    Other,
+    /// One of the two has not said where it is.
+    Unknown,
+}
+
+impl Nearness {
+    pub const ALL: [Self; 3] = [Self::Own, Self::Other, Self::Unknown];
+
+    /// The metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Other => "other",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub(super) fn of(zone: Option<&str>, gateways: Option<&str>) -> Self {
+        match (zone, gateways) {
+            (Some(zone), Some(own)) if zone == own => Self::Own,
+            (Some(_), Some(_)) => Self::Other,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// How an app's endpoints want to be connected to.
 #[derive(Debug, Clone, Default)]
 pub struct Manner {
@@ -152,6 +187,10 @@ pub struct PooledEndpoint {
     pub weight: u16,
     pub word: OperatorWord,
     pub protocol: Protocol,
+    pub zone: Option<Arc<str>>,
+    pub nearness: Nearness,
+    /// Takes requests only where no other one can.
+    pub is_backup: bool,
     pub manner: Manner,
     pub live: Arc<EndpointLive>,
     /// Of its app.
@@ -194,8 +233,8 @@ pub struct Pool {
     /// `None`: all versions of an app without a split.
     pub version: Option<VersionId>,
     pub endpoints: Vec<Arc<PooledEndpoint>>,
-    /// See [`Self::maglev`].
-    pub(super) maglev: OnceLock<Arc<Maglev>>,
+    /// See [`Self::key_table`].
+    pub(super) keys: OnceLock<Arc<KeyTable>>,
 }
 
 /// How an app's requests are spread: over one pool, or over one per version.
@@ -241,21 +280,35 @@ impl Spread {
 impl Pool {
     /// Whom keys belong to, among all of its endpoints, healthy or not. Made for the first request that asks; where
     /// the former table had one, with this table.
-    pub fn maglev(&self) -> &Maglev {
-        if let Some(made) = self.maglev.get() {
+    pub fn key_table(&self, algorithm: HashAlgorithm) -> &KeyTable {
+        if let Some(made) = self.keys.get() {
             return made;
         }
         // Outside of the cell: workers that come at the same time each make one, and wait for nobody.
-        let made = Arc::new(maglev(&self.endpoints));
-        self.maglev.get_or_init(|| made)
+        let made = Arc::new(key_table(algorithm, &self.endpoints));
+        self.keys.get_or_init(|| made)
     }
 
     /// Of `former`, the same pool in the table before, whatever its table is good for.
-    pub(super) fn inherit_maglev(&self, former: &Self) {
-        let Some(known) = former.maglev.get() else { return };
-        let member = |endpoint: &Arc<PooledEndpoint>| (endpoint.key.clone(), endpoint.weight);
-        let is_same = self.endpoints.iter().map(member).eq(former.endpoints.iter().map(member));
-        let _ = self.maglev.set(if is_same { known.clone() } else { Arc::new(maglev(&self.endpoints)) });
+    pub(super) fn inherit_keys(&self, algorithm: HashAlgorithm, former: &Self) {
+        let Some(known) = former.keys.get() else { return };
+        let member = |endpoint: &Arc<PooledEndpoint>| {
+            let address = (algorithm == HashAlgorithm::Ketama).then_some(endpoint.address);
+            (endpoint.key.clone(), address, endpoint.weight)
+        };
+        let is_same = known.algorithm() == algorithm
+            && self.endpoints.iter().map(member).eq(former.endpoints.iter().map(member));
+        let made = || Arc::new(key_table(algorithm, &self.endpoints));
+        let _ = self.keys.set(if is_same { known.clone() } else { made() });
+    }
+
+    /// How many zones its endpoints are in, those that are out too; having said nothing counts as one.
+    pub fn zones(&self) -> usize {
+        let weighty = self.endpoints.iter().filter(|endpoint| endpoint.weight > 0);
+        let mut zones: Vec<_> = weighty.map(|endpoint| endpoint.zone.as_deref()).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        zones.len()
     }
 
     fn holds(&self, endpoint: u64) -> bool {
@@ -266,6 +319,29 @@ impl Pool {
     pub fn stamp(&self, live: &AppLive) -> (u64, u64) {
         (self.edition, live.generation.load(Ordering::Acquire))
     }
+}
+
+fn key_table(algorithm: HashAlgorithm, endpoints: &[Arc<PooledEndpoint>]) -> KeyTable {
+    match algorithm {
+        HashAlgorithm::Maglev => KeyTable::Maglev(maglev(endpoints)),
+        HashAlgorithm::Ketama => KeyTable::Ketama(ketama(endpoints)),
+    }
+}
+
+/// By addresses, since that is how the other programs know them.
+fn ketama(endpoints: &[Arc<PooledEndpoint>]) -> Ketama {
+    let servers: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| {
+            let address = SocketAddr::new(endpoint.address.ip().to_canonical(), endpoint.address.port());
+            (address.to_string(), u32::from(endpoint.weight))
+        })
+        .collect();
+    let split = servers.iter().filter_map(|(server, weight)| {
+        let (host, port) = server.rsplit_once(':')?;
+        Some((host, port, *weight))
+    });
+    Ketama::new(split)
 }
 
 fn maglev(endpoints: &[Arc<PooledEndpoint>]) -> Maglev {

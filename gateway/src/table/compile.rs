@@ -7,16 +7,17 @@ use std::sync::{Arc, OnceLock};
 use healthcheck::adaptive::AdaptiveLimit;
 use imbl::ordmap::DiffItem;
 use rustls::pki_types::ServerName;
-use topology::{App, AppId, Balance, Endpoint, HostPattern, Protocol, Snapshot, VersionId};
+use topology::{App, AppId, Balance, Endpoint, HashAlgorithm, HostPattern, Protocol, Snapshot, VersionId};
 
 use super::RoutingTable;
-use super::app::{CompiledApp, Manner, Pool, PooledEndpoint, Spread, Upstream};
+use super::app::{CompiledApp, Manner, Nearness, Pool, PooledEndpoint, Spread, Upstream};
 use super::hosts::HostRoutes;
 use super::limits::{Gate, Tenants};
 use super::live::{AppLive, fresh_id};
 use super::matches::{self, shares_of};
+use super::sessions::Sessions;
 use super::tally::Tally;
-use crate::balance::SplitSchedule;
+use crate::balance::{SplitSchedule, StickyKeys};
 use crate::filter::{self, Compiling, Filters, Sources};
 use crate::listener::tls::{EndpointTls, UpstreamProfiles};
 use crate::metrics::ServiceMetrics;
@@ -36,6 +37,10 @@ pub struct Settings {
     pub statistics: bool,
     /// What filters read.
     pub sources: Arc<Sources>,
+    /// Where this gateway runs. `None`: all endpoints are as near.
+    pub zone: Option<Arc<str>>,
+    /// What cookies of apps with `sticky` are signed with.
+    pub sticky: Arc<StickyKeys>,
 }
 
 /// An app that differs, as it is now; `None`: gone.
@@ -97,7 +102,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
     let gate = gate(settings, old, app);
     let compile = |endpoint| {
         let counting = (gate.as_ref(), counts(app, endpoint));
-        compile_endpoint(&services, alike, &manner, counting, endpoint)
+        compile_endpoint(&services, alike, (&manner, settings.zone.as_deref()), counting, endpoint)
     };
     let endpoints: Vec<_> = app.endpoints.iter().map(compile).collect();
     count_where_needed(settings, app, &endpoints);
@@ -117,6 +122,8 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         let own = old.filter(|old| !Arc::ptr_eq(&old.http, &old.tcp)).map(|old| &*old.http);
         Arc::new(spread(own, app, speakers))
     };
+    let former_sessions = old.and_then(|old| old.sessions.as_deref());
+    let sessions = Sessions::compile(settings, former_sessions, app, &endpoints).map(Arc::new);
     let (matches, mirror) = matches::compile(settings, old, app, &http, &endpoints);
     CompiledApp {
         id: app.id.clone(),
@@ -126,6 +133,7 @@ fn compile_app(settings: &Settings, old: Option<&CompiledApp>, written: &App) ->
         speaks_http1: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http1),
         speaks_http2: endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Http2),
         live: old.map_or_else(|| Arc::new(AppLive::default()), |old| old.live.clone()),
+        sessions,
         matches,
         mirror,
         gate,
@@ -247,7 +255,7 @@ fn own_host(settings: &Settings, app: &App) -> Option<HostPattern> {
 fn compile_endpoint(
     services: &[Arc<ServiceMetrics>],
     old: Option<&CompiledApp>,
-    manner: &Manner,
+    (manner, zone): (&Manner, Option<&str>),
     (gate, is_counted): (Option<&Arc<Gate>>, bool),
     endpoint: &Endpoint,
 ) -> Arc<PooledEndpoint> {
@@ -263,6 +271,7 @@ fn compile_endpoint(
         && Arc::ptr_eq(&same.metrics, metrics)
         && same.gate.as_ref().map(Arc::as_ptr) == gate.map(Arc::as_ptr)
         && same.is_counted == is_counted
+        && (&same.zone, same.is_backup) == (&endpoint.zone, endpoint.is_backup)
     {
         return same.clone();
     }
@@ -279,6 +288,9 @@ fn compile_endpoint(
         weight,
         word: endpoint.word,
         protocol: endpoint.protocol,
+        zone: endpoint.zone.clone(),
+        nearness: Nearness::of(endpoint.zone.as_deref(), zone),
+        is_backup: endpoint.is_backup,
         manner: manner.clone(),
         live: live.unwrap_or_default(),
         gate: gate.cloned(),
@@ -333,21 +345,24 @@ fn spread(old: Option<&Spread>, app: &App, endpoints: Vec<Arc<PooledEndpoint>>) 
     Spread::new(pools.collect(), Some(schedule))
 }
 
-/// With the identity that it had in the former table. `hashes`: whether its endpoints are chosen by key.
+/// With the identity that it had in the former table. `hashes`: how, where its endpoints are chosen by key.
 pub(super) fn pool(
     former: Option<&Arc<Pool>>,
-    hashes: bool,
+    hashes: Option<HashAlgorithm>,
     version: Option<VersionId>,
     endpoints: Vec<Arc<PooledEndpoint>>,
 ) -> Pool {
     let id = former.map_or_else(fresh_id, |pool| pool.id);
-    let pool = Pool { id, edition: fresh_id(), version, endpoints, maglev: OnceLock::new() };
-    if let Some(former) = former.filter(|_| hashes) {
-        pool.inherit_maglev(former);
+    let pool = Pool { id, edition: fresh_id(), version, endpoints, keys: OnceLock::new() };
+    if let Some((former, algorithm)) = former.zip(hashes) {
+        pool.inherit_keys(algorithm, former);
     }
     pool
 }
 
-pub(super) fn hashes(app: &App) -> bool {
-    matches!(app.spec.balance, Balance::Hash(_))
+pub(super) fn hashes(app: &App) -> Option<HashAlgorithm> {
+    match &app.spec.balance {
+        Balance::Hash(hashing) => Some(hashing.algorithm),
+        _ => None,
+    }
 }

@@ -1,6 +1,6 @@
 //! What outlives a table: one object per app and per endpoint, found again at every compilation.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,9 @@ use healthcheck::HealthCell;
 use healthcheck::outlier::{Cause, EjectionCell, Streak};
 
 use super::limits::Load;
+use super::standing::Stage;
 use super::tally::Tally;
+use crate::balance::Tag;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -28,20 +30,19 @@ pub struct AppLive {
     pub mirror_cursor: AtomicU64,
     /// Endpoints that were ejected so far, in the order of [`Cause::ALL`]. Only the control plane writes it.
     ejections: [AtomicU64; Cause::ALL.len()],
-    /// Whether all endpoints are used, as the control plane saw it last. Only for people: who may be picked is
-    /// counted anew.
-    panics: AtomicBool,
+    /// A [`Stage`], as the control plane saw it last. Whoever takes turns counts anew.
+    stage: AtomicU8,
 }
 
 impl AppLive {
-    /// Whether this is news.
-    pub fn note_panic(&self, panics: bool) -> bool {
-        self.panics.swap(panics, Ordering::Relaxed) != panics
+    /// The one before.
+    pub fn note_stage(&self, stage: Stage) -> Stage {
+        Stage::from_u8(self.stage.swap(stage as u8, Ordering::Relaxed))
     }
 
     /// As it was noted last.
-    pub fn is_panicking(&self) -> bool {
-        self.panics.load(Ordering::Relaxed)
+    pub fn stage(&self) -> Stage {
+        Stage::from_u8(self.stage.load(Ordering::Relaxed))
     }
 
     /// Makes every worker look at the health of this app's endpoints again.
@@ -69,6 +70,8 @@ pub struct EndpointLive {
     pub tally: OnceLock<Tally>,
     /// What it has to do, where its app limits that or balances by it.
     pub load: OnceLock<Box<Load>>,
+    /// What cookies name it by, where its app is sticky.
+    pub tags: OnceLock<Box<[Tag]>>,
     /// When it last began to take traffic, in nanoseconds of [`uptime`].
     serving_since: AtomicU64,
 }
@@ -82,6 +85,7 @@ impl EndpointLive {
             streak: Streak::default(),
             tally: OnceLock::new(),
             load: OnceLock::new(),
+            tags: OnceLock::new(),
             serving_since: AtomicU64::new(nanos(uptime())),
         }
     }

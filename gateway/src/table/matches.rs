@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use topology::filters::MirrorTarget;
-use topology::{App, Condition, MatchEffect, RequestMatch, Split, VersionId};
+use topology::{App, Condition, HashAlgorithm, MatchEffect, RequestMatch, Split, VersionId};
 
 use super::app::{CompiledApp, Pool, PooledEndpoint, Spread};
 use super::compile::{Settings, hashes, pool};
@@ -119,7 +119,7 @@ pub(super) fn compile(
 /// What the ways of one app's matches are made of.
 struct Pools<'a> {
     old: Option<&'a CompiledApp>,
-    hashes: bool,
+    hashes: Option<HashAlgorithm>,
     default: &'a Spread,
     endpoints: &'a [Arc<PooledEndpoint>],
     /// Of versions that the default has no pool for.

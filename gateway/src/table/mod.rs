@@ -9,18 +9,22 @@ mod hosts;
 pub mod limits;
 pub mod live;
 mod matches;
+mod ranks;
+mod sessions;
 mod standing;
 mod tally;
 
 use std::sync::Arc;
 
-pub use app::{CompiledApp, Pool, PooledEndpoint, Spread, Upstream};
+pub use app::{CompiledApp, Nearness, Pool, PooledEndpoint, Spread, Upstream};
 pub use compile::compile;
 use hosts::HostIndex;
 pub use hosts::{Claim, Covering, HostRoutes};
 use imbl::OrdMap;
 pub use matches::{CompiledMatch, Matches, Way};
-pub use standing::{Out, Strength};
+pub use ranks::{Place, Rank, Ranks};
+pub use sessions::{Home, Sessions, Stay};
+pub use standing::{Level, Out, Stage, Strength};
 pub use tally::Tally;
 use topology::{AppId, Snapshot};
 

@@ -64,14 +64,61 @@ impl PooledEndpoint {
     }
 }
 
-/// How many of an app's endpoints are healthy, and what follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Strength {
+/// How many of an app's endpoints are healthy, of those that have a weight and that no operator has withdrawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Level {
     pub healthy: usize,
-    /// Of those that have a weight and that no operator has withdrawn.
     pub of: usize,
-    /// So few are healthy that all are used.
-    pub panics: bool,
+}
+
+/// Whom an app's requests are for, by how many of its endpoints are healthy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// For the healthy ones; for backups where there are no others.
+    #[default]
+    Usual,
+    /// For healthy backups beside the healthy others, which are too few.
+    Helped,
+    /// For all, since too few are healthy of either kind.
+    Panic,
+}
+
+impl Stage {
+    pub(super) fn from_u8(stage: u8) -> Self {
+        [Self::Usual, Self::Helped, Self::Panic]
+            .into_iter()
+            .find(|one| *one as u8 == stage)
+            .unwrap_or_default()
+    }
+
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usual => "usual",
+            Self::Helped => "helped",
+            Self::Panic => "panic",
+        }
+    }
+}
+
+/// The app's endpoints that are no backups, and those that are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Strength {
+    pub primaries: Level,
+    pub backups: Level,
+}
+
+impl Strength {
+    /// `threshold`: percent that have to be healthy; 0: it is always as usual.
+    pub fn stage(&self, threshold: u8) -> Stage {
+        let has_enough = |level: Level| level.healthy * 100 >= level.of * usize::from(threshold);
+        match (self.primaries.of, self.backups.of) {
+            (0, _) if has_enough(self.backups) => Stage::Usual,
+            (1.., _) if has_enough(self.primaries) => Stage::Usual,
+            (1.., 1..) if has_enough(self.backups) => Stage::Helped,
+            _ => Stage::Panic,
+        }
+    }
 }
 
 impl CompiledApp {
@@ -81,41 +128,66 @@ impl CompiledApp {
     }
 
     /// Of all versions together: the share of one whose endpoints are all down goes to the others, which is better than
-    /// to endpoints that are down.
+    /// to endpoints that are down. Of all zones together, since those help each other first.
     pub fn strength(&self) -> Strength {
+        let mut strength = Strength::default();
         let counts = |endpoint: &&Arc<PooledEndpoint>| endpoint.weight > 0 && endpoint.word.state.admits();
-        let (mut healthy, mut of) = (0, 0);
         for endpoint in self.endpoints.iter().filter(counts) {
-            of += 1;
-            healthy += usize::from(endpoint.is_available());
+            let Strength { primaries, backups } = &mut strength;
+            let level = if endpoint.is_backup { backups } else { primaries };
+            level.of += 1;
+            level.healthy += usize::from(endpoint.is_available());
         }
-        let panics = healthy * 100 < of * usize::from(self.panic_threshold());
-        Strength { healthy, of, panics }
+        strength
     }
 
-    /// Whether all endpoints are used because too few are healthy.
-    pub fn panics(&self) -> bool {
-        self.panic_threshold() > 0 && self.strength().panics
+    pub fn stage(&self) -> Stage {
+        match self.panic_threshold() {
+            0 => Stage::Usual,
+            threshold => self.strength().stage(threshold),
+        }
     }
 }
 
+/// Positions of those that may be picked.
+#[derive(Debug, Default)]
+pub(super) struct Eligible {
+    pub first: Vec<u32>,
+    /// Whether there are backups among those.
+    pub has_backups: bool,
+    /// Who else there is, once the first have been asked.
+    pub backups: Vec<u32>,
+}
+
 impl Pool {
-    /// Positions of those that may be picked. Where only ejected ones are left they are: that they served badly is no
-    /// reason to serve nobody. Where the app `panics` ([`CompiledApp::panics`]) those are too that are down. Whom an
-    /// operator has withdrawn is not.
-    pub fn eligible(&self, panics: bool) -> Vec<u32> {
-        let positions = |may: fn(&PooledEndpoint) -> bool| -> Vec<u32> {
+    /// Backups are first where no other one can be picked. Where only ejected ones are left they are: that they served
+    /// badly is no reason to serve nobody. In a panic those are too that are down. Whom an operator has withdrawn is
+    /// not.
+    pub(super) fn eligible(&self, stage: Stage) -> Eligible {
+        let positions = |may: &dyn Fn(&PooledEndpoint) -> bool| -> Vec<u32> {
             let endpoints = self.endpoints.iter().zip(0u32..);
             endpoints.filter(|(endpoint, _)| may(endpoint)).map(|(_, position)| position).collect()
         };
-        if panics {
-            return positions(|endpoint| endpoint.word.state.admits());
+        let has_backups =
+            |positions: &[u32]| positions.iter().any(|position| self.endpoints[*position as usize].is_backup);
+        let among_all =
+            |first: Vec<u32>| Eligible { has_backups: has_backups(&first), first, backups: Vec::new() };
+        if stage == Stage::Panic {
+            return among_all(positions(&|endpoint| endpoint.word.state.admits()));
         }
-        let available = positions(PooledEndpoint::is_available);
         let has_weight = |position: &u32| self.endpoints[*position as usize].weight > 0;
-        if available.iter().any(has_weight) {
-            return available;
+        let of = |is_backup: bool| {
+            move |endpoint: &PooledEndpoint| endpoint.is_backup == is_backup && endpoint.is_available()
+        };
+        let (primaries, backups) = (positions(&of(false)), positions(&of(true)));
+        match (primaries.iter().any(has_weight), backups.iter().any(has_weight)) {
+            (true, true) if stage == Stage::Helped => among_all(positions(&PooledEndpoint::is_available)),
+            (true, true) => Eligible { first: primaries, has_backups: false, backups },
+            (true, false) => Eligible { first: primaries, ..Eligible::default() },
+            (false, true) => among_all(backups),
+            (false, false) => {
+                among_all(positions(&|endpoint| endpoint.word.state.admits() && endpoint.live.health.is_up()))
+            }
         }
-        positions(|endpoint| endpoint.word.state.admits() && endpoint.live.health.is_up())
     }
 }

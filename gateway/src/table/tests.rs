@@ -18,6 +18,8 @@ fn settings() -> Settings {
         tenants: Arc::default(),
         statistics: false,
         sources: Arc::default(),
+        zone: None,
+        sticky: Arc::default(),
     }
 }
 
@@ -31,6 +33,7 @@ fn endpoint(version: &str, instance: &str, port: u16) -> Endpoint {
         weight: 1,
         protocol: Protocol::Http1,
         zone: None,
+        is_backup: false,
         origin: Origin::File,
         word: Default::default(),
     }
@@ -378,7 +381,7 @@ fn whom_an_operator_withdraws_is_picked_by_nobody_not_even_where_nobody_else_is_
         }
         let (next, changes) = compile(&settings(), &former, snapshot([shop.clone()]));
         let app = next.app(&shop.id).unwrap();
-        assert_eq!((changes.len(), &*app.http.pools[0].eligible(false)), (1, eligible));
+        assert_eq!((changes.len(), &*app.http.pools[0].ranks(app).ranks[0].eligible), (1, eligible));
         assert_eq!(app.endpoints.iter().map(|endpoint| endpoint.state()).collect::<Vec<_>>(), states);
         let weights: Vec<_> = app.endpoints.iter().map(|endpoint| endpoint.weight).collect();
         assert_eq!(weights, words.map(|word| word.weight.unwrap_or(1)));
@@ -415,16 +418,65 @@ fn in_a_panic_all_are_used_but_those_that_operators_have_withdrawn() {
         for endpoint in &app.endpoints[..out] {
             endpoint.live.ejection.eject(std::time::Instant::now(), cause, "", &ejects).unwrap();
         }
-        let strength = app.strength();
-        assert_eq!(
-            (strength.healthy, strength.of, strength.panics),
-            (3 - out, 3, panics),
-            "{threshold} {out}"
-        );
-        assert_eq!(app.panics(), panics);
+        assert_eq!(app.strength().primaries, Level { healthy: 3 - out, of: 3 }, "{threshold} {out}");
+        assert_eq!(app.stage() == Stage::Panic, panics);
         // Where nobody is left the ejected ones are used in any case.
-        let eligible = app.http.pools[0].eligible(app.panics());
+        let eligible = &app.http.pools[0].ranks(app).ranks[0].eligible;
         let wanted: Vec<u32> = if panics || out == 3 { vec![0, 1, 2] } else { (out as u32..3).collect() };
-        assert_eq!(eligible, wanted, "{threshold} {out}");
+        assert_eq!(*eligible, wanted, "{threshold} {out}");
     }
+}
+
+/// By rank: why it is asked when it is, and who is in it.
+fn ranks(app: &CompiledApp) -> Vec<(Place, Vec<u32>)> {
+    let ranks = app.http.pools[0].ranks(app).ranks;
+    ranks.into_iter().map(|rank| (rank.place, rank.eligible)).collect()
+}
+
+fn eject(app: &CompiledApp, position: usize) {
+    let cause = healthcheck::outlier::Cause::Failures;
+    let ejection = &app.endpoints[position].live.ejection;
+    ejection.eject(std::time::Instant::now(), cause, "", &topology::Outliers::default()).unwrap();
+}
+
+#[test]
+fn backups_help_before_anybody_panics() {
+    let mut shop = app("shop", &["shop.test"], &["/"], 1);
+    let mut endpoints: Vec<_> = (1..=4).map(|at| endpoint("v1", &format!("c{at}"), at)).collect();
+    endpoints[2].is_backup = true;
+    endpoints[3].is_backup = true;
+    shop.endpoints = endpoints;
+    let health = topology::HealthSettings { panic_threshold: 60, ..Default::default() };
+    shop.spec = Arc::new(AppSpec { health: Some(Arc::new(health)), ..(*shop.spec).clone() });
+    let table = table([shop.clone()]);
+    let app = table.app(&shop.id).unwrap();
+    let (first, backups) = (Place::First, Place::Backups);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Usual, vec![(first, vec![0, 1]), (backups, vec![2, 3])]));
+    // One of two is less than 60 %, and the backups are whole.
+    eject(app, 0);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Helped, vec![(first, vec![1, 2, 3])]));
+    // Nor are the backups enough by themselves.
+    eject(app, 2);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Panic, vec![(first, vec![0, 1, 2, 3])]));
+}
+
+#[test]
+fn zones_help_each_other_before_anybody_panics_and_count_for_nothing_then() {
+    let mut shop = app("shop", &["shop.test"], &["/"], 1);
+    shop.endpoints = (1..=4).map(|at| endpoint("v1", &format!("c{at}"), at)).collect();
+    for (endpoint, zone) in shop.endpoints.iter_mut().zip(["a", "a", "b", "b"]) {
+        endpoint.zone = Some(zone.into());
+    }
+    let health = topology::HealthSettings { panic_threshold: 50, ..Default::default() };
+    shop.spec = Arc::new(AppSpec { health: Some(Arc::new(health)), ..(*shop.spec).clone() });
+    let settings = Settings { zone: Some("a".into()), ..settings() };
+    let (table, _) = compile(&settings, &RoutingTable::default(), snapshot([shop.clone()]));
+    let app = table.app(&shop.id).unwrap();
+    assert_eq!(ranks(app), [(Place::First, vec![0, 1]), (Place::OtherZones, vec![2, 3])]);
+    // Nobody at home: the other zone takes everything, though half of all are out.
+    eject(app, 0);
+    eject(app, 1);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Usual, vec![(Place::First, vec![2, 3])]));
+    eject(app, 2);
+    assert_eq!((app.stage(), ranks(app)), (Stage::Panic, vec![(Place::First, vec![0, 1, 2, 3])]));
 }

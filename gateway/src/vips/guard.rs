@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use vip::net::Guard;
+use vip::peer::LastWords;
 
 /// Between two starts: what cannot run is not started in a circle.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -30,10 +31,13 @@ pub struct GuardKeeper {
 impl GuardKeeper {
     /// # Errors
     /// When the first one cannot be started.
-    pub fn start(command: impl Fn() -> Command + Send + 'static) -> vip::net::Result<Self> {
+    pub fn start(
+        command: impl Fn() -> Command + Send + 'static,
+        words: watch::Receiver<LastWords>,
+    ) -> vip::net::Result<Self> {
         let guard = Guard::start(command())?;
         let (dismiss, dismissed) = oneshot::channel();
-        Ok(Self { dismiss, task: tokio::spawn(keep(guard, command, dismissed)) })
+        Ok(Self { dismiss, task: tokio::spawn(keep(guard, command, words, dismissed)) })
     }
 
     /// Ends the guard: another process is to hold what this one held. Without this it stays on guard until we end.
@@ -47,20 +51,22 @@ impl GuardKeeper {
 async fn keep(
     mut guard: Guard,
     command: impl Fn() -> Command + Send + 'static,
+    mut words: watch::Receiver<LastWords>,
     mut dismissed: oneshot::Receiver<()>,
 ) {
     loop {
-        let status = tokio::select! {
-            status = guard.lost() => status,
+        words.mark_changed();
+        let how = tokio::select! {
+            how = serve(&mut guard, &mut words) => how,
             told = &mut dismissed => {
-                if told.is_ok() && let Err(error) = guard.dismiss().await {
-                    tracing::warn!(%error, "the guard of the virtual IPs cannot be dismissed");
+                if told.is_ok() {
+                    dismiss(guard).await;
                 }
                 return;
             }
         };
-        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         tracing::error!(how, "the guard of the virtual IPs has ended; another one is started");
+        dismiss(guard).await;
         guard = loop {
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
@@ -71,5 +77,30 @@ async fn keep(
                 Err(error) => tracing::error!(%error, "there is no guard of the virtual IPs"),
             }
         };
+    }
+}
+
+/// Hands it every change of the last words, for as long as it takes them. Returns why it is of no use any more.
+async fn serve(guard: &mut Guard, words: &mut watch::Receiver<LastWords>) -> String {
+    loop {
+        tokio::select! {
+            status = guard.lost() => {
+                return status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            }
+            Ok(()) = words.changed() => {}
+        }
+        let newest = words.borrow_and_update().clone();
+        if let Err(error) = guard.entrust(&newest).await {
+            return format!("it does not listen: {error}");
+        }
+    }
+}
+
+async fn dismiss(guard: Guard) {
+    // One that has ended is dismissed.
+    if guard.pid().is_some()
+        && let Err(error) = guard.dismiss().await
+    {
+        tracing::warn!(%error, "the guard of the virtual IPs cannot be dismissed");
     }
 }

@@ -243,7 +243,7 @@ impl Starter {
         let driver = Arc::new(driver);
         let (interface, ips) = (plan.config.interface.clone(), plan.ips());
         let table = (plan.config.fence == vip::config::Fence::Nft).then_some(platform::TABLE);
-        let guard = GuardKeeper::start(move || guard::command(&interface, table, &ips))?;
+        let guard = GuardKeeper::start(move || guard::command(&interface, table, &ips), driver.last_words())?;
         let cancel = CancellationToken::new();
         let mut tasks = vec![
             tokio::spawn(watcher.run(cancel.clone())),

@@ -14,7 +14,9 @@ mod pipes;
 pub mod request_ids;
 mod retries;
 mod rotations;
+mod sessions;
 mod suspicion;
+mod tiers;
 pub mod tunnels;
 mod upstreams;
 
@@ -64,6 +66,8 @@ pub struct Shared {
     pub table: ArcSwap<RoutingTable>,
     /// How many workers there are.
     pub workers: usize,
+    /// Whether the gateway has said where it is.
+    pub is_zoned: bool,
     /// Our name in Via.
     pub pseudonym: String,
     /// Whose word on the client's address is believed; asked when a connection begins.

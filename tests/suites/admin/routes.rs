@@ -58,8 +58,11 @@ fn a_route_redirects_or_answers_and_apps_of_the_host_go_on() {
 }
 
 #[test]
-fn certificates_of_the_registry_are_not_taken_yet_and_that_is_said() {
+fn certificates_are_texts_and_want_keys_to_be_sealed_with() {
     let gateway = Gateway::start(&Config::new());
-    let refused = Api::of(&gateway).put("/v1/config/certificates/shop", &json!({ "pem": "x" })).expect(422);
-    assert!(refused.text.contains("from files only"), "{}", refused.text);
+    let api = Api::of(&gateway);
+    let refused = api.put("/v1/config/certificates/shop", &json!({ "pem": "x" })).expect(422);
+    assert!(refused.text.contains("must be a text: chain and key in PEM"), "{}", refused.text);
+    let refused = api.put("/v1/config/certificates/shop", &json!("x")).expect(422);
+    assert!(refused.text.contains("registry.key_file"), "{}", refused.text);
 }

@@ -14,7 +14,7 @@ use crate::log_entries;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Answers each datagram with what `answer` makes of it, until it is dropped.
-struct Responder {
+pub struct Responder {
     address: SocketAddr,
     received: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
@@ -42,7 +42,11 @@ impl Responder {
         Self { address, received, is_over, thread: Some(thread) }
     }
 
-    fn echo(name: &'static str) -> Self {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn echo(name: &'static str) -> Self {
         Self::start(move |datagram| Some([name.as_bytes(), datagram].concat()))
     }
 }

@@ -1,5 +1,6 @@
 //! The pages that operators copy from.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tests::{DEADLINE, finish, sluice};
@@ -9,7 +10,13 @@ const REGISTRY: &str =
     "[registry]\nkind = \"embedded\"\npath = \"registry\"\n[apps]\nfiles = [\"apps/*.toml\"]\n";
 const LISTENER: &str =
     "[[gateway.listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nprotocol = \"http\"\n";
-const FILES: [(&str, &str); 4] = [
+/// As `tsig-keygen` prints it.
+const TSIG_KEY: &str =
+    "key \"transfer\" { algorithm hmac-sha256; secret \"rU5S0HgqPq8C0ry6Sx3zcV5Hx9bEbN7o6s7c4d3f2g0=\"; };\n";
+const FILES: [(&str, &str); 7] = [
+    ("transfer.key", TSIG_KEY),
+    ("update.key", TSIG_KEY),
+    ("sticky.key", "now BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n"),
     ("peer.key", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934c\n"),
     ("apps/blocked.txt", "203.0.113.0/24\n"),
     ("apps/keys.txt", "bob 2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n"),
@@ -37,8 +44,9 @@ fn has_line(text: &str, start: &str) -> bool {
 
 /// `sluice.toml` and an app's file: `example` is in one of them.
 fn place(example: &str) -> (String, String) {
-    let is_gateways =
-        ["[gateway", "[[gateway.", "[admin", "[deploy", "[vip"].iter().any(|start| has_line(example, start));
+    let is_gateways = ["[gateway", "[[gateway.", "[admin", "[deploy", "[vip", "[dns"]
+        .iter()
+        .any(|start| has_line(example, start));
     let app = match (is_gateways, has_line(example, "id = ")) {
         (true, _) => String::new(),
         (false, true) => example.to_owned(),
@@ -61,7 +69,10 @@ fn every_example_of_every_page_is_accepted() {
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             std::fs::create_dir(folder.path().join("apps")).expect("the folder is ours");
             let put = |path: &str, text: &str| {
-                std::fs::write(folder.path().join(path), text).expect("the folder is ours");
+                let path = folder.path().join(path);
+                std::fs::write(&path, text).expect("the folder is ours");
+                let owners = std::fs::Permissions::from_mode(0o600);
+                std::fs::set_permissions(&path, owners).expect("the file is ours");
             };
             let (config, app) = place(&example);
             put("sluice.toml", &config);

@@ -345,9 +345,12 @@ fn a_policy_changes_while_it_is_in_use_and_is_told() {
     assert_eq!(told(), serde_json::json!({ "kind": "round_robin" }));
     let mut client = gateway.connect();
     for (line, wanted) in [
-        (POLICIES[5], serde_json::json!({ "kind": "hash", "key": "client", "bounded_load": 1.25 })),
+        (
+            POLICIES[5],
+            serde_json::json!({ "kind": "hash", "key": "client", "algorithm": "maglev", "bounded_load": 1.25 }),
+        ),
         (POLICIES[3], serde_json::json!({ "kind": "peak_ewma", "decay_seconds": 10.0 })),
-        (POLICIES[4], serde_json::json!({ "kind": "hash", "key": "client" })),
+        (POLICIES[4], serde_json::json!({ "kind": "hash", "key": "client", "algorithm": "maglev" })),
         (POLICIES[2], serde_json::json!({ "kind": "least_requests" })),
         (POLICIES[0], serde_json::json!({ "kind": "round_robin" })),
     ] {

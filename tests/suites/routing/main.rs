@@ -2,9 +2,12 @@
 
 mod balancing;
 mod changes;
+mod ketama;
 mod matches;
 mod matching;
 mod shares;
+mod standby;
+mod sticky;
 
 use tests::Gateway;
 

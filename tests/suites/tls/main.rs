@@ -5,6 +5,7 @@ mod check;
 mod https;
 mod listeners;
 mod pki;
+mod registered;
 mod reload;
 mod upstream;
 

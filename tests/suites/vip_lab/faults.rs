@@ -10,7 +10,10 @@ use crate::lab::{Holding, Kind, Lab, name};
 /// What befalls the gateway that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// All of its processes, as the death of a machine is.
     Kill,
+    /// The gateway and not its guard.
+    KillProxy,
     Stop,
     LinkDown,
     /// Nothing passes any more, and its link stays up.
@@ -19,11 +22,13 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 5] = [Self::Kill, Self::Stop, Self::LinkDown, Self::Cut, Self::Terminate];
+    pub const ALL: [Self; 6] =
+        [Self::Kill, Self::KillProxy, Self::Stop, Self::LinkDown, Self::Cut, Self::Terminate];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "SIGKILL",
+            Self::KillProxy => "proxy alone killed",
             Self::Stop => "SIGSTOP",
             Self::LinkDown => "link down",
             Self::Cut => "silent partition",
@@ -31,9 +36,10 @@ impl Fault {
         }
     }
 
-    fn begin(self, lab: &mut Lab, holder: usize) {
+    pub fn begin(self, lab: &mut Lab, holder: usize) {
         match self {
-            Self::Kill => lab.kill(holder),
+            Self::Kill => lab.kill_with_guard(holder),
+            Self::KillProxy => lab.kill(holder),
             Self::Stop => lab.signal(holder, Signal::STOP),
             Self::LinkDown => lab.switch.pull(lab.host(holder)),
             Self::Cut => lab.switch.cut(lab.host(holder)),
@@ -41,9 +47,9 @@ impl Fault {
         }
     }
 
-    fn end(self, lab: &mut Lab, holder: usize) {
+    pub fn end(self, lab: &mut Lab, holder: usize) {
         match self {
-            Self::Kill => lab.relaunch(holder),
+            Self::Kill | Self::KillProxy => lab.relaunch(holder),
             Self::Stop => lab.signal(holder, Signal::CONT),
             Self::LinkDown => lab.switch.plug(lab.host(holder)),
             Self::Cut => lab.switch.mend(lab.host(holder)),
@@ -98,6 +104,11 @@ fn rounds(fault: Fault) {
 #[test]
 fn killed_holder_is_replaced() {
     rounds(Fault::Kill);
+}
+
+#[test]
+fn killed_holder_whose_guard_lives_is_replaced() {
+    rounds(Fault::KillProxy);
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tests::{
-    App, Config, DEADLINE, Endpoint, EtcdServer, Gateway, Host, Namespace, Process, Switch, ZooKeeperServer,
-    eventually, finish, yields,
+    App, Config, DEADLINE, Endpoint, EtcdServer, Gateway, Host, Namespace, Process, Reply, Request, Switch,
+    ZooKeeperServer, eventually, finish, yields,
 };
 use vip::net::{Fence, Mac};
 
@@ -15,10 +17,12 @@ use crate::witness::Witness;
 
 pub const GATEWAYS: usize = 3;
 const REGISTRY: &str = "10.88.0.8";
-const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 9);
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 9);
 const PEER_KEY: &str = "a8d1f2c0b7e94563a8d1f2c0b7e94563";
 /// Of datagrams.
-const PORT: u16 = 53;
+pub const PORT: u16 = 53;
+/// Of plain TCP, to what speaks HTTP behind it.
+pub const RAW_PORT: u16 = 81;
 
 /// Which registry, and how many servers of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,8 @@ struct Member {
     process: Option<Gateway>,
     endpoint: Option<Endpoint>,
     echo: SocketAddr,
+    /// What it is in front of answers its probes with 500.
+    failing: Arc<AtomicBool>,
     host: Host,
 }
 
@@ -47,7 +53,7 @@ pub struct Lab {
     members: Vec<Member>,
     pub registry: Registry,
     registry_host: Host,
-    client: Host,
+    pub client: Arc<Host>,
     pub switch: Switch,
     vips: Vec<Ipv4Addr>,
     /// Lines of `[vip]` besides those that every gateway has.
@@ -103,7 +109,7 @@ impl Lab {
         }
         let switch = Switch::new();
         let registry_host = switch.host("registry", &[&format!("{REGISTRY}/24")]);
-        let client = switch.host("client", &[&format!("{CLIENT}/24")]);
+        let client = switch.host("client", &[&format!("{CLIENT}/24"), "fd00:88::9/64"]);
         let registry = registry_host.run(|| Registry::start(kind));
         let members = (0..GATEWAYS).map(|at| member(&switch, at)).collect();
         let mut lab = Self {
@@ -112,7 +118,7 @@ impl Lab {
             members,
             registry,
             registry_host,
-            client,
+            client: Arc::new(client),
             switch,
             vips: vips.iter().copied().map(vip).collect(),
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
@@ -127,6 +133,7 @@ impl Lab {
         let endpoint = member.endpoint.as_ref().expect("it lives as long as its host");
         let mut config = Config::in_front_of(endpoint.address())
             .app(&App::new("who").udp_endpoint("v1", "c1", member.echo))
+            .app(&App::new("raw").tcp_endpoint("v1", "c1", endpoint.address()))
             .id(&name(at))
             .registry(&self.registry.lines())
             .gateway("drain_timeout = \"1s\"")
@@ -134,6 +141,11 @@ impl Lab {
         for (number, vip) in self.vips.iter().enumerate() {
             config = config
                 .listener_at(&format!("web-{number}"), &format!("{vip}:80"), &["protocol = \"http\""])
+                .listener_at(
+                    &format!("raw-{number}"),
+                    &format!("{vip}:{RAW_PORT}"),
+                    &["protocol = \"tcp\"", "app = \"raw\""],
+                )
                 .listener_at(
                     &format!("who-{number}"),
                     &format!("{vip}:{PORT}"),
@@ -163,6 +175,18 @@ impl Lab {
     /// Without a chance to say anything.
     pub fn kill(&mut self, at: usize) {
         self.process(at).kill();
+    }
+
+    /// Nobody is left who could say anything.
+    pub fn kill_with_guard(&mut self, at: usize) {
+        let guard = guard_of(self.process(at).pid());
+        rustix::process::kill_process(guard, Signal::KILL).expect("it is there while its gateway is");
+        self.kill(at);
+    }
+
+    /// Whether requests through a gateway to its `/probe` fail.
+    pub fn fail_probe(&self, at: usize, fails: bool) {
+        self.members[at].failing.store(fails, Ordering::Relaxed);
     }
 
     pub fn signal(&self, at: usize, signal: Signal) {
@@ -214,7 +238,12 @@ impl Lab {
 
     /// Waits until one of the gateways holds `vip(number)` and all others grant it.
     pub fn settled(&self, number: u8) -> Holding {
-        let ip = vip(number).to_string();
+        self.settled_at(vip(number).into())
+    }
+
+    /// As [`Self::settled`], of any address.
+    pub fn settled_at(&self, ip: IpAddr) -> Holding {
+        let ip = ip.to_string();
         yields(DEADLINE * 4, "one holds, and the others grant it", || {
             let views: Vec<_> = (0..GATEWAYS).map(|at| self.ask(at)).collect();
             let shown: Vec<_> = views.iter().map(|view| item(view, &ip)).collect();
@@ -352,7 +381,29 @@ fn pick<'s, S>(servers: &'s mut [S], which: &[usize]) -> Vec<&'s mut S> {
     servers.iter_mut().enumerate().filter(|(at, _)| which.contains(at)).map(|(_, server)| server).collect()
 }
 
-fn address(at: usize) -> String {
+/// The guard that a gateway has started.
+fn guard_of(gateway: u32) -> Pid {
+    yields(DEADLINE, "the gateway has a guard", || {
+        let is_guard = |child: &Pid| {
+            let path = format!("/proc/{}/cmdline", child.as_raw_pid());
+            std::fs::read_to_string(path).is_ok_and(|line| line.contains("vip-guard"))
+        };
+        children_of(gateway).into_iter().find(is_guard)
+    })
+}
+
+/// What a process has started, and is not gone.
+pub fn children_of(parent: u32) -> Vec<Pid> {
+    let line = format!("PPid:\t{parent}\n");
+    let processes = std::fs::read_dir("/proc").expect("there is one").flatten();
+    let children = processes.filter(|process| {
+        // What ends meanwhile is not looked for.
+        std::fs::read_to_string(process.path().join("status")).is_ok_and(|status| status.contains(&line))
+    });
+    children.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+pub fn address(at: usize) -> String {
     format!("10.88.0.{}", at + 1)
 }
 
@@ -362,9 +413,17 @@ fn item(view: &Value, ip: &str) -> Value {
 }
 
 fn member(switch: &Switch, at: usize) -> Member {
-    let host = switch.host(&name(at), &[&format!("{}/24", address(at))]);
-    let (endpoint, socket) =
-        host.run(|| (Endpoint::start(&name(at)), UdpSocket::bind("127.0.0.1:0").expect("any port is free")));
+    let host = switch.host(&name(at), &[&format!("{}/24", address(at)), &format!("fd00:88::{}/64", at + 1)]);
+    let failing = Arc::new(AtomicBool::new(false));
+    let fails = failing.clone();
+    let behaviour = move |request: &Request| {
+        let fails = request.target == "/probe" && fails.load(Ordering::Relaxed);
+        Reply::Answer(if fails { 500 } else { 200 }, Vec::new(), name(at).into_bytes())
+    };
+    let (endpoint, socket) = host.run(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("any port is free");
+        (Endpoint::behaving(&name(at), behaviour), socket)
+    });
     let echo = socket.local_addr().expect("it is bound");
     // Ends with the test's process.
     std::thread::spawn(move || {
@@ -374,7 +433,7 @@ fn member(switch: &Switch, at: usize) -> Member {
             socket.send_to(name.as_bytes(), from).ok();
         }
     });
-    Member { process: None, endpoint: Some(endpoint), echo, host }
+    Member { process: None, endpoint: Some(endpoint), echo, failing, host }
 }
 
 impl Drop for Member {

@@ -26,7 +26,8 @@ pub struct Witness<A> {
 impl Witness<String> {
     /// Datagrams to `target`, through the gateway that has it, whose endpoint says its name.
     pub fn of_service(host: &Host, target: SocketAddr) -> Self {
-        let socket = host.run(|| UdpSocket::bind("0.0.0.0:0").expect("any port is free"));
+        let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = host.run(|| UdpSocket::bind(any).expect("any port is free"));
         socket.set_nonblocking(true).expect("the socket is ours");
         Self::start(move |note| {
             // Nobody is there at times.

@@ -253,8 +253,10 @@ impl State {
             }
             Step::Restart(node) => {
                 self.restarts -= 1;
+                let ended = Event::Ended { from: name(node), boot: boot_id(node, self.boots[node]) };
                 self.boots[node] += 1;
                 self.until[node] = 0;
+                self.send(1 - node, ended);
                 self.machines[node] = machine(node, self.boots[node], self.now, conditions);
                 self.tell(node, surroundings(node)) || self.tell(node, Event::Wish(Wish::Hold))
             }

@@ -77,6 +77,7 @@ conditions! {
     outsiders_wait_for_hold_max BY_CHANCE
     registry_mode_has_its_own_wait BY_CHANCE
     holder_is_one_run BY_CHANCE
+    endings_name_a_run BY_CHANCE
     older_versions_are_ignored BY_CHANCE
 }
 
@@ -98,6 +99,15 @@ fn deadline_comes_first() {
         let outcome = World::run(seed, &with_deadline, &PROCESSES_RUN(seed));
         assert!(!matches!(outcome, Outcome::TwoHolders { .. }), "seed {seed}: {outcome:?}");
     }
+}
+
+#[test]
+fn guard_closes_the_fence_before_it_tells_of_the_end() {
+    expect_two_holders(
+        "a guard that closes first",
+        &without(|rules| rules.guard_closes_first = false),
+        BY_CHANCE,
+    );
 }
 
 #[test]

@@ -130,6 +130,7 @@ impl World<'_> {
                 if self.nodes[node].runs() {
                     self.nodes[node].crash();
                     self.at(self.now + real(down), What::Restart { node });
+                    self.rouse_guard(node);
                 }
             }
             Fault::Cut { from, to, lasts } => self.cut[from][to] = until(lasts),
@@ -155,6 +156,17 @@ impl World<'_> {
             Fault::DropFails { node } => self.nodes[node].drop_fails = true,
             Fault::Contested { node } => self.deliver(node, Event::Contested),
         }
+    }
+
+    /// It is gone as well, at once there, or late.
+    fn rouse_guard(&mut self, node: usize) {
+        let late = match self.rng.u8(0..4) {
+            0 => return,
+            1 => self.rng.u64(0..4_000_000_000),
+            _ => self.rng.u64(100_000..20_000_000),
+        };
+        let boot = self.nodes[node].boot;
+        self.at(self.now + late, What::Guard { node, boot });
     }
 
     fn deliver(&mut self, node: usize, event: Event) {

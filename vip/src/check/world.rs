@@ -22,6 +22,8 @@ pub struct Rules {
     pub conditions: Conditions,
     /// The kernel closes the fence when the lease ends.
     pub kernel_fence: bool,
+    /// The guard of a process that has ended closes the fence before it tells of the end.
+    pub guard_closes_first: bool,
     /// The registry compares before it sets.
     pub compare: bool,
     /// Clocks run while a process is frozen and its kernel forwards.
@@ -37,6 +39,7 @@ impl Default for Rules {
             mode: Mode::Peer,
             conditions: Conditions::ALL,
             kernel_fence: true,
+            guard_closes_first: true,
             compare: true,
             clocks_run: true,
             freezes: true,
@@ -83,6 +86,11 @@ pub enum What {
     },
     Restart {
         node: usize,
+    },
+    /// The guard has seen the end of that run.
+    Guard {
+        node: usize,
+        boot: u64,
     },
     /// To a process, by the network or the registry's client.
     Tell {
@@ -227,6 +235,7 @@ impl<'a> World<'a> {
             }
             What::Thaw { node } => self.thaw(node),
             What::Restart { node } => self.restart(node),
+            What::Guard { node, boot } => self.guard(node, boot),
             What::Tell { node, boot, event } => {
                 if boot.is_none_or(|boot| boot == self.nodes[node].boot) {
                     self.tell(node, event);
@@ -261,6 +270,17 @@ impl<'a> World<'a> {
         self.tell(node, Event::Surroundings(surroundings));
         let entry = self.register.clone().map(Entry::Register);
         self.tell(node, Event::Watched(entry));
+    }
+
+    /// It knows one fence, whichever run has opened it since, and tells each of the others.
+    fn guard(&mut self, node: usize, boot: u64) {
+        if self.rules.guard_closes_first {
+            self.nodes[node].answers_until = 0;
+        }
+        let event = Event::Ended { from: name(node), boot: boot_id(node, boot) };
+        for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
+            self.send(node, peer, &event);
+        }
     }
 
     fn thaw(&mut self, node: usize) {

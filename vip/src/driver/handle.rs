@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::eligibility::Check;
 use crate::identity::GatewayId;
 use crate::metrics::Metrics;
+use crate::peer::LastWords;
 
 /// One address, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,7 @@ pub struct Handle {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) listens: Option<SocketAddr>,
+    pub(super) last_words: watch::Receiver<LastWords>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -66,6 +68,11 @@ impl Handle {
     /// Where peers reach it, for the registry: of `peer_listen`, with the port that was chosen where that is 0.
     pub fn listens(&self) -> Option<SocketAddr> {
         self.listens
+    }
+
+    /// What a guard is to send when this process has ended, for as long as the driver runs.
+    pub fn last_words(&self) -> watch::Receiver<LastWords> {
+        self.last_words.clone()
     }
 
     /// One result of a check.

@@ -25,6 +25,7 @@ use crate::eligibility::{Check, Thresholds};
 use crate::identity::{BootId, GatewayId};
 use crate::lease::Lease;
 use crate::metrics::Metrics;
+use crate::peer::LastWords;
 
 pub use handle::{CommandError, Handle, Status};
 pub use platform::{Platform, PlatformError, PlatformEvent};
@@ -93,10 +94,13 @@ pub fn start(mut parts: Parts) -> Result<Handle, StartError> {
     let (commands, received) = mpsc::unbounded_channel();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-    let seed = run::Seed { parts, boot, socket, metrics: Arc::clone(&metrics), commands: received };
+    let (words, last_words) = watch::channel(LastWords::default());
+    let metrics_of_thread = Arc::clone(&metrics);
+    let seed =
+        run::Seed { parts, boot, socket, metrics: metrics_of_thread, commands: received, last_words: words };
     let thread = std::thread::Builder::new()
         .name("vip".to_owned())
         .spawn(move || runtime.block_on(run::run(seed)))
         .map_err(StartError::Thread)?;
-    Ok(Handle { commands, metrics, listens, thread: Mutex::new(Some(thread)) })
+    Ok(Handle { commands, metrics, listens, last_words, thread: Mutex::new(Some(thread)) })
 }

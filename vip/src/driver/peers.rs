@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 use super::Members;
 use crate::identity::{BootId, GatewayId};
 use crate::moment::Moment;
-use crate::peer::{Body, Inbox, Message, MessageError, PeerKey, Verdict};
+use crate::peer::{Body, Inbox, LastWord, LastWords, Message, MessageError, PeerKey, Verdict};
 
 /// Another gateway.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub(super) struct Peers {
     patience: Duration,
     /// A message of another process of this name.
     namesake: Option<Moment>,
+    /// Whom last words are for is not whom they were written for.
+    moved: bool,
 }
 
 impl Peers {
@@ -49,6 +51,7 @@ impl Peers {
             seq: 0,
             patience: lease * 2,
             namesake: None,
+            moved: false,
         }
     }
 
@@ -62,6 +65,7 @@ impl Peers {
             self.known.entry(gateway.clone()).or_insert(unheard).address = member.address;
         }
         self.members = members;
+        self.moved = true;
         self.known.retain(|gateway, peer| {
             self.members.contains_key(gateway)
                 || peer.heard.is_some_and(|heard| now.since(heard) < self.patience)
@@ -89,6 +93,10 @@ impl Peers {
                 self.namesake = Some(now);
                 Ok(None)
             }
+            Verdict::News | Verdict::NewRun if message.body == Body::Ended => {
+                self.bury(&message);
+                Ok(Some(message))
+            }
             verdict @ (Verdict::News | Verdict::NewRun) => {
                 self.hear(&message, from, now, verdict == Verdict::NewRun);
                 Ok(Some(message))
@@ -97,6 +105,7 @@ impl Peers {
     }
 
     fn hear(&mut self, message: &Message, from: SocketAddr, now: Moment, new_run: bool) {
+        self.moved |= new_run;
         let unheard = Peer { address: from, heard: None, serves_since: None };
         let peer = self.known.entry(message.from.clone()).or_insert(unheard);
         let lost = peer.heard.is_none_or(|heard| now.since(heard) >= self.patience);
@@ -107,6 +116,38 @@ impl Peers {
         if message.serves {
             peer.serves_since.get_or_insert(now);
         }
+    }
+
+    /// It cannot take over any more.
+    fn bury(&mut self, message: &Message) {
+        if self.inbox.run_of(&message.from) == message.from_boot
+            && let Some(peer) = self.known.get_mut(&message.from)
+        {
+            (peer.heard, peer.serves_since) = (None, None);
+        }
+    }
+
+    /// What the guard is to tell each peer once this run has ended, if it is not what it was told to last.
+    pub fn last_words(&mut self) -> Option<LastWords> {
+        if !std::mem::take(&mut self.moved) {
+            return None;
+        }
+        let words = self.known.iter().filter_map(|(gateway, peer)| {
+            let to_boot = self.inbox.run_of(gateway);
+            let message = Message {
+                from: self.me.clone(),
+                from_boot: self.boot,
+                to: gateway.clone(),
+                to_boot,
+                // After whatever this run says itself.
+                seq: u64::MAX,
+                serves: false,
+                body: Body::Ended,
+            };
+            (to_boot != BootId::NONE)
+                .then(|| LastWord { to: peer.address, datagram: message.encode(&self.key) })
+        });
+        Some(LastWords(words.collect()))
     }
 
     /// Another process with this gateway's name was heard within the last few leases.

@@ -20,7 +20,7 @@ use crate::lease::{Entries, Lease};
 use crate::machine::{DropReason, Event, Wish};
 use crate::metrics::Metrics;
 use crate::moment::Moment;
-use crate::peer::{Body, MAX_MESSAGE_BYTES, Message};
+use crate::peer::{Body, LastWords, MAX_MESSAGE_BYTES, Message};
 use crate::placement::Rebalancer;
 
 /// Datagrams that are read before the deadlines are looked at again.
@@ -35,6 +35,7 @@ pub(super) struct Seed {
     pub socket: Option<StdUdpSocket>,
     pub metrics: Arc<Metrics>,
     pub commands: mpsc::UnboundedReceiver<Command>,
+    pub last_words: watch::Sender<LastWords>,
 }
 
 /// An answer of the registry for the machine of an address.
@@ -50,6 +51,7 @@ pub(super) struct Driver {
     pub peers: Peers,
     pub metrics: Arc<Metrics>,
     pub answers: mpsc::UnboundedSender<Answer>,
+    last_words: watch::Sender<LastWords>,
     addresses: BTreeMap<IpAddr, Address>,
     eligibility: Eligibility,
     pub draining: bool,
@@ -71,7 +73,7 @@ struct Inputs {
 
 /// Until it is told to stop or nobody can tell it any more.
 pub(super) async fn run(seed: Seed) {
-    let Seed { parts, boot, socket, metrics, commands } = seed;
+    let Seed { parts, boot, socket, metrics, commands, last_words } = seed;
     let socket = match socket.map(into_tokio).transpose() {
         Ok(socket) => socket,
         Err(error) => {
@@ -102,6 +104,7 @@ pub(super) async fn run(seed: Seed) {
         platform: parts.platform,
         metrics,
         answers: sender,
+        last_words,
         draining: false,
         ends: None,
         next_greeting: now,
@@ -155,6 +158,9 @@ impl Driver {
             self.peers.greet_all(self.serves());
             self.look_around();
             self.rebalance();
+        }
+        if let Some(words) = self.peers.last_words() {
+            self.last_words.send_replace(words);
         }
         for ip in self.platform.announce_due(std::time::Instant::now()) {
             if let Some(address) = self.addresses.get(&ip) {
@@ -223,6 +229,12 @@ impl Driver {
                 self.tell(ip, Event::Granted { from, boot: self.boot, epoch, seq: beat });
             }
             Body::Refuse { ip, epoch, .. } => self.tell(ip, Event::Refused { epoch }),
+            Body::Ended => {
+                tracing::info!(gateway = %from, "a gateway has ended and answers for no virtual IP, says its guard");
+                for ip in self.addresses.keys().copied().collect::<Vec<_>>() {
+                    self.tell(ip, Event::Ended { from: from.clone(), boot });
+                }
+            }
         }
     }
 

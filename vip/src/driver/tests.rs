@@ -4,12 +4,14 @@ mod lab;
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lab::{Lab, eventually, id, vip};
 
 use super::CommandError;
 use crate::config::Mode;
 use crate::eligibility::{Check, Thresholds};
+use crate::metrics::AddressMetrics;
 
 #[test]
 fn one_of_three_holds_and_the_others_grant() {
@@ -29,6 +31,21 @@ fn killed_holder_is_replaced() {
     lab.kill(holder);
     let next = lab.settled(vip(0));
     assert_ne!(next, holder);
+    lab.finish();
+}
+
+#[test]
+fn holder_whose_guard_speaks_is_replaced_while_its_lease_would_run() {
+    let lease = Duration::from_secs(4);
+    let mut lab = Lab::start_with(2, |config| (config.lease, config.registry_lease) = (lease, lease), &[]);
+    let holder = lab.settled(vip(0));
+    let words = lab.handle(holder).last_words();
+    eventually("it knows the other", || words.borrow().0.len() == 1);
+    lab.kill(holder);
+    lab.mourn(holder, &words.borrow());
+    eventually("the other holds", || lab.holder(vip(0)) == Some(1 - holder));
+    let (_, vacant) = lab.metrics(1 - holder, vip(0), AddressMetrics::takeovers);
+    assert!(vacant < lease.as_secs_f64(), "nobody held for {vacant} s");
     lab.finish();
 }
 

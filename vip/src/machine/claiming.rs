@@ -1,7 +1,7 @@
 //! What a gateway does that is not the holder: grants, waits, and takes over.
 
 use super::register::Contents;
-use super::timing::MOVES;
+use super::timing::{ENDED, MOVES};
 use super::{Action, Machine, Wish};
 use crate::identity::{BootId, GatewayId};
 use crate::moment::Moment;
@@ -93,12 +93,30 @@ impl Machine {
         }
     }
 
+    /// Nobody holds by what that run has written, nor ever will: no wait is for it.
+    pub(super) fn bury(&mut self, from: GatewayId, boot: BootId) {
+        let ended = (from, boot);
+        if self.ended.contains(&ended) {
+            return;
+        }
+        if self.ended.len() == ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(ended);
+    }
+
+    fn is_ended(&self, register: &Register) -> bool {
+        self.ended.iter().any(|(gateway, run)| {
+            *gateway == register.holder && (*run == register.boot_id || !self.conditions.endings_name_a_run)
+        })
+    }
+
     /// From when on the last holder cannot hold any more.
     fn free_at(&self, last: Option<&Register>) -> Moment {
         let (timing, conditions) = (&self.timing, &self.conditions);
         let present = matches!(self.known.contents, Contents::Present(_));
         let Some(register) = last else { return self.known.seen + timing.registry_grace };
-        if register.released && present {
+        if present && (register.released || self.is_ended(register)) {
             return self.known.seen;
         }
         let grace = if conditions.waits_cover_errors { timing.grace } else { timing.lease };

@@ -41,6 +41,8 @@ pub struct Conditions {
     pub registry_mode_has_its_own_wait: bool,
     /// Another run of the same gateway is another holder.
     pub holder_is_one_run: bool,
+    /// The end of one run says nothing of another one.
+    pub endings_name_a_run: bool,
     /// What is received late, and is older than what is known, changes nothing.
     pub older_versions_are_ignored: bool,
     /// Every turn begins with the deadline.
@@ -66,6 +68,7 @@ impl Conditions {
         outsiders_wait_for_hold_max: true,
         registry_mode_has_its_own_wait: true,
         holder_is_one_run: true,
+        endings_name_a_run: true,
         older_versions_are_ignored: true,
         deadline_comes_first: true,
     };

@@ -64,6 +64,11 @@ pub enum Event {
     Refused {
         epoch: u64,
     },
+    /// That run of a gateway is over, and its host answers for nothing any more.
+    Ended {
+        from: GatewayId,
+        boot: BootId,
+    },
     Wish(Wish),
     Surroundings(Surroundings),
     /// Let go, for that gateway or for whoever comes first.

@@ -79,6 +79,8 @@ pub struct Machine {
     promised: Option<Moment>,
     /// The newest heartbeat that was granted: its run and number.
     heard: Option<(BootId, u64)>,
+    /// Runs that are over, the latest last.
+    ended: VecDeque<(GatewayId, BootId)>,
     /// Until when the platform was told to answer.
     told: Option<Moment>,
     /// The latest that it was ever told.
@@ -136,6 +138,7 @@ impl Machine {
             removed: BTreeMap::new(),
             promised: None,
             heard: None,
+            ended: VecDeque::new(),
             told: None,
             fence: Moment::START,
             stuck: None,
@@ -179,6 +182,7 @@ impl Machine {
             Event::Heartbeat { from, boot, epoch, seq } => self.asked(from, boot, epoch, seq, actions),
             Event::Granted { from, boot, epoch, seq } => self.granted(from, boot, epoch, seq),
             Event::Refused { epoch } => self.refused(epoch),
+            Event::Ended { from, boot } => self.bury(from, boot),
             Event::Wish(wish) => self.wish = wish,
             Event::Surroundings(surroundings) => self.surroundings = surroundings,
             Event::HandOver { successor, why } => {

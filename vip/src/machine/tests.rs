@@ -178,6 +178,51 @@ fn outsider_waits_longer_than_hold_max() {
     assert!(machine.next_wake().unwrap() >= at(66_000));
 }
 
+fn ended(from: &str, boot: u8) -> Event {
+    Event::Ended { from: id(from), boot: run(boot) }
+}
+
+#[test]
+fn end_of_the_holders_run_ends_every_wait_for_it() {
+    // For a grantor that has promised, for one that is none, and in registry mode.
+    for grantors in [&["a"][..], &["c"], &[]] {
+        let mut machine = machine(Some(entry(3, register("b", 2, 4, grantors))));
+        machine.handle(at(10), asked("b", 2, 4, 1));
+        assert_eq!(machine.handle(at(20), ended("b", 1)), [], "of another run");
+        assert_eq!(machine.handle(at(20), ended("c", 2)), [], "of another gateway");
+        let claim = machine.handle(at(20), ended("b", 2));
+        assert_eq!(written(&claim).unwrap().1, &register("a", 1, 5, &[]));
+    }
+}
+
+#[test]
+fn end_is_remembered_until_the_register_names_that_run_and_does_not_outlast_it() {
+    let mut machine = machine(Some(entry(3, register("b", 2, 4, &["a"]))));
+    machine.handle(at(10), ended("c", 7));
+    let late = machine.handle(at(20), Event::Watched(Some(entry(4, register("c", 7, 5, &[])))));
+    assert_eq!(written(&late).unwrap().1, &register("a", 1, 6, &[]));
+    let mut machine = machine_that_knows_ends();
+    machine.handle(at(20), Event::Watched(Some(entry(4, register("c", 8, 5, &["a"])))));
+    assert_eq!(machine.next_wake(), Some(at(350)));
+}
+
+fn machine_that_knows_ends() -> Machine {
+    let mut machine = machine(Some(entry(3, register("b", 2, 4, &["a"]))));
+    for boot in 10..100 {
+        machine.handle(at(10), ended("c", boot));
+    }
+    machine
+}
+
+#[test]
+fn end_of_a_run_says_nothing_where_the_register_is_gone() {
+    let mut machine = machine(Some(entry(3, register("b", 2, 4, &["a"]))));
+    let reads = machine.handle(at(10), Event::Watched(None));
+    let Some(Action::Read { request }) = reads.first() else { panic!("{reads:?}") };
+    machine.handle(at(11), Event::Read { request: *request, found: Some(None) });
+    assert_eq!(machine.handle(at(20), ended("b", 2)), []);
+}
+
 #[test]
 fn own_earlier_run_is_somebody_else() {
     let machine = machine(Some(entry(3, register("a", 9, 4, &[]))));

@@ -16,6 +16,8 @@ const RETRIES_PER_LEASE: u32 = 12;
 const RANK_STEP: Duration = Duration::from_millis(15);
 /// A gateway that took over this often within the window lets others go first.
 pub(super) const MOVES: usize = 5;
+/// Runs that are known to be over: as many as may end before the register is read again, and more.
+pub(super) const ENDED: usize = 16;
 const MOVES_WINDOW: Duration = Duration::from_secs(60);
 
 /// Derived durations. `grace`, `registry_grace` and `hold_grace` are waits; each is longer than the lease it

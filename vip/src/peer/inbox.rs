@@ -26,6 +26,8 @@ pub struct Inbox {
     me: GatewayId,
     boot: BootId,
     pub(super) runs: BTreeMap<GatewayId, Run>,
+    /// Runs of which the end was told, the latest last.
+    told: VecDeque<BootId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub enum Verdict {
 
 impl Inbox {
     pub fn new(me: GatewayId, boot: BootId) -> Self {
-        Self { me, boot, runs: BTreeMap::new() }
+        Self { me, boot, runs: BTreeMap::new(), told: VecDeque::new() }
     }
 
     /// The peer's run that is believed at present, for what is sent to it.
@@ -68,7 +70,25 @@ impl Inbox {
             // It cannot know us yet, or it is recorded: neither tells anything about now.
             return if self.is_ended(message) { Verdict::Ignore } else { Verdict::Greet };
         }
-        self.judge_sender(message)
+        if message.body == Body::Ended { self.judge_end(message) } else { self.judge_sender(message) }
+    }
+
+    /// Whichever run of the sender is believed at present: what has ended stays so.
+    fn judge_end(&mut self, message: &Message) -> Verdict {
+        if self.told.contains(&message.from_boot) {
+            return Verdict::Ignore;
+        }
+        if self.told.len() == MAX_ENDED {
+            self.told.pop_front();
+        }
+        self.told.push_back(message.from_boot);
+        if let Some(run) = self.runs.get_mut(&message.from)
+            && run.boot == message.from_boot
+        {
+            // Nothing that comes later from it is news.
+            run.seq = u64::MAX;
+        }
+        Verdict::News
     }
 
     fn is_ended(&self, message: &Message) -> bool {

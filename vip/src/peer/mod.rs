@@ -10,6 +10,7 @@
 //! and a sequence number, so what was recorded in this one is too ([`Inbox`]).
 
 mod inbox;
+mod last_words;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use aws_lc_rs::hmac;
 use crate::identity::{BootId, GatewayId, MAX_ID_BYTES};
 
 pub use inbox::{Inbox, Verdict};
+pub use last_words::{LastWord, LastWords, MAX_LAST_WORDS_BYTES};
 
 const MAGIC: [u8; 2] = *b"SV";
 const VERSION: u8 = 1;
@@ -55,6 +57,9 @@ pub enum Body {
     Grant { ip: IpAddr, epoch: u64, beat: u64 },
     /// I know of this later epoch.
     Refuse { ip: IpAddr, epoch: u64, beat: u64 },
+    /// My run is over, and my host answers for none of our addresses: written by the run itself, for its guard to
+    /// send once that is so. True for ever, so a recorded one does no harm.
+    Ended,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +92,7 @@ impl Body {
             Self::Heartbeat { .. } => 2,
             Self::Grant { .. } => 3,
             Self::Refuse { .. } => 4,
+            Self::Ended => 5,
         }
     }
 
@@ -96,13 +102,14 @@ impl Body {
             (2, Some(ip)) => Some(Self::Heartbeat { ip, epoch, beat }),
             (3, Some(ip)) => Some(Self::Grant { ip, epoch, beat }),
             (4, Some(ip)) => Some(Self::Refuse { ip, epoch, beat }),
+            (5, None) if (epoch, beat) == (0, 0) => Some(Self::Ended),
             _ => None,
         }
     }
 
     fn subject(&self) -> (Option<IpAddr>, u64, u64) {
         match *self {
-            Self::Hello => (None, 0, 0),
+            Self::Hello | Self::Ended => (None, 0, 0),
             Self::Heartbeat { ip, epoch, beat }
             | Self::Grant { ip, epoch, beat }
             | Self::Refuse { ip, epoch, beat } => (Some(ip), epoch, beat),

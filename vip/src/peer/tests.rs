@@ -29,6 +29,7 @@ fn bodies() -> Vec<Body> {
         Body::Heartbeat { ip: v4, epoch: 3, beat: 9 },
         Body::Grant { ip: v6, epoch: u64::MAX, beat: u64::MAX },
         Body::Refuse { ip: v4, epoch: 1, beat: 0 },
+        Body::Ended,
     ]
 }
 
@@ -82,11 +83,11 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_has_one_form(bytes in proptest::collection::vec(any::<u8>(), 88), from in 0u8..9, kind in 1u8..5) {
+    fn what_is_read_has_one_form(bytes in proptest::collection::vec(any::<u8>(), 88), from in 0u8..9, kind in 1u8..7) {
         let mut bytes = bytes;
         bytes[..4].copy_from_slice(&[b'S', b'V', 1, kind]);
         bytes[60..78].fill(0);
-        bytes[60] = if kind == 1 { 0 } else { 4 };
+        bytes[60] = if matches!(kind, 1 | 5) { 0 } else { 4 };
         bytes[78] = from;
         bytes[79] = 8 - from.min(8);
         bytes[80..88].copy_from_slice(b"gw-1gw-2");
@@ -94,6 +95,23 @@ proptest! {
             let again = message.encode(&key());
             prop_assert_eq!(&again[..bytes.len()], &bytes[..]);
         }
+    }
+}
+
+#[test]
+fn last_words_are_read_as_they_are_written_and_bounded() {
+    let longest = vec![255; MAX_MESSAGE_BYTES];
+    let to = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535".parse().unwrap();
+    let word = LastWord { to, datagram: longest.clone() };
+    let words = LastWords(vec![word.clone(); super::inbox::MAX_PEERS]);
+    let line = words.to_line();
+    assert!(line.len() <= MAX_LAST_WORDS_BYTES);
+    assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+    assert_eq!(LastWords::from_line(line.trim_ascii_end()).unwrap(), words);
+    let too_many = LastWords(vec![word; super::inbox::MAX_PEERS + 1]);
+    let too_long = LastWords(vec![LastWord { to, datagram: [longest, vec![0]].concat() }]);
+    for wrong in [too_many, too_long] {
+        LastWords::from_line(wrong.to_line().trim_ascii_end()).unwrap_err();
     }
 }
 
@@ -135,6 +153,26 @@ mod inbox {
         assert_eq!(inbox.judge(&hello(1, 2, 99)), Verdict::Ignore);
         assert_eq!(inbox.judge(&hello(1, 0, 99)), Verdict::Ignore);
         assert_eq!(inbox.run_of(&id("gw-1")), boot(3));
+    }
+
+    #[test]
+    fn end_of_a_run_is_news_once_and_of_whichever_run() {
+        let mut inbox = inbox();
+        let ended = |boot| Message { seq: u64::MAX, body: Body::Ended, ..hello(boot, 2, 0) };
+        inbox.judge(&hello(1, 2, 5));
+        assert_eq!(inbox.judge(&ended(1)), Verdict::News);
+        assert_eq!(inbox.judge(&ended(1)), Verdict::Ignore);
+        // What it said before, and comes later.
+        assert_eq!(inbox.judge(&hello(1, 2, 6)), Verdict::Ignore);
+        // A run that was never heard of, and one whose successor is heard already: neither is believed to run.
+        assert_eq!(inbox.judge(&hello(4, 2, 1)), Verdict::NewRun);
+        assert_eq!(inbox.judge(&ended(3)), Verdict::News);
+        assert_eq!(inbox.run_of(&id("gw-1")), boot(4));
+        assert_eq!(inbox.judge(&hello(4, 2, 2)), Verdict::News);
+        // For another run of ours, or for somebody else.
+        let recorded = Message { to_boot: boot(9), ..ended(4) };
+        assert_eq!(inbox.judge(&recorded), Verdict::Greet);
+        assert_eq!(inbox.judge(&Message { to: id("gw-3"), ..ended(4) }), Verdict::Ignore);
     }
 
     #[test]

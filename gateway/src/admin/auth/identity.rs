@@ -109,7 +109,8 @@ pub fn permits_deploying(role: &Role, wish: Wish<'_>) -> bool {
             match of_app {
                 Some(app) => apps.iter().any(|own| own.as_str() == app),
                 None => {
-                    let is_list = matches!(wish.path, "/v1/apps" | "/v1/instances" | "/v1/events");
+                    let is_list =
+                        matches!(wish.path, "/v1/apps" | "/v1/instances" | "/v1/events" | "/v1/openapi.json");
                     reads && (is_list || wish.path.starts_with("/v1/instances/"))
                 }
             }

@@ -5,46 +5,88 @@ use std::collections::BTreeMap;
 use topology::{Balance, MatchEffect, VersionId};
 
 use super::MAX_ROWS;
-use super::view::{CandidateView, ChoiceView, VersionView};
+use super::view::{CandidateView, ChoiceView, SessionView, VersionView};
 use crate::admin::views;
 use crate::filter::Asked;
-use crate::proxy::hashing;
-use crate::table::{CompiledApp, CompiledMatch, Pool, Spread};
+use crate::message::RequestHead;
+use crate::proxy::{hashing, sticky};
+use crate::table::{CompiledApp, CompiledMatch, Place, Pool, Rank, Spread, Stage};
 
 /// What the request's endpoint is chosen by, where the app hashes.
 pub(super) fn key(app: &CompiledApp, asked: &Asked<'_>) -> Option<u64> {
     match &app.spec.balance {
-        Balance::Hash(hashing) => hashing::key(asked, &hashing.key),
+        Balance::Hash(hashing) => hashing::key(asked, hashing),
         _ => None,
     }
 }
 
 pub(super) fn balance(app: &CompiledApp, spread: &Spread, key: Option<u64>) -> ChoiceView {
-    let hashes = matches!(app.spec.balance, Balance::Hash(_));
-    let first = spread.pools.iter().find(|pool| has_candidate(app, pool));
-    let prefers = key.zip(first).and_then(|(key, pool)| {
-        let eligible = pool.eligible(app.panics());
-        let is_eligible = |place: &usize| eligible.iter().any(|position| *position as usize == *place);
-        // As many looks as requests take.
-        let place = pool.maglev().owners(key).take(1_024).find(is_eligible)?;
-        let key = &pool.endpoints[place].key;
-        Some(format!("{}/{}", key.version, key.instance))
-    });
+    let stage = app.stage();
     ChoiceView {
         policy: views::balance_view(&app.spec.balance),
-        has_key: hashes.then_some(key.is_some()),
-        prefers,
-        panics: app.panics(),
+        has_key: matches!(app.spec.balance, Balance::Hash(_)).then_some(key.is_some()),
+        prefers: key.and_then(|key| owner(app, spread, key)),
+        panics: stage == Stage::Panic,
+        backups_help: stage == Stage::Helped,
     }
 }
 
-fn has_candidate(app: &CompiledApp, pool: &Pool) -> bool {
-    pool.eligible(app.panics()).iter().any(|position| pool.endpoints[*position as usize].weight > 0)
+/// The candidate that the key belongs to.
+fn owner(app: &CompiledApp, spread: &Spread, key: u64) -> Option<String> {
+    let Balance::Hash(hashing) = &app.spec.balance else { return None };
+    let mut pools = spread.pools.iter().map(|pool| (pool, first(app, pool)));
+    let (pool, eligible) = pools.find(|(_, eligible)| !eligible.is_empty())?;
+    let is_eligible = |place: &usize| eligible.iter().any(|position| *position as usize == *place);
+    // As many looks as requests take.
+    let place = pool.key_table(hashing.algorithm).owners(key).take(1_024).find(is_eligible)?;
+    let key = &pool.endpoints[place].key;
+    Some(format!("{}/{}", key.version, key.instance))
+}
+
+/// What the request's cookie says, and whether it is followed.
+pub(super) fn session(
+    app: &CompiledApp,
+    spread: &Spread,
+    head: (&RequestHead, &[u8]),
+) -> Option<SessionView> {
+    let sessions = app.sessions.as_deref()?;
+    let cookie = sessions.settings.cookie.to_string();
+    let none = |why: &str| SessionView {
+        cookie: cookie.clone(),
+        endpoint: None,
+        is_kept: false,
+        why: why.to_owned(),
+    };
+    let session = match sticky::session(sessions, head) {
+        Ok(session) => session,
+        Err(true) => return Some(none("the cookie is none of ours, or of another app, or of a former key")),
+        Err(false) => return Some(none("the request has no such cookie")),
+    };
+    let Some(endpoint) = sessions.endpoint(&session) else {
+        return Some(none("its endpoint is gone; its version is kept where it takes requests"));
+    };
+    let name = format!("{}/{}", endpoint.key.version, endpoint.key.instance);
+    let (is_kept, why) = match sessions.home(spread, &session) {
+        None => (false, "its version takes no requests of this kind".to_owned()),
+        Some(_) if endpoint.keeps_sessions(&app.live) => (true, "it may go on there".to_owned()),
+        Some(_) => (false, endpoint.out().map_or_else(|| "it is out".to_owned(), |out| views::why(&out))),
+    };
+    Some(SessionView { cookie, endpoint: Some(name), is_kept, why })
+}
+
+/// Positions of those that are asked first and may be chosen.
+fn first(app: &CompiledApp, pool: &Pool) -> Vec<u32> {
+    let ranks = pool.ranks(app).ranks;
+    let positions = |rank: &Rank| {
+        let weighed = rank.eligible.iter().zip(&rank.candidates);
+        weighed.filter(|(_, candidate)| candidate.weight > 0).map(|(position, _)| *position).collect()
+    };
+    ranks.first().map(positions).unwrap_or_default()
 }
 
 /// Whether anybody may be picked.
 pub(super) fn has_somebody(app: &CompiledApp, spread: &Spread) -> bool {
-    spread.pools.iter().any(|pool| has_candidate(app, pool))
+    spread.pools.iter().any(|pool| !first(app, pool).is_empty())
 }
 
 /// Where a request goes that the match at `taken` has taken, or none.
@@ -83,26 +125,38 @@ fn version(
     pool: &Pool,
     (share, percent, stands_in): (Option<u16>, Option<f64>, bool),
 ) -> VersionView {
-    let eligible = pool.eligible(app.panics());
-    let weight: u64 = eligible.iter().map(|at| u64::from(pool.endpoints[*at as usize].weight)).sum();
+    let ranks = pool.ranks(app).ranks;
+    let mut ranked = vec![(None, 0); pool.endpoints.len()];
+    for rank in &ranks {
+        for (position, candidate) in rank.eligible.iter().zip(&rank.candidates) {
+            if candidate.weight > 0 {
+                ranked[*position as usize] = (Some(rank.place), candidate.weight);
+            }
+        }
+    }
+    let firsts = ranked.iter().filter(|(place, _)| *place == Some(Place::First));
+    let whole: u64 = firsts.clone().map(|(_, weight)| u64::from(*weight)).sum();
     let mut states = BTreeMap::new();
     let mut endpoints = Vec::new();
-    for (position, endpoint) in (0u32..).zip(&pool.endpoints) {
+    for (endpoint, (place, weight)) in pool.endpoints.iter().zip(&ranked) {
         *states.entry(endpoint.state()).or_default() += 1;
         if endpoints.len() == MAX_ROWS {
             continue;
         }
-        let is_candidate = endpoint.weight > 0 && eligible.binary_search(&position).is_ok();
-        let part = if is_candidate { 100.0 * f64::from(endpoint.weight) / weight as f64 } else { 0.0 };
-        let view = views::endpoint(app, endpoint);
-        endpoints.push(CandidateView { is_candidate, percent: part, endpoint: view });
+        let is_candidate = *place == Some(Place::First);
+        endpoints.push(CandidateView {
+            is_candidate,
+            tier: place.map(Place::as_str),
+            percent: if is_candidate { 100.0 * f64::from(*weight) / whole as f64 } else { 0.0 },
+            endpoint: views::endpoint(app, endpoint),
+        });
     }
     VersionView {
         version: pool.version.as_ref().map(ToString::to_string),
         share,
         percent,
         stands_in,
-        eligible: eligible.len(),
+        eligible: firsts.count(),
         states,
         endpoints_truncated: pool.endpoints.len() > endpoints.len(),
         endpoints,

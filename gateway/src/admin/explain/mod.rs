@@ -1,7 +1,7 @@
 //! Why a request goes where it goes: what requests are asked on their way, asked for one that nobody has sent.
 //!
 //! It decides nothing itself. Hosts and paths are walked by [`crate::table`], matches by [`matching`], what an app lets
-//! pass by [`admit`], filters by their own `decide`, candidates by [`crate::table::Pool::eligible`]; here is written down
+//! pass by [`admit`], filters by their own `decide`, candidates by [`crate::table::Pool::ranks`]; here is written down
 //! what they say, and what lost with it. Nothing is counted, fetched or sent, so what depends on a real request (a
 //! rate, a lot, a password, another app's answer) is told as what it depends on.
 
@@ -158,9 +158,11 @@ fn in_app(app: &CompiledApp, reading: &Reading<'_>, around: &Surroundings<'_>, t
     let spread = app.way(taken).0;
     let key = reading.asked((app, taken), around, |asked| choice::key(app, asked));
     told.balance = Some(choice::balance(app, spread, key));
+    told.session = choice::session(app, spread, (parsed, head));
+    let is_kept = told.session.as_ref().is_some_and(|session| session.is_kept);
     told.versions = choice::versions(app, taken);
     if told.outcome.reason.is_none() {
-        match choice::has_somebody(app, spread) {
+        match is_kept || choice::has_somebody(app, spread) {
             true => told.outcome.forward(&changes, parsed.path_and_query.within(head)),
             false => told.outcome.refuse(nobody(spread)),
         }

@@ -18,6 +18,8 @@ fn settings() -> Settings {
         tenants: Arc::default(),
         statistics: false,
         sources: Arc::default(),
+        zone: None,
+        sticky: Arc::default(),
     }
 }
 

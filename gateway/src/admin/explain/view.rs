@@ -35,6 +35,9 @@ pub struct Explanation {
     /// In the order in which they act.
     pub filters: Vec<FilterStep>,
     pub balance: Option<ChoiceView>,
+    /// Of a sticky app: what the request's cookie says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionView>,
     /// Where its endpoint is looked for, in this order where one has nobody.
     pub versions: Vec<VersionView>,
     pub policies: Option<PoliciesView>,
@@ -125,6 +128,19 @@ pub struct ChoiceView {
     pub prefers: Option<String>,
     /// Whether all endpoints are candidates because fewer are healthy than the app's `panic_threshold` asks for.
     pub panics: bool,
+    /// Whether backups are asked beside the others because fewer of those are healthy than it asks for.
+    pub backups_help: bool,
+}
+
+/// Whether a request comes back to an endpoint, by its cookie.
+#[derive(Debug, Serialize)]
+pub struct SessionView {
+    pub cookie: String,
+    /// The endpoint that it names.
+    pub endpoint: Option<String>,
+    /// Whether it goes there, as long as that has room. What answers names itself otherwise.
+    pub is_kept: bool,
+    pub why: String,
 }
 
 /// The endpoints of one version, or of all where nothing splits them.
@@ -137,7 +153,7 @@ pub struct VersionView {
     pub percent: Option<f64>,
     /// Only asked where those before have nobody.
     pub stands_in: bool,
-    /// How many may be picked.
+    /// How many are asked first.
     pub eligible: usize,
     /// By state.
     pub states: BTreeMap<&'static str, usize>,
@@ -147,9 +163,12 @@ pub struct VersionView {
 
 #[derive(Debug, Serialize)]
 pub struct CandidateView {
-    /// Whether it may be picked now.
+    /// Whether it may be picked at first.
     pub is_candidate: bool,
-    /// Of its version's requests, by weight, where it is one.
+    /// When it is asked: `first`, or where those have nobody: `other_zones`, then `backups`. Absent: it is out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<&'static str>,
+    /// Of its version's requests, where it is a candidate: by weight, as far as zones and slow starts leave it.
     pub percent: f64,
     #[serde(flatten)]
     pub endpoint: EndpointView,
@@ -203,6 +222,7 @@ impl Explanation {
             matches: Vec::new(),
             filters: Vec::new(),
             balance: None,
+            session: None,
             versions: Vec::new(),
             policies: None,
         }

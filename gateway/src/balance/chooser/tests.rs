@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use topology::{HashKey, Hashing};
+use topology::{HashAlgorithm, HashKey, Hashing};
 
 use super::*;
-use crate::balance::{PeakEwma, hash};
+use crate::balance::{Maglev, PeakEwma, hash};
 
 const DECAY: Duration = Duration::from_secs(10);
 
@@ -51,7 +51,7 @@ impl Candidates for Field {
 }
 
 fn by_key(bounded_load: Option<u32>) -> Balance {
-    Balance::Hash(Hashing { key: HashKey::Client, bounded_load }.into())
+    Balance::Hash(Hashing { key: HashKey::Client, algorithm: HashAlgorithm::Maglev, bounded_load }.into())
 }
 
 fn every_policy() -> [Balance; 5] {
@@ -64,16 +64,16 @@ fn members(weights: &[u32]) -> Vec<Member> {
     weights.iter().enumerate().map(member).collect()
 }
 
-fn chooser(balance: &Balance, weights: &[u32]) -> (Box<Chooser>, Maglev) {
+fn chooser(balance: &Balance, weights: &[u32]) -> (Box<Chooser>, KeyTable) {
     let mut chooser = Chooser::new(balance, 1).expect("no turns");
     chooser.update(balance, &members(weights));
     (chooser, table(weights))
 }
 
-fn table(weights: &[u32]) -> Maglev {
+fn table(weights: &[u32]) -> KeyTable {
     let names: Vec<_> = (0..weights.len()).map(|number| format!("c{number}")).collect();
     let names: Vec<_> = names.iter().map(|name| [name.as_str()]).collect();
-    Maglev::new(names.iter().zip(weights).map(|(name, weight)| (&name[..], *weight)))
+    KeyTable::Maglev(Maglev::new(names.iter().zip(weights).map(|(name, weight)| (&name[..], *weight))))
 }
 
 /// Who gets `requests`, each of which is over before the next one.
@@ -260,5 +260,39 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// Whatever the policy, as long as nothing differs but the weights: each request is over before the next one. Of two
+    /// that are drawn the first is asked.
+    #[test]
+    fn shares_are_within_a_hundredth_of_the_weights(weights in proptest::collection::vec(1u32..100, 1..8)) {
+        let sum: u32 = weights.iter().sum();
+        for balance in [Balance::Random, Balance::LeastRequests, by_key(None), by_key(Some(125))] {
+            let counts = counts(&balance, &weights, &mut Field::of(weights.len()), 60_000);
+            for (count, weight) in counts.iter().zip(&weights) {
+                let difference = *count as f64 / 60_000.0 - f64::from(*weight) / f64::from(sum);
+                prop_assert!(difference.abs() < 0.01, "{balance:?}: {counts:?} of {weights:?}");
+            }
+        }
+    }
+
+    /// Who goes out takes only its own keys along, and they come back with it.
+    #[test]
+    fn nobody_elses_keys_move_when_one_goes_out(count in 2usize..9, gone in 0usize..9) {
+        let gone = gone % count;
+        let (mut chooser, table) = chooser(&by_key(None), &vec![1; count]);
+        let keys: Vec<u64> = (0..500u64).map(|key| hash(key.to_le_bytes())).collect();
+        let mut field = Field::of(count);
+        let mut owners = |field: &mut Field| -> Vec<_> {
+            keys.iter().map(|key| chooser.choose(field, Some((*key, &table)), true)).collect()
+        };
+        let before = owners(&mut field);
+        field.out[gone] = true;
+        for (was, is) in before.iter().zip(owners(&mut field)) {
+            let is_right = if *was == Some(gone) { is.is_some() && is != Some(gone) } else { is == *was };
+            prop_assert!(is_right, "{was:?} then {is:?}");
+        }
+        field.out[gone] = false;
+        prop_assert_eq!(owners(&mut field), before);
     }
 }

@@ -135,11 +135,7 @@ fn versions(out: &mut String, told: &Value) {
         let endpoints = list(version, "endpoints");
         let candidates = endpoints.iter().filter(|one| one["is_candidate"] == true).count();
         out.push_str(&format!("\n{name}{part}: {candidates} of {} are candidates\n", endpoints.len()));
-        let rows: Vec<_> = endpoints.iter().map(endpoint).collect();
-        if !rows.is_empty() {
-            let heading = ["ENDPOINT", "ADDRESS", "STATE", "WEIGHT", "SHARE", "WHY NOT"];
-            out.push_str(&columns(2, &heading, &rows));
-        }
+        out.push_str(&candidates_table(endpoints));
         if version["endpoints_truncated"] == true {
             out.push_str("  and more\n");
         }
@@ -152,10 +148,52 @@ fn versions(out: &mut String, told: &Value) {
         (Some(key), ..) => format!(" by {key}"),
         _ => String::new(),
     };
-    out.push_str(&format!("\nbalance   {}{}\n", plain(kind), plain(&key)));
+    let algorithm =
+        balance["algorithm"].as_str().map_or_else(String::new, |name| format!(" ({})", plain(name)));
+    out.push_str(&format!("\nbalance   {}{algorithm}{}\n", plain(kind), plain(&key)));
+    let session = &told["session"];
+    if let Some(cookie) = session["cookie"].as_str() {
+        let why = plain(text(session, "why"));
+        let where_to = match (session["endpoint"].as_str(), session["is_kept"] == true) {
+            (Some(endpoint), true) => format!("stays with {}", plain(endpoint)),
+            (Some(endpoint), false) => format!("leaves {}: {why}", plain(endpoint)),
+            (None, _) => why.clone(),
+        };
+        out.push_str(&format!("session   by {}: {where_to}\n", plain(cookie)));
+    }
     if balance["panics"] == true {
         out.push_str("panic     too few endpoints are healthy: all are candidates\n");
     }
+    if balance["backups_help"] == true {
+        out.push_str("backups   too few others are healthy: they are asked beside them\n");
+    }
+}
+
+/// Zones and tiers are columns where there is something to tell apart.
+fn candidates_table(endpoints: &[Value]) -> String {
+    if endpoints.is_empty() {
+        return String::new();
+    }
+    let has_zones = endpoints.iter().any(|one| one["zone"].is_string());
+    let has_tiers = endpoints.iter().any(|one| one["tier"].as_str().is_some_and(|tier| tier != "first"));
+    let mut heading = vec!["ENDPOINT", "ADDRESS", "STATE", "WEIGHT", "SHARE"];
+    heading.extend(
+        [("ZONE", has_zones), ("ASKED", has_tiers)].into_iter().filter(|(_, is)| *is).map(|(name, _)| name),
+    );
+    heading.push("WHY NOT");
+    let row = |one: &Value| {
+        let mut cells = endpoint(one);
+        let last = cells.pop();
+        if has_zones {
+            cells.push(text(one, "zone").into());
+        }
+        if has_tiers {
+            cells.push(text(one, "tier").replace('_', " ").into());
+        }
+        cells.extend(last);
+        cells
+    };
+    columns(2, &heading, &endpoints.iter().map(row).collect::<Vec<_>>())
 }
 
 fn endpoint(one: &Value) -> Vec<Cell> {

@@ -55,11 +55,16 @@ impl Certificate {
     /// # Errors
     /// In words, without the path: what is wrong with the file, and what to write.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
-        let pem = files::read(path)?;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        Self::of_pem(&files::read(path)?)
+    }
+
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn of_pem(pem: &[u8]) -> Result<Self, String> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<_, _>>()
             .map_err(|error| format!("a certificate cannot be decoded: {error}"))?;
-        let key = PrivateKeyDer::from_pem_slice(&pem)
+        let key = PrivateKeyDer::from_pem_slice(pem)
             .map_err(|error| format!("has no usable private key; append the leaf's key: {error}"))?;
         let leaf = chain.first().ok_or("has no certificate; add the chain, leaf first")?.clone();
         if chain.len() > MAX_CHAIN {

@@ -1,4 +1,4 @@
-//! The certificates of one set of files, replaced file by file while we serve.
+//! The certificates of one set of files, replaced file by file while we serve, and those of the registry beside them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,15 @@ use super::certificate::Certificate;
 use super::files::{Stamp, expand};
 use super::index::{Candidate, Index};
 use super::ocsp::{self, Staple};
+use super::registered::Registered;
 use super::{TlsError, unix_now};
 
 /// What handshakes choose from. Files are read by one thread, which alone takes the lock.
 #[derive(Debug)]
 pub struct Certificates {
     patterns: Vec<FilePattern>,
+    /// `None`: files alone.
+    registered: Option<Arc<Registered>>,
     current: ArcSwap<Index>,
     files: Mutex<Files>,
 }
@@ -28,8 +31,11 @@ struct Files {
     known: BTreeMap<PathBuf, File>,
     /// Why the patterns could not be followed the last time.
     complaint: Option<String>,
-    /// Which certificates and responses were in date when the index was made.
+    /// Which certificates and responses were in date when the index was made, of files and then of the registry.
     in_date: Vec<(bool, bool)>,
+    /// What the registry had then, and its generation.
+    registered: Vec<Arc<Certificate>>,
+    generation: u64,
 }
 
 /// What is known of one file. Without a certificate it was never good.
@@ -46,9 +52,10 @@ struct File {
     is_missing: bool,
 }
 
-/// One file, for operators.
+/// One file, or one certificate of the registry, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateReport {
+    /// Of the registry: `certificate/` and its name.
     pub path: PathBuf,
     pub names: Vec<String>,
     /// Seconds since 1970; `None`: the file never held a usable certificate.
@@ -66,27 +73,37 @@ impl Certificates {
     /// what is wrong and a restart must not make things worse than they were.
     ///
     /// # Errors
-    /// [`TlsError`] when a pattern matches no file, or no file holds a usable certificate.
-    pub fn load(patterns: &[FilePattern]) -> Result<Arc<Self>, TlsError> {
-        Self::load_at(patterns, unix_now())
+    /// [`TlsError`] when a pattern matches no file, or no file of some holds a usable certificate.
+    pub(super) fn load(
+        patterns: &[FilePattern],
+        registered: Option<Arc<Registered>>,
+    ) -> Result<Arc<Self>, TlsError> {
+        Self::load_at(patterns, registered, unix_now())
     }
 
-    pub(super) fn load_at(patterns: &[FilePattern], now: i64) -> Result<Arc<Self>, TlsError> {
+    pub(super) fn load_at(
+        patterns: &[FilePattern],
+        registered: Option<Arc<Registered>>,
+        now: i64,
+    ) -> Result<Arc<Self>, TlsError> {
         let mut files = Files::default();
         for path in expand(patterns)? {
             let mut file = File::default();
             file.look(&path, Start::Yes, now);
             files.known.insert(path, file);
         }
-        if files.known.values().all(|file| file.certificate.is_none()) {
+        if !patterns.is_empty() && files.known.values().all(|file| file.certificate.is_none()) {
             let why = |(path, file): (&PathBuf, &File)| {
                 format!("{}: {}", path.display(), file.reject.as_deref().unwrap_or_default())
             };
             let all: Vec<_> = files.known.iter().map(why).collect();
             return Err(TlsError::NoCertificate(all.join("; ")));
         }
+        if let Some(registered) = &registered {
+            files.follow(registered);
+        }
         let current = ArcSwap::from_pointee(files.index(now));
-        Ok(Arc::new(Self { patterns: patterns.to_vec(), current, files: Mutex::new(files) }))
+        Ok(Arc::new(Self { patterns: patterns.to_vec(), registered, current, files: Mutex::new(files) }))
     }
 
     /// Looks at the files again and takes what is new and good; returns whether anything is. A bad file
@@ -97,7 +114,8 @@ impl Certificates {
 
     pub(super) fn refresh_at(&self, now: i64) -> bool {
         let mut files = self.files();
-        let is_new = files.look(&self.patterns, now);
+        let mut is_new = files.look(&self.patterns, now);
+        is_new |= self.registered.as_ref().is_some_and(|registered| files.follow(registered));
         let has_lapsed = !is_new && files.tell_what_lapsed(now);
         if is_new || has_lapsed {
             let index = files.index(now);
@@ -112,10 +130,23 @@ impl Certificates {
         sni == host || self.current.load().share_certificate(sni, host)
     }
 
-    /// Every file, in order.
+    /// Takes what the registry has now, without a look at the files.
+    pub(super) fn follow_registry(&self) {
+        let Some(registered) = &self.registered else { return };
+        let mut files = self.files();
+        if files.follow(registered) {
+            let index = files.index(unix_now());
+            self.current.store(Arc::new(index));
+        }
+    }
+
+    /// Every file, in order, then every one of the registry.
     pub fn report(&self) -> Vec<CertificateReport> {
         let now = unix_now();
-        self.files().known.iter().map(|(path, file)| file.report(path, now)).collect()
+        let mut reports: Vec<_> =
+            self.files().known.iter().map(|(path, file)| file.report(path, now)).collect();
+        reports.extend(self.registered.iter().flat_map(|registered| registered.report()));
+        reports
     }
 
     /// The leaf that such a client is served.
@@ -138,6 +169,17 @@ impl ResolvesServerCert for Certificates {
 }
 
 impl Files {
+    /// Returns whether the registry has others in force than before.
+    fn follow(&mut self, registered: &Registered) -> bool {
+        // Before the list: what changes in between is seen again.
+        let generation = registered.generation();
+        if generation == self.generation {
+            return false;
+        }
+        (self.generation, self.registered) = (generation, registered.certificates());
+        true
+    }
+
     /// Returns whether a certificate or a response came, changed or went.
     fn look(&mut self, patterns: &[FilePattern], now: i64) -> bool {
         let paths = match expand(patterns) {
@@ -185,7 +227,8 @@ impl Files {
             let is_valid = file.certificate.as_ref().is_some_and(|found| found.validity.holds(now));
             (is_valid, file.staple.as_ref().is_some_and(|staple| staple.is_fresh(now)))
         };
-        self.known.values().map(of).collect()
+        let registered = self.registered.iter().map(|certificate| (certificate.validity.holds(now), false));
+        self.known.values().map(of).chain(registered).collect()
     }
 
     /// Whether something began or ceased to be in date since the index was made.
@@ -202,11 +245,14 @@ impl Files {
 
     fn index(&mut self, now: i64) -> Index {
         self.in_date = self.in_date_at(now);
-        let candidates = self.known.values().zip(&self.in_date).filter_map(|(file, (is_valid, is_fresh))| {
+        let files = self.known.values().zip(&self.in_date).filter_map(|(file, (is_valid, is_fresh))| {
             let staple = file.staple.as_ref().filter(|_| *is_fresh).map(|staple| staple.der.clone());
             Some(Candidate::new(file.certificate.clone()?, staple, *is_valid))
         });
-        Index::new(candidates.collect())
+        let of_registry = self.registered.iter().zip(&self.in_date[self.known.len()..]);
+        let of_registry = of_registry
+            .map(|(certificate, (is_valid, _))| Candidate::new(certificate.clone(), None, *is_valid));
+        Index::new(files.chain(of_registry).collect())
     }
 }
 

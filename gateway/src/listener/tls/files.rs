@@ -96,6 +96,14 @@ pub fn inspect_client_ca(config: &ClientAuthConfig) -> Result<(), TlsError> {
     client_auth::verifier(config).map(drop)
 }
 
+/// Whether a chain and its key could be served, and what is wrong with their dates now.
+///
+/// # Errors
+/// In words: what is wrong, and what to write.
+pub fn inspect_pem(pem: &[u8]) -> Result<Option<String>, String> {
+    Certificate::of_pem(pem).map(|certificate| certificate.validity.complaint(unix_now()))
+}
+
 /// What is wrong with the certificates that `patterns` mean, as a start would find it now: for `sluice
 /// check`. An out of date one counts, although a start would make do with it.
 pub fn inspect(patterns: &[FilePattern]) -> Vec<(PathBuf, String)> {

@@ -1,6 +1,7 @@
 //! TLS: who we are, who our clients are, and whom we believe upstream.
 //!
-//! Files are read on the control plane's thread only: at the start, every few seconds, and on SIGHUP.
+//! Files are read on the control plane's thread only: at the start, every few seconds, and on SIGHUP. What the registry
+//! has comes with its snapshots.
 //! Whatever is wrong with a file keeps what was in force before; a handshake only follows pointers.
 
 mod certificate;
@@ -13,6 +14,7 @@ mod files;
 mod identity;
 mod index;
 mod ocsp;
+mod registered;
 mod registry;
 mod server_config;
 #[cfg(test)]
@@ -29,7 +31,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use certificates::{CertificateReport, Certificates};
 pub use error::TlsError;
-pub use files::{inspect, inspect_client_ca};
+pub use files::{inspect, inspect_client_ca, inspect_pem};
 pub use identity::ClientIdentity;
 pub use registry::{ListenerCertificates, TlsRegistry};
 pub use server_config::{Inside, ServerTls};

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use imbl::OrdMap;
+use topology::{CertificateName, CertificatePem};
+
 use super::expiry::ExpiryWarnings;
+use super::registered::Registered;
 use super::server_config::{Inside, Policy};
 use super::{CertificateReport, ServerTls, TlsError, UpstreamProfiles, unix_now};
 use crate::config::TlsConfig;
@@ -12,6 +16,7 @@ use crate::config::TlsConfig;
 #[derive(Debug, Default)]
 pub struct TlsRegistry {
     upstreams: Arc<UpstreamProfiles>,
+    registered: Arc<Registered>,
     inner: Mutex<Inner>,
 }
 
@@ -34,7 +39,7 @@ pub struct ListenerCertificates {
 
 impl TlsRegistry {
     pub fn new(upstreams: Arc<UpstreamProfiles>) -> Self {
-        Self { upstreams, inner: Mutex::default() }
+        Self { upstreams, registered: Arc::default(), inner: Mutex::default() }
     }
 
     /// A listener's TLS, which nobody watches before [`Self::adopt`]. Listeners with the same files and
@@ -49,7 +54,7 @@ impl TlsRegistry {
         let policy = match shared {
             Some(policy) => policy,
             None => {
-                let policy = Policy::load(config)?;
+                let policy = Policy::load(config, &self.registered)?;
                 inner.policies.push(Arc::downgrade(&policy));
                 policy
             }
@@ -59,6 +64,8 @@ impl TlsRegistry {
 
     /// Makes `listeners` all that are watched and reported.
     pub fn adopt(&self, listeners: Vec<(Arc<str>, Arc<ServerTls>)>) {
+        // What came since they were prepared.
+        listeners.iter().for_each(|(_, tls)| tls.policy.certificates.follow_registry());
         self.inner().listeners = listeners;
     }
 
@@ -76,6 +83,13 @@ impl TlsRegistry {
         let tls = self.prepare(config, inside)?;
         self.inner().listeners.push((name.clone(), tls.clone()));
         Ok(tls)
+    }
+
+    /// Serves what the registry has now; what is bad keeps what was there. Costs what has changed.
+    pub fn follow(&self, certificates: &OrdMap<CertificateName, CertificatePem>) {
+        if self.registered.follow(certificates, unix_now()) {
+            self.inner().listeners.iter().for_each(|(_, tls)| tls.policy.certificates.follow_registry());
+        }
     }
 
     /// Looks at all files again; what is bad keeps what was there.

@@ -13,6 +13,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::super::stream::NotesServerName;
 use super::files::Stamp;
+use super::registered::Registered;
 use super::{Certificates, TlsError, client_auth, provider};
 use crate::config::{ClientAuthConfig, MinTlsVersion, TlsConfig};
 
@@ -39,6 +40,7 @@ pub enum Inside {
 #[derive(Debug)]
 pub(super) struct Policy {
     patterns: Vec<FilePattern>,
+    from_registry: bool,
     client_auth: Option<ClientAuthConfig>,
     pub(super) certificates: Arc<Certificates>,
     admission: ArcSwap<Admission>,
@@ -114,11 +116,13 @@ fn server_config(
 }
 
 impl Policy {
-    pub(super) fn load(config: &TlsConfig) -> Result<Arc<Self>, TlsError> {
-        let certificates = Certificates::load(&config.certificates)?;
+    pub(super) fn load(config: &TlsConfig, registered: &Arc<Registered>) -> Result<Arc<Self>, TlsError> {
+        let registered = config.from_registry.then(|| registered.clone());
+        let certificates = Certificates::load(&config.certificates, registered)?;
         let admission = ArcSwap::from_pointee(Admission::load(config.client_auth.as_ref())?);
         Ok(Arc::new(Self {
             patterns: config.certificates.clone(),
+            from_registry: config.from_registry,
             client_auth: config.client_auth.clone(),
             certificates,
             admission,
@@ -127,7 +131,9 @@ impl Policy {
 
     /// Whether a listener that is configured so has this very policy.
     pub(super) fn is_of(&self, config: &TlsConfig) -> bool {
-        self.patterns == config.certificates && self.client_auth == config.client_auth
+        self.patterns == config.certificates
+            && self.from_registry == config.from_registry
+            && self.client_auth == config.client_auth
     }
 
     /// Looks at the client CA again; returns whether configurations must follow it. A bad file keeps the

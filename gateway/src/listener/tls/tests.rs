@@ -23,7 +23,12 @@ fn patterns(folder: &Path) -> Vec<FilePattern> {
 }
 
 fn tls(folder: &Path) -> TlsConfig {
-    TlsConfig { certificates: patterns(folder), min_version: MinTlsVersion::Tls12, client_auth: None }
+    TlsConfig {
+        certificates: patterns(folder),
+        from_registry: true,
+        min_version: MinTlsVersion::Tls12,
+        client_auth: None,
+    }
 }
 
 fn trusting(authority: &Authority) -> ClientConfig {
@@ -102,7 +107,7 @@ fn certificates_are_chosen_by_name_then_kind_of_key_then_end() {
     let exact = write("x.pem", &named(&["x.w.test"]));
     write("y-old.pem", &Wanted { years: PAST, ..named(&["y.w.test"]) });
     let old = write("z-old.pem", &Wanted { years: PAST, ..named(&["z.test"]) });
-    let certificates = Certificates::load(&patterns(folder.path())).unwrap();
+    let certificates = Certificates::load(&patterns(folder.path()), None).unwrap();
     for (name, schemes, wanted) in [
         ("a.test", &[RSA, ECDSA][..], &long),
         ("a.test", &[ECDSA], &long),
@@ -129,7 +134,7 @@ fn a_certificate_that_expires_while_we_serve_gives_way() {
     let late = ca.write(folder.path(), "b.pem", &Wanted { years: (2089, 2099), ..named(&["a.test"]) });
     // In the middle of 2085, of 2089 and of 2092.
     let middle_of = |year: i64| (year - 1970) * 31_556_952 + 15_000_000;
-    let certificates = Certificates::load_at(&patterns(folder.path()), middle_of(2085)).unwrap();
+    let certificates = Certificates::load_at(&patterns(folder.path()), None, middle_of(2085)).unwrap();
     assert_eq!(served(&certificates, "a.test", &[ECDSA]), leaf(&early));
     for (year, wanted) in [(2085, &early), (2089, &late), (2092, &late)] {
         assert!(!certificates.refresh_at(middle_of(year)));
@@ -167,7 +172,7 @@ fn files_that_cannot_serve_are_refused_with_what_is_wrong() {
     let (folder, ca) = (folder(), Authority::new("ca"));
     for (text, words) in bad_files(&ca) {
         let path = put(folder.path(), "a.pem", &text);
-        let error = Certificates::load(&patterns(folder.path())).unwrap_err().to_string();
+        let error = Certificates::load(&patterns(folder.path()), None).unwrap_err().to_string();
         assert!(
             error.contains(words) && error.contains(&path.display().to_string()),
             "{words:?} in {error:?}"
@@ -183,7 +188,7 @@ fn a_bad_file_costs_nobody_but_itself() {
     let former = leaf(&a);
     let b = ca.write(folder.path(), "b.pem", &named(&["b.test"]));
     put(folder.path(), "c.pem", "never good");
-    let certificates = Certificates::load(&patterns(folder.path())).unwrap();
+    let certificates = Certificates::load(&patterns(folder.path()), None).unwrap();
     for (text, words) in bad_files(&ca) {
         put(folder.path(), "a.pem", &text);
         ca.write(folder.path(), "b.pem", &named(&["b.test"]));
@@ -206,7 +211,7 @@ fn nothing_out_of_date_replaces_what_is_served() {
     let (folder, ca) = (folder(), Authority::new("ca"));
     let a = ca.write(folder.path(), "a.pem", &named(&["a.test"]));
     let former = leaf(&a);
-    let certificates = Certificates::load(&patterns(folder.path())).unwrap();
+    let certificates = Certificates::load(&patterns(folder.path()), None).unwrap();
     for (years, words) in [(PAST, "expired at 2002-01-01"), (FUTURE, "not valid before 2095-01-01")] {
         ca.write(folder.path(), "a.pem", &Wanted { years, ..named(&["a.test"]) });
         assert!(!certificates.refresh());
@@ -215,7 +220,7 @@ fn nothing_out_of_date_replaces_what_is_served() {
         assert!(reject.contains(words), "{reject}");
     }
     // A start makes do with it.
-    Certificates::load(&patterns(folder.path())).unwrap();
+    Certificates::load(&patterns(folder.path()), None).unwrap();
 }
 
 #[test]
@@ -223,7 +228,7 @@ fn a_file_is_gone_when_it_is_missing_twice() {
     let (folder, ca) = (folder(), Authority::new("ca"));
     let a = ca.write(folder.path(), "a.pem", &named(&["a.test"]));
     let b = ca.write(folder.path(), "b.pem", &named(&["b.test"]));
-    let certificates = Certificates::load(&patterns(folder.path())).unwrap();
+    let certificates = Certificates::load(&patterns(folder.path()), None).unwrap();
     std::fs::remove_file(&b).unwrap();
     assert!(!certificates.refresh());
     assert_eq!(certificates.report().len(), 2);
@@ -244,7 +249,7 @@ fn hosts_belong_together_when_one_certificate_covers_them() {
     ca.write(folder.path(), "a.pem", &named(&["a.test", "b.test"]));
     ca.write(folder.path(), "w.pem", &named(&["*.w.test"]));
     ca.write(folder.path(), "x.pem", &named(&["x.w.test"]));
-    let certificates = Certificates::load(&patterns(folder.path())).unwrap();
+    let certificates = Certificates::load(&patterns(folder.path()), None).unwrap();
     for (sni, host, wanted) in [
         ("a.test", "a.test", true),
         ("a.test", "b.test", true),

@@ -108,7 +108,7 @@ impl<P: Place> Sessions<P> {
         let spread = app.udp.as_ref()?;
         let turn = spread.next_turn(&app.live.split_cursor);
         let key = hashing::client_key(app, client.ip());
-        let admitted = worker.enter_unlimited(Wanted { app, spread, turn, key })?;
+        let admitted = worker.enter_unlimited(Wanted { app, spread, turn, key, home: None })?;
         let name = listener.name.clone();
         let session = Session::open(client, admitted, (listener, cells), worker.deadlines.now());
         let session = session.inspect_err(|error| {

@@ -32,6 +32,8 @@ pub struct Wanted<'a> {
     pub turn: usize,
     /// What its endpoint is chosen by, where the app hashes.
     pub key: Option<u64>,
+    /// Where its client was before, by its cookie.
+    pub home: Option<&'a Arc<PooledEndpoint>>,
 }
 
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use crate::eligibility::{Check, Thresholds};
 use crate::identity::GatewayId;
 use crate::lease::{Entries, Entry, Lease, LeaseError};
 use crate::metrics::AddressMetrics;
+use crate::peer::LastWords;
 use crate::register::{Register, Versioned};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -390,6 +391,18 @@ impl Lab {
 
     pub fn announcements(&self, node: usize) -> u64 {
         self.nodes[node].knobs.announced.load(Ordering::Relaxed)
+    }
+
+    /// What its guard does when it is gone: closes the fence, then says the last words.
+    pub fn mourn(&self, node: usize, words: &LastWords) {
+        self.air.answers.lock().unwrap().retain(|(_, holder), _| *holder != node);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peers = (0..self.nodes.len()).filter(|peer| *peer != node);
+        assert_eq!(words.0.len(), self.nodes.len() - 1);
+        for (word, peer) in words.0.iter().zip(peers) {
+            // The way that they name leads over the relay of the one that is gone.
+            socket.send_to(&word.datagram, self.handle(peer).listens().unwrap()).unwrap();
+        }
     }
 
     /// As SIGKILL: nothing is heard or done any more, and the kernel closes the fence in time.
