@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use deploy::engine::Event;
@@ -33,9 +32,7 @@ pub(super) async fn stream(
     narrow: Queried<Narrow>,
 ) -> Result<Response, Problem> {
     let only = asked(narrow)?.only()?;
-    let busy =
-        || Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many logs and events are followed");
-    let permit = api.streams.clone().try_acquire_owned().map_err(|_| busy())?;
+    let permit = api.place()?;
     let receiver = api.operator.events();
     let end = api.cancel.clone().cancelled_owned();
     let events = futures::stream::unfold(receiver, |mut receiver| async {

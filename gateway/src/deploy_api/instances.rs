@@ -80,9 +80,7 @@ pub(super) async fn logs(
     if tail > MAX_TAIL {
         return Err(Problem::malformed("tail", format!("write 0 to {MAX_TAIL} lines")));
     }
-    let busy =
-        || Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many logs and events are followed");
-    let permit = api.streams.clone().try_acquire_owned().map_err(|_| busy())?;
+    let permit = api.place()?;
     let (runtime, id) = api.operator.instance(&app, &instance)?;
     let request = LogRequest { follow: wanted.follow, since: None, tail: Some(tail) };
     let lines = runtime.logs(&id, &request).await.map_err(|error| of_runtime(&error))?;

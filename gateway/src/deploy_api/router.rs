@@ -11,7 +11,7 @@ use axum::routing::{get, post, put};
 use deploy::engine::{Operator, OperatorError};
 use discovery::registry::Expect;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
 use utoipa::IntoParams;
@@ -22,7 +22,7 @@ use crate::admin::auth::{Denied, Identity, Role};
 use crate::admin::guard;
 use crate::admin::problem::Problem;
 
-/// Answers that go on: logs that are followed, events. They leave half of the connections to others.
+/// Answers that go on: logs that are followed, events, waits. They leave half of the connections to others.
 const MAX_STREAMS: usize = 128;
 
 #[derive(Clone)]
@@ -63,6 +63,16 @@ pub(super) fn router(operator: Operator, gate: Gate, cancel: CancellationToken) 
 }
 
 impl ApiState {
+    /// A place for an answer that goes on, for as long as it does.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        const TAKEN: &str = "too many logs and events are followed, or ends of rollouts waited for";
+        let taken = |_| Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", TAKEN);
+        self.streams.clone().try_acquire_owned().map_err(taken)
+    }
+
     /// Whose apps somebody is shown.
     pub fn sees(&self, identity: &Identity, app: &AppId) -> bool {
         match &identity.role {
