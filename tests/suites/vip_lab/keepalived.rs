@@ -69,9 +69,9 @@ impl Lab {
         );
         let file = member.folder.path().join("keepalived.conf");
         std::fs::write(&file, config).expect("the folder is ours");
-        let pid_file = |name| member.folder.path().join(name);
+        let pid_file = |name: &str| member.folder.path().join(name);
         // What was killed leaves its own.
-        ["pid", "vrrp.pid"].map(|name| std::fs::remove_file(pid_file(name)).ok());
+        ["pid", "vrrp.pid"].iter().for_each(|name| drop(std::fs::remove_file(pid_file(name))));
         let mut command = member.host.command("keepalived");
         command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]).arg(file);
         command.arg("--pid").arg(pid_file("pid")).arg("--vrrp_pid").arg(pid_file("vrrp.pid"));
