@@ -181,6 +181,8 @@ fn a_registration_outlives_a_session_that_the_servers_still_count() {
         |state| matches!(&state.link, Link::Lost { since, .. } if since.elapsed() > SHORT_SESSION * 7 / 5),
     );
     server.restart();
+    // Its session may have ended meanwhile, and this one shall not.
+    let mut kazoo = Kazoo::connect(&server, DEADLINE);
     await_link(&*registry);
     await_value(&*registry, ADDRESS, Some("10.0.0.1:80"));
     let watched = Instant::now();
