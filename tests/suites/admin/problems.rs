@@ -23,7 +23,7 @@ const WRONG: &[Wrong] = &[
     ("DELETE", "/v1/tunnels", "query", "app="),
     ("DELETE", "/v1/tunnels?app=..", "app", ""),
     ("GET", "/v1/explain?method=GET", "url", "write url="),
-    ("POST", "/v1/vips/drain?dry_run=true", "query", "dry_run"),
+    ("POST", "/v1/vips/drain?dry_run=true", "dry_run", "there are no fields"),
 ];
 
 #[test]
