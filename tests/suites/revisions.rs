@@ -62,7 +62,8 @@ fn who_waits_for_too_long_is_told_and_who_is_gone_is_not_waited_for() {
     let (status, shown) = revisions(&one, "?applied=1000000&timeout=0");
     assert_eq!((status, ids(&shown).len()), (504, 2));
     let response = RawClient::connect(one.admin()).get("localhost", "/v1/revisions?timeout=301");
-    assert_eq!((response.status, response.text()), (400, "timeout: write 0 to 300 seconds\n".to_owned()));
+    let told = response.text();
+    assert!(response.status == 400 && told.contains("timeout: write 0 to 300 seconds"), "{told}");
     two.kill();
     eventually(BEYOND_SESSION, "it is gone", || ids(&revisions(&one, "").1) == ["gw-1"]);
 }

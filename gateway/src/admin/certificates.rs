@@ -1,16 +1,27 @@
 //! `/v1/certificates`: what every TLS listener and profile has in force, and what not, and why.
 
-use serde::Serialize;
+use std::sync::Arc;
 
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::openapi::BuildProblems;
+use super::problem::Problem;
+use super::query::{Nothing, Queried};
+use super::{AdminState, build};
 use crate::listener::tls::{CertificateReport, TlsRegistry, show_time};
 
-#[derive(Debug, Serialize)]
-pub struct CertificatesView {
+/// Certificates that are shown to clients and to endpoints.
+#[derive(Debug, Serialize, ToSchema)]
+struct CertificatesView {
     listeners: Vec<ListenerView>,
     upstream_tls: Vec<ProfileView>,
 }
 
-#[derive(Debug, Serialize)]
+/// A listener with TLS.
+#[derive(Debug, Serialize, ToSchema)]
 struct ListenerView {
     listener: String,
     certificates: Vec<CertificateView>,
@@ -18,7 +29,8 @@ struct ListenerView {
     client_ca_rejected: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// A certificate of a listener.
+#[derive(Debug, Serialize, ToSchema)]
 struct CertificateView {
     file: String,
     names: Vec<String>,
@@ -31,7 +43,8 @@ struct CertificateView {
     ocsp_rejected: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// A profile of TLS to endpoints.
+#[derive(Debug, Serialize, ToSchema)]
 struct ProfileView {
     name: String,
     certificate: Option<String>,
@@ -39,7 +52,21 @@ struct ProfileView {
     rejected: Option<String>,
 }
 
-pub fn view(tls: &TlsRegistry) -> CertificatesView {
+/// What every TLS listener and profile has in force, and what not, and why.
+#[utoipa::path(
+    get, path = "/v1/certificates", tag = "gateway", operation_id = "list_certificates",
+    responses((status = 200, body = CertificatesView), BuildProblems),
+)]
+pub async fn show(
+    State(state): State<Arc<AdminState>>,
+    query: Queried<Nothing>,
+) -> Result<Response, Problem> {
+    query?;
+    let tls = state.sources.tls.clone();
+    build(move || view(&tls)).await
+}
+
+fn view(tls: &TlsRegistry) -> CertificatesView {
     let listener = |report: crate::listener::tls::ListenerCertificates| ListenerView {
         listener: report.listener.to_string(),
         certificates: report.certificates.into_iter().map(certificate).collect(),

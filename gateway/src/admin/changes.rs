@@ -19,7 +19,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::AdminState;
 use super::auth::{Denied, Identity, Role};
 use super::body::read_json;
+use super::openapi::{BuildProblems, RecordProblems, RollbackProblems, WriteProblems};
 use super::problem::{FieldMistake, Problem};
+use super::query::{Queried, number, only_app};
 use crate::listener::tls::show_time;
 
 /// Of one answer of the history.
@@ -147,15 +149,7 @@ pub struct ApplyRequest {
     request_body(content = ApplyRequest, content_type = "application/json"),
     responses(
         (status = 200, body = Applied),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        WriteProblems
     ),
 )]
 pub async fn apply(
@@ -264,8 +258,8 @@ impl From<&Changed> for FullChange {
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// At most so many, the newest; 1 to 256, 50 where it is absent.
-    #[param(minimum = 1, maximum = 256)]
-    limit: Option<usize>,
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 256)]
+    limit: Option<String>,
     /// Only changes of this app's entries.
     #[param(example = "shop", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
     app: Option<String>,
@@ -276,29 +270,22 @@ pub struct Selection {
     get, path = "/v1/history", tag = "history", params(Selection),
     responses(
         (status = 200, body = HistoryView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
+        BuildProblems
     ),
 )]
 pub async fn history(
     State(state): State<Arc<AdminState>>,
     Extension(identity): Extension<Identity>,
-    selection: Result<Query<Selection>, axum::extract::rejection::QueryRejection>,
+    selection: Queried<Selection>,
 ) -> Result<Response, Problem> {
-    let Query(selection) = selection.map_err(|error| Problem::malformed("query", error.body_text()))?;
-    let limit = selection.limit.unwrap_or(DEFAULT_RECORDS);
-    if !(1..=MAX_RECORDS).contains(&limit) {
-        return Err(Problem::malformed("limit", format!("write 1 to {MAX_RECORDS}")));
-    }
-    let app = selection.app.as_deref().map(AppId::parse).transpose();
-    let app = app.map_err(|error| Problem::malformed("app", error.to_string()))?;
+    let Query(selection) = selection?;
+    let limit = number("limit", selection.limit.as_deref(), (1..=MAX_RECORDS, ""))?;
+    let limit = limit.unwrap_or(DEFAULT_RECORDS);
+    let app = only_app(selection.app.as_deref())?;
     let scope = narrow(&identity, app);
     // Opening and parsing all of them may take a while.
     let records = tokio::task::spawn_blocking(move || summaries(&state, &scope, limit)).await;
-    let records = records.map_err(|error| {
-        Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "history", error.to_string())
-    })?;
+    let records = records.map_err(|error| Problem::internal(&error))?;
     Ok(axum::Json(HistoryView { records }).into_response())
 }
 
@@ -344,12 +331,7 @@ pub struct Revision {
     get, path = "/v1/history/{revision}", tag = "history", params(Revision),
     responses(
         (status = 200, body = RecordView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 500, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        RecordProblems
     ),
 )]
 pub async fn record(
@@ -400,16 +382,7 @@ pub struct RollbackRequest {
     request_body(content = RollbackRequest, content_type = "application/json"),
     responses(
         (status = 200, body = Applied),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 500, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        RollbackProblems
     ),
 )]
 pub async fn roll_back(
@@ -418,8 +391,7 @@ pub async fn roll_back(
     request: Request,
 ) -> Result<Response, Problem> {
     let asked: RollbackRequest = read_json(request).await?;
-    let app = asked.app.as_deref().map(AppId::parse).transpose();
-    let app = app.map_err(|error| Problem::malformed("app", error.to_string()))?;
+    let app = only_app(asked.app.as_deref())?;
     let wanting = Wanting { dry_run: asked.dry_run, message: asked.message.as_deref() };
     let occasion = wanting.occasion(&identity)?;
     let scope = narrow(&identity, app);

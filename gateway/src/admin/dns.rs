@@ -9,22 +9,28 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use hickory_proto::rr::Name;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
+use super::openapi::FindBuildProblems;
 use super::problem::Problem;
+use super::query::Queried;
 use super::{AdminState, MAX_ROWS, build};
 use crate::dns::cells::{AddressState, UpdateCells};
 use crate::dns::names::absolute;
 use crate::dns::zone::{Target, Zone};
 use crate::dns::{DnsDesk, Published};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Names up to this one are left out: the last one of an answer that was not whole.
+    #[param(example = "shop.example.com")]
     after: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// The zone that a gateway serves and writes to other servers.
+#[derive(Debug, Serialize, ToSchema)]
 struct DnsView {
     /// Who says so.
     gateway: String,
@@ -32,6 +38,7 @@ struct DnsView {
     serial: u32,
     /// Up to which the registry's changes are in it.
     registry_revision: u64,
+    #[schema(value_type = Vec<String>)]
     listens: Vec<SocketAddr>,
     addresses: Vec<AddressView>,
     updates: Vec<UpdateView>,
@@ -42,14 +49,17 @@ struct DnsView {
     truncated: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// An address that names stand for.
+#[derive(Debug, Serialize, ToSchema)]
 struct AddressView {
+    #[schema(value_type = String)]
     ip: IpAddr,
     good: bool,
     judged_by: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+/// A server that names are written to.
+#[derive(Debug, Serialize, ToSchema)]
 struct UpdateView {
     server: String,
     zone: String,
@@ -58,44 +68,54 @@ struct UpdateView {
     names: u64,
     conflicts: u64,
     /// Some of them.
-    in_the_way: Vec<ConflictView>,
+    in_the_way: Vec<NameConflictView>,
     /// Seconds since 1970; absent: never.
     in_step_at: Option<u64>,
     error: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct ConflictView {
+/// A name that somebody else has.
+#[derive(Debug, Serialize, ToSchema)]
+struct NameConflictView {
     name: String,
     why: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+/// A name, and what it stands for.
+#[derive(Debug, Serialize, ToSchema)]
 struct NameView {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     alias: Option<String>,
     /// Those that are given out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     addresses: Vec<IpAddr>,
     /// Those that are left out while others are good.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     left_out: Vec<IpAddr>,
 }
 
+/// Names as they are served, and as they are written to other servers; at most 10,000.
+#[utoipa::path(
+    get, path = "/v1/dns", tag = "gateway", operation_id = "list_names", params(Wanted),
+    responses((status = 200, body = DnsView), FindBuildProblems),
+)]
 pub async fn show(
     State(state): State<Arc<AdminState>>,
-    Query(wanted): Query<Wanted>,
+    wanted: Queried<Wanted>,
 ) -> Result<Response, Problem> {
+    let Query(wanted) = wanted?;
     let desk = state.sources.dns.clone();
     let none = || Problem::not_found("this gateway has no names: its configuration has no [dns]");
     let published = desk.published().ok_or_else(none)?;
-    let after = wanted
-        .after
-        .as_deref()
-        .map(|text| absolute(text).ok_or_else(|| Problem::malformed("after", "is no name")));
+    let after = wanted.after.as_deref().map(|text| {
+        absolute(text)
+            .ok_or_else(|| Problem::malformed("after", "is no name; write the last one of the answer before"))
+    });
     let (after, gateway) = (after.transpose()?, state.gateway_id.clone());
-    Ok(build(move || view(gateway, &published, &desk, after)).await)
+    build(move || view(gateway, &published, &desk, after)).await
 }
 
 fn view(gateway: String, published: &Published, desk: &DnsDesk, after: Option<Name>) -> DnsView {
@@ -144,7 +164,8 @@ impl From<&AddressState> for AddressView {
 impl From<&UpdateCells> for UpdateView {
     fn from(cells: &UpdateCells) -> Self {
         let named = cells.in_the_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_the_way = named.iter().map(|(name, why)| ConflictView { name: name.clone(), why }).collect();
+        let in_the_way =
+            named.iter().map(|(name, why)| NameConflictView { name: name.clone(), why }).collect();
         Self {
             server: cells.server.clone(),
             zone: cells.zone.clone(),

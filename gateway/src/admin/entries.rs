@@ -16,7 +16,9 @@ use super::AdminState;
 use super::auth::{Denied, Identity};
 use super::body::{read_json, read_json_or_pem};
 use super::changes::{Applied, Wanting};
+use super::openapi::{PutProblems, ReadProblems, RegistryProblems, RemoveProblems, WriteProblems};
 use super::problem::Problem;
+use super::query::Queried;
 
 /// Rows of one answer; more are asked for by prefix.
 const MAX_ROWS: usize = 10_000;
@@ -65,17 +67,15 @@ pub struct Narrow {
     get, path = "/v1/config", tag = "config", params(Narrow),
     responses(
         (status = 200, body = Entries, headers(("ETag" = String, description = "Of all entries together."))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
+        ReadProblems
     ),
 )]
 pub async fn list(
     State(state): State<Arc<AdminState>>,
     Extension(identity): Extension<Identity>,
-    narrow: Result<Query<Narrow>, axum::extract::rejection::QueryRejection>,
+    narrow: Queried<Narrow>,
 ) -> Result<Response, Problem> {
-    let Query(narrow) = narrow.map_err(|error| Problem::malformed("query", error.body_text()))?;
+    let Query(narrow) = narrow?;
     let prefix = narrow.prefix.unwrap_or_default();
     let now = state.editor.state();
     let known = now.known().filter(|(entry, _)| identity.sees(entry));
@@ -178,19 +178,13 @@ pub struct Manner {
     message: Option<String>,
 }
 
-type Rejected = axum::extract::rejection::QueryRejection;
-
 /// One entry, as the registry has it.
 #[utoipa::path(
     get, path = "/v1/config/{kind}/{id}", tag = "config", params(Named),
     responses(
         (status = 200, body = EntryView, headers(("ETag" = String, description = "Its version."))),
         (status = 304, description = "It is still the one that `If-None-Match` names."),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        RegistryProblems
     ),
 )]
 pub async fn show(
@@ -214,23 +208,14 @@ pub async fn show(
     responses(
         (status = 200, body = Applied, headers(("ETag" = String, description = "Its version."))),
         (status = 201, body = Applied, headers(("ETag" = String, description = "Its version."))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        PutProblems
     ),
 )]
 pub async fn put(
     State(state): State<Arc<AdminState>>,
     Extension(identity): Extension<Identity>,
     ByName(entry): ByName,
-    manner: Result<Query<Manner>, Rejected>,
+    manner: Queried<Manner>,
     request: Request,
 ) -> Result<Response, Problem> {
     put_entry(&state, &identity, entry, manner, request).await
@@ -245,20 +230,14 @@ pub async fn put(
     ),
     responses(
         (status = 200, body = Applied),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        RemoveProblems
     ),
 )]
 pub async fn remove(
     State(state): State<Arc<AdminState>>,
     Extension(identity): Extension<Identity>,
     ByName(entry): ByName,
-    manner: Result<Query<Manner>, Rejected>,
+    manner: Queried<Manner>,
     fields: HeaderMap,
 ) -> Result<Response, Problem> {
     remove_entry(&state, &identity, entry, manner, &fields).await
@@ -270,11 +249,7 @@ pub async fn remove(
     responses(
         (status = 200, body = EntryView, headers(("ETag" = String, description = "Its version."))),
         (status = 304, description = "It is still the one that `If-None-Match` names."),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        RegistryProblems
     ),
 )]
 pub async fn show_word(
@@ -298,22 +273,14 @@ pub async fn show_word(
     responses(
         (status = 200, body = Applied, headers(("ETag" = String, description = "Its version."))),
         (status = 201, body = Applied, headers(("ETag" = String, description = "Its version."))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        WriteProblems
     ),
 )]
 pub async fn put_word(
     State(state): State<Arc<AdminState>>,
     Extension(identity): Extension<Identity>,
     ByInstance(entry): ByInstance,
-    manner: Result<Query<Manner>, Rejected>,
+    manner: Queried<Manner>,
     request: Request,
 ) -> Result<Response, Problem> {
     put_entry(&state, &identity, entry, manner, request).await
@@ -328,20 +295,14 @@ pub async fn put_word(
     ),
     responses(
         (status = 200, body = Applied),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 412, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        RemoveProblems
     ),
 )]
 pub async fn remove_word(
     State(state): State<Arc<AdminState>>,
     Extension(identity): Extension<Identity>,
     ByInstance(entry): ByInstance,
-    manner: Result<Query<Manner>, Rejected>,
+    manner: Queried<Manner>,
     fields: HeaderMap,
 ) -> Result<Response, Problem> {
     remove_entry(&state, &identity, entry, manner, &fields).await
@@ -374,11 +335,11 @@ async fn put_entry(
     state: &AdminState,
     identity: &Identity,
     entry: EntryKey,
-    manner: Result<Query<Manner>, Rejected>,
+    manner: Queried<Manner>,
     request: Request,
 ) -> Result<Response, Problem> {
     state.permit_entry(identity, &entry)?;
-    let Query(manner) = manner.map_err(|error| Problem::malformed("query", error.body_text()))?;
+    let Query(manner) = manner?;
     let precondition = precondition(state, &entry, request.headers()).await?;
     let value = match entry.kind() {
         Kind::Certificate => read_json_or_pem(request).await?,
@@ -406,11 +367,11 @@ async fn remove_entry(
     state: &AdminState,
     identity: &Identity,
     entry: EntryKey,
-    manner: Result<Query<Manner>, Rejected>,
+    manner: Queried<Manner>,
     fields: &HeaderMap,
 ) -> Result<Response, Problem> {
     state.permit_entry(identity, &entry)?;
-    let Query(manner) = manner.map_err(|error| Problem::malformed("query", error.body_text()))?;
+    let Query(manner) = manner?;
     let precondition = precondition(state, &entry, fields).await?;
     if precondition == Precondition::Any && state.editor.read(&entry).await?.is_none() {
         return Err(Problem::not_found(format!("{entry} does not exist")));

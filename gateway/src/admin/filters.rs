@@ -2,12 +2,14 @@
 
 use serde::Serialize;
 use topology::AppId;
+use utoipa::ToSchema;
 
 use super::views::{Page, page};
 use crate::filter::Kind;
 use crate::table::RoutingTable;
 
-#[derive(Debug, Serialize)]
+/// One filter of an app.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct FilterView {
     app: String,
     /// From 1 on, within the app.

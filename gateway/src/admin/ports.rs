@@ -6,18 +6,26 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::AdminState;
+use super::openapi::ReadProblems;
+use super::problem::Problem;
+use super::query::{Nothing, Queried};
 use crate::ports::Asked;
 
-#[derive(Debug, Serialize)]
+/// Ports that apps have of their own.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct PortsView {
     items: Vec<PortView>,
 }
 
-#[derive(Debug, Serialize)]
+/// A port of an app.
+#[derive(Debug, Serialize, ToSchema)]
 struct PortView {
     app: String,
+    /// With its port.
+    #[schema(value_type = String)]
     address: SocketAddr,
     protocol: &'static str,
     /// Connections or datagrams are passed to the app.
@@ -26,9 +34,18 @@ struct PortView {
     refused: Option<String>,
 }
 
-pub async fn list(State(state): State<Arc<AdminState>>) -> Json<PortsView> {
+/// Which ports of their own apps ask for, and which they have.
+#[utoipa::path(
+    get, path = "/v1/ports", tag = "gateway", operation_id = "list_ports",
+    responses((status = 200, body = PortsView), ReadProblems),
+)]
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    query: Queried<Nothing>,
+) -> Result<Json<PortsView>, Problem> {
+    query?;
     let board = state.sources.ports.load();
-    Json(PortsView { items: board.iter().map(view).collect() })
+    Ok(Json(PortsView { items: board.iter().map(view).collect() }))
 }
 
 fn view(asked: &Asked) -> PortView {

@@ -67,6 +67,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
+    /// Nobody asked for anything wrong.
+    pub fn internal(error: &tokio::task::JoinError) -> Self {
+        let detail = format!("the answer could not be built: {error}; the log says more");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     pub fn with(mut self, name: header::HeaderName, value: &str) -> Self {
         self.fields.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
         self

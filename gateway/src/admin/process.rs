@@ -1,12 +1,22 @@
 //! Which process serves, and which former ones drain.
 
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 use vip::Serving;
 
+use super::AdminState;
+use super::openapi::ReadProblems;
+use super::problem::Problem;
+use super::query::{Nothing, Queried};
 use super::views::moment;
 use crate::handover::Lineage;
 
-#[derive(Debug, Serialize)]
+/// The process that answers, and its predecessors.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProcessView {
     pid: u32,
     version: &'static str,
@@ -21,7 +31,8 @@ pub struct ProcessView {
     draining: Vec<DrainingView>,
 }
 
-#[derive(Debug, Serialize)]
+/// A former process that serves what it had begun.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct DrainingView {
     pid: u32,
     generation: u64,
@@ -29,7 +40,20 @@ pub struct DrainingView {
     connections: Option<u64>,
 }
 
-pub fn view(lineage: &Lineage, serving: Serving) -> ProcessView {
+/// Which process serves, and which former ones drain.
+#[utoipa::path(
+    get, path = "/v1/process", tag = "gateway", operation_id = "show_process",
+    responses((status = 200, body = ProcessView), ReadProblems),
+)]
+pub async fn show(
+    State(state): State<Arc<AdminState>>,
+    query: Queried<Nothing>,
+) -> Result<Json<ProcessView>, Problem> {
+    query?;
+    Ok(Json(view(&state.sources.lineage, state.sources.serving.now())))
+}
+
+fn view(lineage: &Lineage, serving: Serving) -> ProcessView {
     let draining = lineage.draining().into_iter().map(|drainer| DrainingView {
         pid: drainer.pid,
         generation: drainer.generation,

@@ -9,8 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use discovery::registry::State as Registry;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::AdminState;
+use super::openapi::ReadProblems;
+use super::problem::Problem;
+use super::query::{Queried, number};
 use crate::control::report::{FAMILY, Report};
 
 const DEFAULT_TIMEOUT: u64 = 30;
@@ -19,16 +23,20 @@ const MAX_TIMEOUT: u64 = 300;
 /// More gateways than any registry has.
 const MAX_GATEWAYS: usize = 1_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// The registry's revision that all are to have applied.
-    applied: Option<u64>,
-    /// In seconds.
-    timeout: Option<u64>,
+    /// Wait until all have applied the registry's changes up to this revision.
+    #[param(value_type = Option<u64>, minimum = 0, example = 1)]
+    applied: Option<String>,
+    /// For so long, in seconds; 0 to 300, 30 where it is absent.
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 300)]
+    timeout: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// What gateways have applied.
+#[derive(Debug, Serialize, ToSchema)]
 struct RevisionsView {
     /// The registry's revision, as this gateway has seen it last.
     registry_revision: u64,
@@ -37,7 +45,8 @@ struct RevisionsView {
     gateways: Vec<GatewayView>,
 }
 
-#[derive(Debug, Serialize)]
+/// A gateway with what it reports.
+#[derive(Debug, Serialize, ToSchema)]
 struct GatewayView {
     id: String,
     /// `None`: what stands there is no report.
@@ -45,17 +54,27 @@ struct GatewayView {
     report: Option<Report>,
 }
 
-/// 200 with every gateway's report. With `applied` it waits until all have applied that revision; 504 when
-/// they have not in time.
-pub async fn show(State(state): State<Arc<AdminState>>, Query(wanted): Query<Wanted>) -> Response {
-    let timeout = wanted.timeout.unwrap_or(DEFAULT_TIMEOUT);
-    if timeout > MAX_TIMEOUT {
-        return (StatusCode::BAD_REQUEST, format!("timeout: write 0 to {MAX_TIMEOUT} seconds\n"))
-            .into_response();
-    }
+/// What every gateway of the registry reports. With `applied` it waits until all have applied that revision.
+#[utoipa::path(
+    get, path = "/v1/revisions", tag = "gateway", operation_id = "list_revisions", params(Wanted),
+    responses(
+        (status = 200, body = RevisionsView),
+        (status = 504, description = "Not all have applied it in time.", body = RevisionsView),
+        ReadProblems
+    ),
+)]
+pub async fn show(
+    State(state): State<Arc<AdminState>>,
+    wanted: Queried<Wanted>,
+) -> Result<Response, Problem> {
+    let Query(wanted) = wanted?;
+    let timeout = number("timeout", wanted.timeout.as_deref(), (0..=MAX_TIMEOUT, " seconds"))?;
+    let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let applied =
+        number("applied", wanted.applied.as_deref(), (0..=u64::MAX, ", a revision of the registry"))?;
     let mut registry = state.sources.registry.clone();
     let mut status = StatusCode::OK;
-    if let Some(revision) = wanted.applied {
+    if let Some(revision) = applied {
         let applied =
             registry.wait_for(|registry| view(registry).applied.is_some_and(|applied| applied >= revision));
         if !matches!(tokio::time::timeout(Duration::from_secs(timeout), applied).await, Ok(Ok(_))) {
@@ -63,7 +82,7 @@ pub async fn show(State(state): State<Arc<AdminState>>, Query(wanted): Query<Wan
         }
     }
     let view = view(&registry.borrow());
-    (status, axum::Json(view)).into_response()
+    Ok((status, axum::Json(view)).into_response())
 }
 
 fn view(registry: &Registry) -> RevisionsView {

@@ -1,18 +1,30 @@
 //! `/v1/traffic`: what apps' traffic was over the last minutes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
 use topology::AppId;
+use utoipa::{IntoParams, ToSchema};
 
+use super::openapi::BuildProblems;
+use super::problem::Problem;
+use super::query::{Queried, number, only_app};
 use super::views::moment;
-use crate::statistics::{CLASSES, Counts, Item, Period, STEP, Store, Top, address_of};
+use super::{AdminState, MAX_ROWS, build};
+use crate::statistics::{CLASSES, Counts, Item, MINUTES, Period, STEP, Store, Top, address_of};
+
+/// Long enough to be more than a moment, short enough to be now.
+const DEFAULT_MINUTES: u32 = 5;
 
 /// What fits on a screen.
 const MOST_SHOWN: usize = 10;
 
-#[derive(Debug, Serialize)]
+/// What was served in a while.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TrafficView {
     from: String,
     to: String,
@@ -22,7 +34,7 @@ pub struct TrafficView {
 }
 
 /// A version of an app; without a version: requests that came to none.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ServiceView {
     app: String,
     version: Option<String>,
@@ -40,21 +52,24 @@ pub struct ServiceView {
     details: Option<Details>,
 }
 
-#[derive(Debug, Serialize)]
+/// Of durations, in seconds; absent where there was no request.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Quantiles {
     p50: Option<f64>,
     p90: Option<f64>,
     p99: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+/// Of one app.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Details {
     top_paths: Vec<TopView>,
     top_clients: Vec<TopView>,
     course: Vec<StepView>,
 }
 
-#[derive(Debug, Serialize)]
+/// One of those with the most requests.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TopView {
     name: String,
     requests: u64,
@@ -63,7 +78,7 @@ pub struct TopView {
 }
 
 /// Ten seconds, the oldest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct StepView {
     from: String,
     requests: u64,
@@ -72,7 +87,37 @@ pub struct StepView {
     sent_bytes: u64,
 }
 
-pub fn view(store: &Store, app: Option<&AppId>, minutes: u32, most: usize) -> TrafficView {
+/// Which traffic is meant.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Only of this app, with its paths, its clients and its course.
+    #[param(example = "shop", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
+    app: Option<String>,
+    /// Of the last so many minutes; 1 to 10, 5 where it is absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10)]
+    minutes: Option<String>,
+}
+
+/// What apps' traffic was over the last minutes; a tenant asks for that of one of its own.
+#[utoipa::path(
+    get, path = "/v1/traffic", tag = "gateway", operation_id = "show_traffic", params(Wanted),
+    responses((status = 200, body = TrafficView), BuildProblems),
+)]
+pub async fn show(
+    State(state): State<Arc<AdminState>>,
+    wanted: Queried<Wanted>,
+) -> Result<Response, Problem> {
+    let Query(wanted) = wanted?;
+    let app = only_app(wanted.app.as_deref())?;
+    let minutes = number("minutes", wanted.minutes.as_deref(), (1..=MINUTES, " minutes"))?;
+    let minutes = minutes.unwrap_or(DEFAULT_MINUTES);
+    let store = state.sources.statistics.clone();
+    build(move || view(&store, app.as_ref(), minutes, MAX_ROWS)).await
+}
+
+fn view(store: &Store, app: Option<&AppId>, minutes: u32, most: usize) -> TrafficView {
     let (instant, now) = (Instant::now(), SystemTime::now());
     // One more than is shown tells whether that is all.
     let (mut periods, reaches) = store.periods(app, minutes, most + 1, instant);

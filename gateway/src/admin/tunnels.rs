@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
-use topology::{AppId, InstanceId};
+use topology::InstanceId;
+use utoipa::{IntoParams, ToSchema};
 
 use super::AdminState;
+use super::openapi::ReadProblems;
+use super::problem::Problem;
+use super::query::{Queried, only_app};
 use crate::serve::Command;
 use crate::worker::tunnels::{Listed, Order, TunnelId, Wanted};
 
@@ -20,35 +23,41 @@ const MAX_LISTED: usize = 1_000;
 /// A worker answers within a tick. One that does not has other troubles.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
+    /// Only those of this app.
+    #[param(example = "shop", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
     app: Option<String>,
+    /// Only those to this instance.
+    #[param(example = "c1", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
     instance: Option<String>,
+    /// Only this one.
+    #[param(example = "1-42", pattern = "^[0-9]{1,5}-[0-9]{1,20}$")]
     id: Option<String>,
 }
 
 impl Filter {
-    fn wanted(&self) -> Result<Wanted, String> {
-        let app = self.app.as_deref().map(AppId::parse).transpose();
+    fn wanted(&self) -> Result<Wanted, Problem> {
         let instance = self.instance.as_deref().map(InstanceId::parse).transpose();
-        let id = self.id.as_deref().map(|id| TunnelId::parse(id).ok_or("is none, such as 1-42")).transpose();
-        Ok(Wanted {
-            app: app.map_err(|error| format!("app: {error}"))?,
-            instance: instance.map_err(|error| format!("instance: {error}"))?,
-            id: id.map_err(|error| format!("id: {error}"))?,
-        })
+        let instance = instance.map_err(|error| Problem::malformed("instance", error.to_string()))?;
+        let no_id = || Problem::malformed("id", "is no tunnel's; write one of the list, such as 1-42");
+        let id = self.id.as_deref().map(|id| TunnelId::parse(id).ok_or_else(no_id)).transpose()?;
+        Ok(Wanted { app: only_app(self.app.as_deref())?, instance, id })
     }
 }
 
-#[derive(Debug, Serialize)]
+/// Open tunnels, at most 1,000 of each worker.
+#[derive(Debug, Serialize, ToSchema)]
 struct TunnelsView {
     total: usize,
     truncated: bool,
     items: Vec<TunnelView>,
 }
 
-#[derive(Debug, Serialize)]
+/// A tunnel: bytes that pass both ways.
+#[derive(Debug, Serialize, ToSchema)]
 struct TunnelView {
     id: String,
     app: String,
@@ -62,31 +71,45 @@ struct TunnelView {
     seconds: f64,
 }
 
-#[derive(Debug, Serialize)]
+/// What was closed.
+#[derive(Debug, Serialize, ToSchema)]
 struct ClosedView {
     closed: usize,
 }
 
-pub async fn list(State(state): State<Arc<AdminState>>, Query(filter): Query<Filter>) -> Response {
-    let wanted = match filter.wanted() {
-        Ok(wanted) => wanted,
-        Err(message) => return bad_request(&message),
-    };
+/// Open tunnels. A tenant asks for those of one of its own apps.
+#[utoipa::path(
+    get, path = "/v1/tunnels", tag = "gateway", operation_id = "list_tunnels", params(Filter),
+    responses((status = 200, body = TunnelsView), ReadProblems),
+)]
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    filter: Queried<Filter>,
+) -> Result<Response, Problem> {
+    let Query(filter) = filter?;
+    let wanted = filter.wanted()?;
     let order = |reply| Order::List { wanted: wanted.clone(), most: MAX_LISTED, reply };
     let answers = ask(&state.workers, order).await;
     let total = answers.iter().map(|(total, _)| total).sum();
     let items: Vec<_> = answers.into_iter().flat_map(|(_, listed)| listed).map(view).collect();
-    axum::Json(TunnelsView { total, truncated: items.len() < total, items }).into_response()
+    Ok(axum::Json(TunnelsView { total, truncated: items.len() < total, items }).into_response())
 }
 
-pub async fn close(State(state): State<Arc<AdminState>>, Query(filter): Query<Filter>) -> Response {
-    let wanted = match filter.wanted() {
-        Ok(wanted) if wanted == Wanted::default() => {
-            return bad_request("say which: app=…, with or without instance=…, or id=…");
-        }
-        Ok(wanted) => wanted,
-        Err(message) => return bad_request(&message),
-    };
+/// Closes tunnels: all to which every parameter applies that is given, and one has to be.
+#[utoipa::path(
+    delete, path = "/v1/tunnels", tag = "gateway", operation_id = "close_tunnels", params(Filter),
+    responses((status = 200, body = ClosedView), ReadProblems),
+)]
+pub async fn close(
+    State(state): State<Arc<AdminState>>,
+    filter: Queried<Filter>,
+) -> Result<Response, Problem> {
+    let Query(filter) = filter?;
+    let wanted = filter.wanted()?;
+    if wanted == Wanted::default() {
+        let which = "say which tunnels: app=…, with or without instance=…, or id=…";
+        return Err(Problem::malformed("query", which));
+    }
     let order = |reply| Order::Close { wanted: wanted.clone(), reply };
     let closed = ask(&state.workers, order).await.into_iter().sum();
     tracing::info!(
@@ -96,11 +119,7 @@ pub async fn close(State(state): State<Arc<AdminState>>, Query(filter): Query<Fi
         closed,
         "tunnels closed by an operator"
     );
-    axum::Json(ClosedView { closed }).into_response()
-}
-
-fn bad_request(message: &str) -> Response {
-    (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response()
+    Ok(axum::Json(ClosedView { closed }).into_response())
 }
 
 /// Every worker's answer; one that has ended has none.

@@ -9,13 +9,14 @@ use discovery::registry::{Link, State};
 use healthcheck::ProbeResult;
 use serde::Serialize;
 use topology::{AppId, Balance, InstanceKey, OperatorWord, Rejection};
+use utoipa::ToSchema;
 
 use crate::balance::slow_start;
 use crate::table::live::uptime;
 use crate::table::{CompiledApp, CompiledMatch, Out, PooledEndpoint, RoutingTable, Sessions, Stage};
 
 /// A list, and whether it is all of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     pub revision: u64,
     pub total: usize,
@@ -23,7 +24,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
 }
 
-#[derive(Debug, Serialize)]
+/// An app as it is in force.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct AppView {
     id: String,
     hosts: Vec<String>,
@@ -49,7 +51,7 @@ pub struct AppView {
 }
 
 /// With the settings that its kind has.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct BalanceView {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +65,7 @@ pub struct BalanceView {
 }
 
 /// The cookie by which clients come back to their endpoints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct StickyView {
     cookie: String,
     max_age_seconds: Option<u64>,
@@ -75,7 +77,8 @@ pub struct StickyView {
     is_shared: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// Requests that an app treats otherwise than the others.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct MatchView {
     name: String,
     /// All of them must hold; as app files write them.
@@ -85,21 +88,24 @@ pub struct MatchView {
     requests: u64,
 }
 
-#[derive(Debug, Serialize)]
+/// A route that an earlier app holds.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ConflictView {
     host: String,
     path: String,
     held_by: String,
 }
 
-#[derive(Debug, Serialize)]
+/// What of the sources is not in force.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RejectionView {
     place: String,
     app: Option<String>,
     reason: String,
 }
 
-#[derive(Debug, Serialize)]
+/// An endpoint with its health and load.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EndpointView {
     app: String,
     version: String,
@@ -141,7 +147,7 @@ pub struct EndpointView {
 }
 
 /// An operator's word on an endpoint.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct OperatorView {
     state: &'static str,
     /// Instead of the registrar's.
@@ -155,7 +161,7 @@ impl OperatorView {
 }
 
 /// An operator's word on an endpoint that there is not, or not yet.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct IdleWordView {
     app: String,
     version: String,
@@ -165,14 +171,15 @@ pub struct IdleWordView {
 }
 
 /// Endpoints, and what operators say of others.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EndpointsView {
     #[serde(flatten)]
     page: Page<EndpointView>,
     idle_words: Vec<IdleWordView>,
 }
 
-#[derive(Debug, Serialize)]
+/// What is served, and where it comes from.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TableView {
     gateway: String,
     revision: u64,
@@ -191,7 +198,8 @@ pub struct TableView {
     rejections: Vec<RejectionView>,
 }
 
-#[derive(Debug, Serialize)]
+/// Which app has a host and path.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RouteView {
     host: String,
     path: String,

@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use vip::driver::{CommandError, Status};
 use vip::identity::GatewayId;
 
 use super::AdminState;
 use super::body::read_json;
+use super::openapi::problems;
 use super::problem::Problem;
+use super::query::{Nothing, Queried};
 use crate::vips::VipDesk;
 
-#[derive(Debug, Serialize)]
+/// Virtual IPs, as one gateway sees them.
+#[derive(Debug, Serialize, ToSchema)]
 struct VipsView {
     /// Who says so.
     gateway: String,
@@ -27,8 +32,10 @@ struct VipsView {
     items: Vec<VipView>,
 }
 
-#[derive(Debug, Serialize)]
+/// A virtual IP.
+#[derive(Debug, Serialize, ToSchema)]
 struct VipView {
+    #[schema(value_type = String)]
     ip: IpAddr,
     /// As the register has it; absent: nobody yet, or unknown.
     holder: Option<String>,
@@ -43,22 +50,36 @@ struct VipView {
     order: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Where a virtual IP is to go.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MoveRequest {
+    /// The gateway that takes it.
     gateway: String,
 }
 
-#[derive(Debug, Serialize)]
+/// What is under way.
+#[derive(Debug, Serialize, ToSchema)]
 struct MovedView {
+    #[schema(value_type = String)]
     ip: IpAddr,
     gateway: String,
 }
 
-#[derive(Debug, Serialize)]
+/// Whether the gateway gives its addresses away.
+#[derive(Debug, Serialize, ToSchema)]
 struct DrainView {
     draining: bool,
 }
+
+problems!(
+    /// Where there are no virtual IPs, or nobody who holds them.
+    VipProblems, 400, 401, 403, 404, 429, 503
+);
+problems!(
+    /// Of an address that cannot go there.
+    MoveProblems, 400, 401, 403, 404, 408, 409, 413, 415, 429, 503
+);
 
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
@@ -100,7 +121,16 @@ impl From<Status> for VipView {
     }
 }
 
-pub async fn list(State(state): State<Arc<AdminState>>) -> Result<Response, Problem> {
+/// Virtual IPs and who holds them, as this gateway sees it.
+#[utoipa::path(
+    get, path = "/v1/vips", tag = "vips", operation_id = "list_vips",
+    responses((status = 200, body = VipsView), VipProblems),
+)]
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    query: Queried<Nothing>,
+) -> Result<Response, Problem> {
+    query?;
     let desk = desk(&state)?;
     let items = desk.list().await?.into_iter().map(VipView::from).collect();
     let checks = desk.running().map(|driver| {
@@ -115,25 +145,60 @@ pub async fn list(State(state): State<Arc<AdminState>>) -> Result<Response, Prob
     Ok(axum::Json(view).into_response())
 }
 
-/// Of an address that this gateway holds: under way when this answers.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct Address {
+    /// The virtual IP.
+    #[param(example = "192.0.2.10")]
+    ip: String,
+}
+
+/// Moves an address that this gateway holds to another one: under way when this answers.
+#[utoipa::path(
+    post, path = "/v1/vips/{ip}/move", tag = "vips", operation_id = "move_vip", params(Address),
+    request_body(content = MoveRequest, content_type = "application/json"),
+    responses((status = 200, body = MovedView), MoveProblems),
+)]
 pub async fn hand_over(
     State(state): State<Arc<AdminState>>,
-    Path(ip): Path<String>,
+    address: Result<Path<Address>, PathRejection>,
+    query: Queried<Nothing>,
     request: Request,
 ) -> Result<Response, Problem> {
+    query?;
+    let Path(Address { ip }) = address.map_err(|error| Problem::malformed("ip", error.body_text()))?;
     let desk = desk(&state)?;
-    let ip: IpAddr = ip.parse().map_err(|_| Problem::malformed("ip", "is no address"))?;
+    let no_address = |_| Problem::malformed("ip", "is no address; write one of the list, such as 192.0.2.10");
+    let ip: IpAddr = ip.parse().map_err(no_address)?;
     let MoveRequest { gateway } = read_json(request).await?;
     let to = GatewayId::parse(&gateway).map_err(|error| Problem::malformed("gateway", error.to_string()))?;
     desk.move_to(ip, to).await?;
     Ok(axum::Json(MovedView { ip, gateway }).into_response())
 }
 
-pub async fn drain(State(state): State<Arc<AdminState>>) -> Result<Response, Problem> {
+/// Gives this gateway's addresses away and takes none, until it is undrained.
+#[utoipa::path(
+    post, path = "/v1/vips/drain", tag = "vips", operation_id = "drain_vips",
+    responses((status = 200, body = DrainView), VipProblems),
+)]
+pub async fn drain(
+    State(state): State<Arc<AdminState>>,
+    query: Queried<Nothing>,
+) -> Result<Response, Problem> {
+    query?;
     set_draining(&state, true)
 }
 
-pub async fn undrain(State(state): State<Arc<AdminState>>) -> Result<Response, Problem> {
+/// Lets this gateway take addresses again.
+#[utoipa::path(
+    post, path = "/v1/vips/undrain", tag = "vips", operation_id = "undrain_vips",
+    responses((status = 200, body = DrainView), VipProblems),
+)]
+pub async fn undrain(
+    State(state): State<Arc<AdminState>>,
+    query: Queried<Nothing>,
+) -> Result<Response, Problem> {
+    query?;
     set_draining(&state, false)
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::Snapshot;
+use utoipa::ToSchema;
 
 use super::Applied;
 use crate::handover::Lineage;
@@ -34,9 +35,10 @@ const MAX_DEPARTING: usize = 200;
 pub const FAMILY: &str = "gateway/";
 
 /// One gateway's report, as it stands in the registry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// Of its admin listener.
+    #[schema(value_type = Option<String>)]
     pub address: Option<SocketAddr>,
     /// The registry's revision up to which every change of an app is in force or rejected.
     pub applied: u64,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -20,21 +20,17 @@ use utoipa::{IntoParams, ToSchema};
 use super::names::ByApp;
 use super::openapi::{ChangeProblems, ReadProblems};
 use super::operations::{Change, LOOK, MAX_WAIT, mark_replayed};
-use super::router::{ApiState, Queried, asked, etag, expectation};
+use super::router::{ApiState, etag, expectation};
 use super::views::{self, AppList, AppView, Explained, Judged, Told, Written};
 use crate::admin::auth::Identity;
 use crate::admin::body::read_json_bytes;
 use crate::admin::problem::Problem;
+use crate::admin::query::{Nothing, Queried};
 
 /// For a change to come from the registry to whoever has made it, at most: the rest is for whoever asks to decide.
 const LAG: Duration = Duration::from_secs(1);
 /// Changes of one value by several at once, each on what the other left.
 const ATTEMPTS: usize = 8;
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
 
 /// How every app is.
 #[utoipa::path(
@@ -46,7 +42,7 @@ pub(super) async fn list(
     Extension(identity): Extension<Identity>,
     query: Queried<Nothing>,
 ) -> Result<Response, Problem> {
-    asked(query)?;
+    query?;
     let apps = api.operator.apps();
     let shown = apps.iter().filter(|(app, _)| api.sees(&identity, app));
     let items = shown.map(|(app, status)| views::app(app, status)).collect();
@@ -111,7 +107,7 @@ pub(super) async fn put(
     manner: Queried<Manner>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let manner = asked(manner)?;
+    let Query(manner) = manner?;
     let before = api.operator.written(&app);
     let change = Change::of(&identity, request.method(), request.uri(), request.headers())?;
     let expect = expectation(request.headers(), before.is_some());
@@ -233,7 +229,7 @@ pub(super) async fn status(
     ByApp(app): ByApp,
     wait: Queried<Wait>,
 ) -> Result<Response, Problem> {
-    let wait = asked(wait)?;
+    let Query(wait) = wait?;
     let seconds = wait.wait.unwrap_or(0);
     if seconds > MAX_WAIT {
         return Err(Problem::malformed("wait", format!("write 0 to {MAX_WAIT} seconds")));

@@ -13,10 +13,11 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::openapi::ReadProblems;
-use super::router::{ApiState, Narrow, Queried, asked};
+use super::router::ApiState;
 use super::views::time;
 use crate::admin::auth::Identity;
 use crate::admin::problem::Problem;
+use crate::admin::query::{Narrow, Queried};
 
 /// A comment, so that proxies and clients know that it lives.
 const BEAT: Duration = Duration::from_secs(15);
@@ -31,7 +32,7 @@ pub(super) async fn stream(
     Extension(identity): Extension<Identity>,
     narrow: Queried<Narrow>,
 ) -> Result<Response, Problem> {
-    let only = asked(narrow)?.only()?;
+    let only = narrow?.only()?;
     let permit = api.place()?;
     let receiver = api.operator.events();
     let end = api.cancel.clone().cancelled_owned();

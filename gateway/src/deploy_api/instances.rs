@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -18,11 +18,12 @@ use utoipa::IntoParams;
 
 use super::names::{ByHost, ByInstance};
 use super::openapi::{ChangeProblems, HostProblems, ReadProblems};
-use super::router::{ApiState, Narrow, Queried, asked, chain, etag, expectation};
+use super::router::{ApiState, chain, etag, expectation};
 use super::views::{self, HostList, HostWritten, InstanceList};
 use crate::admin::auth::Identity;
 use crate::admin::body::read_json_bytes;
 use crate::admin::problem::Problem;
+use crate::admin::query::{Narrow, Queried};
 
 /// Lines of one answer, where it is not followed.
 const MAX_TAIL: u32 = 100_000;
@@ -41,7 +42,7 @@ pub(super) async fn list(
     Extension(identity): Extension<Identity>,
     narrow: Queried<Narrow>,
 ) -> Result<Response, Problem> {
-    let only = asked(narrow)?.only()?;
+    let only = narrow?.only()?;
     let apps = api.operator.apps();
     let shown = apps
         .iter()
@@ -73,7 +74,7 @@ pub(super) async fn logs(
     ByInstance(instance): ByInstance,
     wanted: Queried<Wanted>,
 ) -> Result<Response, Problem> {
-    let wanted = asked(wanted)?;
+    let Query(wanted) = wanted?;
     let app = owner_of(&api, &instance)?;
     api.permit(&identity, &app)?;
     let tail = wanted.tail.unwrap_or(DEFAULT_TAIL);

@@ -1,13 +1,11 @@
 //! The description of this API, made of the types and functions that serve it. `docs/openapi-deploy.json` is a copy.
 
-use std::collections::BTreeMap;
-
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::OpenApi;
 
 use super::{apps, configuration, events, instances, operations};
+use crate::admin::openapi::problems;
 use crate::admin::problem::{FieldMistake, Problem};
 
 #[derive(OpenApi)]
@@ -60,20 +58,6 @@ pub(super) async fn serve() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], document()).into_response()
 }
 
-/// Statuses of answers that are problems.
-macro_rules! problems {
-    ($(#[$what:meta])* $name:ident, $($status:literal),+) => {
-        $(#[$what])*
-        pub(super) struct $name;
-
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-                [$($status),+].into_iter().map(problem).collect()
-            }
-        }
-    };
-}
-
 problems!(
     /// Of requests that change nothing.
     ReadProblems, 400, 401, 403, 404, 429
@@ -86,17 +70,6 @@ problems!(
     /// Of requests that change something.
     ChangeProblems, 400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503
 );
-
-fn problem(status: u16) -> (String, RefOr<utoipa::openapi::Response>) {
-    let words = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    let schema = Ref::from_schema_name("Problem");
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    let response = ResponseBuilder::new()
-        .description(words.unwrap_or_default())
-        .content("application/problem+json", content)
-        .build();
-    (status.to_string(), RefOr::T(response))
-}
 
 #[cfg(test)]
 mod tests {

@@ -13,10 +13,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::names::{ByApp, ByOperation};
 use super::openapi::ReadProblems;
-use super::router::{ApiState, Queried, asked};
+use super::router::ApiState;
 use super::views::{Shown, time};
 use crate::admin::auth::Identity;
 use crate::admin::problem::Problem;
+use crate::admin::query::Queried;
 
 /// In seconds: whoever waits longer asks again.
 pub(super) const MAX_WAIT: u64 = 300;
@@ -163,7 +164,7 @@ pub(super) async fn show(
     ByOperation(app, id): ByOperation,
     wait: Queried<Wait>,
 ) -> Result<Response, Problem> {
-    let seconds = asked(wait)?.wait.unwrap_or(0);
+    let seconds = wait?.wait.unwrap_or(0);
     if seconds > MAX_WAIT {
         return Err(Problem::malformed("wait", format!("write 0 to {MAX_WAIT} seconds")));
     }

@@ -4,17 +4,13 @@ use std::error::Error;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Query;
-use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::routing::{get, post, put};
 use deploy::engine::{Operator, OperatorError};
 use discovery::registry::Expect;
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
-use utoipa::IntoParams;
 
 use super::{apps, configuration, events, instances, openapi, operations};
 use crate::admin::Gate;
@@ -88,32 +84,6 @@ impl ApiState {
             true => Ok(()),
             false => Err(self.gate.refuse(identity, Denied::Role, &format!("deploy/{app}"))),
         }
-    }
-}
-
-pub(super) type Queried<T> = Result<Query<T>, QueryRejection>;
-
-pub(super) fn asked<T>(query: Queried<T>) -> Result<T, Problem> {
-    query.map(|Query(query)| query).map_err(|error| Problem::malformed("query", error.body_text()))
-}
-
-pub(super) fn app_id(text: &str) -> Result<AppId, Problem> {
-    AppId::parse(text).map_err(|error| Problem::malformed("app", error.to_string()))
-}
-
-/// Only what concerns one app.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Narrow {
-    /// Only of this app.
-    #[param(example = "shop", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
-    app: Option<String>,
-}
-
-impl Narrow {
-    pub(super) fn only(&self) -> Result<Option<AppId>, Problem> {
-        self.app.as_deref().map(app_id).transpose()
     }
 }
 

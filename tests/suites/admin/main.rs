@@ -9,4 +9,5 @@ mod openapi;
 #[expect(dead_code, reason = "the suite of TLS wants more of it")]
 #[path = "../tls/pki.rs"]
 mod pki;
+mod problems;
 mod routes;

@@ -1,10 +1,14 @@
 //! The description is what is served, and the server keeps to it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use tests::{Config, Gateway, finish};
+use serde_json::json;
+use tests::{
+    App, Config, DEADLINE, Endpoint, Gateway, RawClient, RawEndpoint, certificate, eventually, finish,
+};
 
 use crate::api::Api;
 
@@ -31,14 +35,92 @@ fn the_copy_in_the_docs_is_what_a_gateway_serves() {
     assert_eq!(Api::of(&gateway).get("/v1/openapi.json").expect(200).text, copy);
 }
 
+/// A gateway that has something to show of nearly everything, and what is in front of and behind it.
+struct Stage {
+    gateway: Gateway,
+    _endpoint: Endpoint,
+    _echo: RawEndpoint,
+    _tunnel: RawClient,
+}
+
+/// Says what it is told.
+fn echoing() -> RawEndpoint {
+    RawEndpoint::start_unrecorded(|wire, _| {
+        loop {
+            let bytes = wire.some()?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            wire.send(&bytes)?;
+        }
+    })
+}
+
+/// All of it is this gateway's own: whatever is closed, drained or accepted concerns nobody else. Its virtual IPs are shown by
+/// the suite `vip_lab`, which has networks of its own.
+fn stage() -> Stage {
+    let (endpoint, echo) = (Endpoint::start("c1"), echoing());
+    let shop = App::new("shop")
+        .host("shop.test")
+        .line("split = { v1 = 9, v2 = 1 }")
+        .line("sticky = { cookie = \"home\" }")
+        .line("balance = { kind = \"hash\", key = \"header:x-user\" }")
+        .line("statistics = { enabled = true }")
+        .line("filters.addresses = { deny = [\"203.0.113.0/24\"] }")
+        .probed()
+        .endpoint("v1", "c1", endpoint.address())
+        .endpoint("v2", "c2", SocketAddr::from(([127, 0, 0, 1], 9)));
+    // Whoever comes later has neither the host nor what it refers to.
+    let late =
+        App::new("zebra").host("shop.test").line("filters.addresses = { deny_file = \"missing.txt\" }");
+    let db = App::new("db").tcp_endpoint("v1", "d1", echo.address());
+    let zone = "[dns]\nlisten = [\"127.0.0.1:0\"]\nzone = \"apps.test\"\nhostmaster = \"dns@example.com\"\n\
+                addresses = [\"192.0.2.10\"]\n\
+                [[dns.nameserver]]\nname = \"ns1.apps.test\"\naddresses = [\"192.0.2.53\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::new()
+        .app(&shop.endpoint_line("backup = true"))
+        .app(&late)
+        .app(&db)
+        .listener("db", &["protocol = \"tcp\"", "app = \"db\""])
+        .listener("web-tls", &["protocol = \"http\"", "tls = { certificates = [\"shop.pem\"] }"])
+        .file("shop.pem", &certificate(folder.path(), "shop.test"))
+        .section(zone);
+    let gateway = Gateway::start(&config);
+    let mut tunnel = RawClient::connect(gateway.listener("db"));
+    tunnel.send("open");
+    assert_eq!(tunnel.wire.exactly(4).expect("the echo comes"), b"open");
+    assert_eq!(gateway.get("shop.test", "/").status, 200);
+    let api = Api::of(&gateway);
+    api.put("/v1/config/operators/shop/v1/c9", &json!({ "state": "drain" })).expect(201);
+    eventually(DEADLINE, "all of it is to be seen", || {
+        let has = |target: &str, list: &str| !gateway.admin_json(target)[list].as_array().unwrap().is_empty();
+        has("/v1/traffic?app=shop", "items")
+            && has("/v1/tunnels", "items")
+            && has("/v1/revisions", "gateways")
+            && has("/v1/endpoints", "idle_words")
+            && has("/v1/table", "rejections")
+            && has("/v1/dns", "items")
+            && has("/v1/certificates", "listeners")
+            && has("/v1/filters", "items")
+    });
+    Stage { gateway, _endpoint: endpoint, _echo: echo, _tunnel: tunnel }
+}
+
+/// Who waits for what never comes is answered at once, so that all of it ends.
+const SETTINGS: &str = "[[operations]]\ninclude-path = \"/v1/revisions\"\nparameters = { timeout = 0 }\n";
+
 #[test]
 fn generated_requests_find_no_answer_that_is_not_described() {
     let program = schemathesis();
     assert!(program.is_file(), "no {}: run scripts/install-test-deps", program.display());
-    let gateway = Gateway::start(&Config::new());
+    let stage = stage();
+    let gateway = &stage.gateway;
+    gateway.put_file("schemathesis.toml", SETTINGS);
     let mut command = Command::new(program);
     command
         .current_dir(gateway.folder())
+        .args(["--config-file", "schemathesis.toml"])
         .args(["run", &format!("http://{}/v1/openapi.json", gateway.admin())])
         .args(["--seed", SEED, "--max-examples", EXAMPLES, "--no-shrink", "--workers", "1"])
         .args(["--request-timeout", "10", "--suppress-health-check", "all", "--warnings", "off"])

@@ -9,14 +9,13 @@ mod choice;
 mod policies;
 mod question;
 mod route;
-mod show;
+pub(super) mod show;
 mod view;
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use question::Question;
-pub use show::show;
 use view::*;
 
 use crate::filter::{Asked, Changes, Foreseen, RateLimits};

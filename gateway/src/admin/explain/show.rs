@@ -6,11 +6,13 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use topology::AppId;
+use utoipa::IntoParams;
 
 use super::question::{Asking, BadQuestion, Question};
 use super::view::Explanation;
 use super::{Surroundings, explain};
 use crate::admin::AdminState;
+use crate::admin::openapi::FindBuildProblems;
 use crate::admin::problem::{FieldMistake, Problem};
 
 /// Of a query: what fits into one head, encoded.
@@ -19,14 +21,25 @@ const MAX_HEADERS: usize = 128;
 const FIELDS: [&str; 6] = ["url", "method", "header", "client", "listener", "app"];
 
 /// What was asked, in the words of the query.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Wanted {
+    /// What is asked for; without a scheme, http.
+    #[param(required, value_type = String, example = "https://shop.example.com/cart")]
     url: Option<String>,
+    /// GET where it is absent.
+    #[param(example = "GET")]
     method: Option<String>,
+    /// `Name: value`, as often as there are fields.
+    #[param(rename = "header", required = false, max_items = 128)]
     headers: Vec<String>,
+    /// The address that it comes from; this machine's where it is absent.
+    #[param(example = "192.0.2.1")]
     client: Option<String>,
+    /// An HTTP listener; where it is absent: the one with the URL's port, or else the first of its scheme.
     listener: Option<String>,
     /// Only if it is this one's, and nothing of others.
+    #[param(value_type = Option<String>, example = "shop", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
     app: Option<AppId>,
 }
 
@@ -76,13 +89,18 @@ impl Wanted {
     }
 }
 
-/// 200 with the explanation; 400 with all that is wrong with the question; 404 where `app` is asked for and the request is
-/// not that one's.
-pub async fn show(State(state): State<Arc<AdminState>>, RawQuery(query): RawQuery) -> Response {
-    let wanted = match Wanted::read(query.as_deref().unwrap_or_default()) {
-        Ok(wanted) => wanted,
-        Err(mistakes) => return refuse(&mistakes),
-    };
+/// What becomes of a request that nobody has sent, and why. 400 names all that is wrong with the question; 404: `app` is
+/// asked for, and the request is not that one's. A tenant asks for one of its own apps.
+#[utoipa::path(
+    get, path = "/v1/explain", tag = "table", operation_id = "explain", params(Wanted),
+    responses((status = 200, body = Explanation), FindBuildProblems),
+)]
+pub async fn show(
+    State(state): State<Arc<AdminState>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let wanted = Wanted::read(query.as_deref().unwrap_or_default());
+    let wanted = wanted.map_err(|mistakes| refusal(&mistakes))?;
     let asking = Asking {
         url: wanted.url.as_deref().unwrap_or_default(),
         method: wanted.method.as_deref(),
@@ -92,10 +110,8 @@ pub async fn show(State(state): State<Arc<AdminState>>, RawQuery(query): RawQuer
     };
     let shared = state.sources.shared.clone();
     let doorways = state.sources.doorways.load_full();
-    let question = match Question::read(&asking, &doorways, |address| shared.is_trusted(address)) {
-        Ok(question) => question,
-        Err(mistakes) => return refuse(&mistakes),
-    };
+    let question = Question::read(&asking, &doorways, |address| shared.is_trusted(address));
+    let question = question.map_err(|mistakes| refusal(&mistakes))?;
     let told = move || {
         let table = shared.table.load_full();
         let trusts = |address| shared.is_trusted(address);
@@ -110,14 +126,11 @@ pub async fn show(State(state): State<Arc<AdminState>>, RawQuery(query): RawQuer
 }
 
 /// Large answers are built where they hold nobody up.
-async fn answer(told: impl FnOnce() -> Result<Explanation, Problem> + Send + 'static) -> Response {
-    let build = || told().map_or_else(Problem::into_response, |told| axum::Json(told).into_response());
-    match tokio::task::spawn_blocking(build).await {
-        Ok(response) => response,
-        Err(error) => {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "explain", error.to_string()).into_response()
-        }
-    }
+async fn answer(
+    told: impl FnOnce() -> Result<Explanation, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let build = || told().map(|told| axum::Json(told).into_response());
+    tokio::task::spawn_blocking(build).await.map_err(|error| Problem::internal(&error))?
 }
 
 /// Whose it is instead, and whether it is anybody's, is not told.
@@ -128,7 +141,7 @@ fn foreign(app: &AppId) -> Problem {
     ))
 }
 
-fn refuse(mistakes: &[BadQuestion]) -> Response {
+fn refusal(mistakes: &[BadQuestion]) -> Problem {
     let told = |mistake: &BadQuestion| FieldMistake {
         entry: String::new(),
         field: mistake.field.to_owned(),
@@ -136,5 +149,5 @@ fn refuse(mistakes: &[BadQuestion]) -> Response {
     };
     let detail = format!("the question is wrong; mistakes: {}", mistakes.len());
     let problem = Problem::new(StatusCode::BAD_REQUEST, "malformed", detail);
-    Problem { mistakes: mistakes.iter().map(told).collect(), ..problem }.into_response()
+    Problem { mistakes: mistakes.iter().map(told).collect(), ..problem }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use topology::AppId;
+use utoipa::ToSchema;
 
 use super::question::Question;
 use crate::admin::views::{BalanceView, EndpointView};
@@ -12,7 +13,7 @@ use crate::reason::Reason;
 use crate::table::RoutingTable;
 
 /// What becomes of one request, and why.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Explanation {
     /// Of the table that was asked.
     pub revision: u64,
@@ -44,7 +45,7 @@ pub struct Explanation {
 }
 
 /// The request, as routing sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RequestView {
     pub method: String,
     /// Normalized.
@@ -59,7 +60,7 @@ pub struct RequestView {
 }
 
 /// What the client would be answered, or who would be asked.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Outcome {
     /// Whether it goes on to an endpoint.
     pub is_forwarded: bool,
@@ -81,14 +82,16 @@ pub struct Outcome {
     pub depends_on: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// A pattern of hosts that covers the request.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct HostStep {
     pub pattern: String,
     /// `chosen`, `other_listener` or `less_specific`.
     pub verdict: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+/// A route that was looked at.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RouteStep {
     pub host: String,
     pub path: String,
@@ -98,7 +101,8 @@ pub struct RouteStep {
     pub why: String,
 }
 
-#[derive(Debug, Serialize)]
+/// A match of the app.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct MatchStep {
     pub name: String,
     /// `chosen`, `not_met` or `not_reached`.
@@ -109,7 +113,8 @@ pub struct MatchStep {
     pub effect: String,
 }
 
-#[derive(Debug, Serialize)]
+/// A filter of the app, and what it does.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct FilterStep {
     pub filter: &'static str,
     pub phase: &'static str,
@@ -118,7 +123,7 @@ pub struct FilterStep {
 }
 
 /// How an endpoint is chosen among candidates.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ChoiceView {
     #[serde(flatten)]
     pub policy: BalanceView,
@@ -133,7 +138,7 @@ pub struct ChoiceView {
 }
 
 /// Whether a request comes back to an endpoint, by its cookie.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct SessionView {
     pub cookie: String,
     /// The endpoint that it names.
@@ -144,7 +149,7 @@ pub struct SessionView {
 }
 
 /// The endpoints of one version, or of all where nothing splits them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct VersionView {
     /// `None`: all versions.
     pub version: Option<String>,
@@ -161,7 +166,8 @@ pub struct VersionView {
     pub endpoints_truncated: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// An endpoint that may be picked, or not.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct CandidateView {
     /// Whether it may be picked at first.
     pub is_candidate: bool,
@@ -175,7 +181,7 @@ pub struct CandidateView {
 }
 
 /// What holds for the request on its way. Times in seconds, sizes in bytes; absent where there is none.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct PoliciesView {
     pub timeouts: BTreeMap<&'static str, f64>,
     pub limits: BTreeMap<&'static str, u64>,
@@ -192,7 +198,8 @@ pub struct PoliciesView {
     pub proxy_protocol: Option<&'static str>,
 }
 
-#[derive(Debug, Serialize)]
+/// TLS to endpoints.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct UpstreamTlsView {
     pub profile: String,
     pub server_name: Option<String>,
