@@ -51,6 +51,7 @@ struct GatewayView {
     id: String,
     /// `None`: what stands there is no report.
     #[serde(flatten)]
+    #[schema(value_type = Report)]
     report: Option<Report>,
 }
 

@@ -41,10 +41,14 @@ pub struct Report {
     #[schema(value_type = Option<String>)]
     pub address: Option<SocketAddr>,
     /// The registry's revision up to which every change of an app is in force or rejected.
+    #[schema(required = false)]
     pub applied: u64,
     /// Apps and files that are not in force as they are written, and why.
+    #[schema(required = false)]
     pub rejected: BTreeMap<String, String>,
+    #[schema(required = false)]
     pub rejected_total: usize,
+    #[schema(required = false)]
     pub version: String,
     /// Instances that are out of the table and have requests under way, as `app/version/instance`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

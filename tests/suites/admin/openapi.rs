@@ -77,7 +77,7 @@ fn stage() -> Stage {
     let zone = "[dns]\nlisten = [\"127.0.0.1:0\"]\nzone = \"apps.test\"\nhostmaster = \"dns@example.com\"\n\
                 addresses = [\"192.0.2.10\"]\n\
                 [[dns.nameserver]]\nname = \"ns1.apps.test\"\naddresses = [\"192.0.2.53\"]\n";
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder can be made");
     let config = Config::new()
         .app(&shop.endpoint_line("backup = true"))
         .app(&late)
@@ -94,7 +94,9 @@ fn stage() -> Stage {
     let api = Api::of(&gateway);
     api.put("/v1/config/operators/shop/v1/c9", &json!({ "state": "drain" })).expect(201);
     eventually(DEADLINE, "all of it is to be seen", || {
-        let has = |target: &str, list: &str| !gateway.admin_json(target)[list].as_array().unwrap().is_empty();
+        let has = |target: &str, list: &str| {
+            gateway.admin_json(target)[list].as_array().is_some_and(|items| !items.is_empty())
+        };
         has("/v1/traffic?app=shop", "items")
             && has("/v1/tunnels", "items")
             && has("/v1/revisions", "gateways")
