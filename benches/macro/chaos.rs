@@ -2,6 +2,7 @@
 //!
 //! What happens is in `driver/chaos`; a short form of it runs with the tests.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use benches::chaos::{self, CONVERGENCE, Journal, Kind, Plan, Round};
@@ -33,6 +34,9 @@ pub struct Settings {
     /// Prints the page and keeps no files.
     #[arg(long)]
     discard: bool,
+    /// Keeps here what each gateway logged.
+    #[arg(long)]
+    logs: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -55,6 +59,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         time: Duration::from_secs(settings.seconds),
         longest_fault: LONGEST_FAULT,
         seed,
+        logs: settings.logs.clone(),
     };
     let line = json!({
         "registry": registry.name(), "seconds": settings.seconds, "gateways": plan.gateways, "clients": plan.clients,
@@ -62,7 +67,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         "versions": {"registry": registry.name(), "seed": seed.to_string()},
     });
     let mut record = Record::start("chaos", &line);
-    let journal = chaos::run(plan);
+    let journal = chaos::run(&plan);
     tell(&mut record, &journal, registry);
     let wrong = journal.wrong();
     let verdict = if wrong.is_empty() { "passed".to_owned() } else { wrong.join("; ") };
@@ -107,14 +112,16 @@ fn tell(record: &mut Record, journal: &Journal, registry: Kind) {
         row(record, fault, &rounds);
     }
     for round in journal.rounds() {
-        record.line("round", as_json(&round));
+        let mut line = as_json(&round);
+        line["at"] = journal.clock(round.began).into();
+        record.line("round", line);
     }
     for lost in losses.iter().chain(&excused) {
         let is_lost = losses.iter().any(|one| std::ptr::eq(one, lost));
         record.line(
             "lost",
             json!({
-                "second": lost.at.as_secs_f64(), "since": lost.since.as_secs_f64(), "gateway": lost.gateway,
+                "at": journal.clock(lost.at), "second": lost.at.as_secs_f64(), "since": lost.since.as_secs_f64(), "gateway": lost.gateway,
                 "what": lost.what, "excused": !is_lost,
             }),
         );

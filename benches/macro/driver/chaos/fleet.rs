@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::world::Expected;
 
 /// Below the gateway's folder.
 const SAVED: &str = "saved";
+const ACCESS_LOG: &str = "access.log";
 /// After this a gateway is given up: it is broken, and later rounds shall say more than that.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks at a table that is not right yet.
@@ -33,17 +35,22 @@ struct Member {
 pub struct Fleet {
     members: Vec<Member>,
     journal: Arc<Journal>,
+    logs: Option<PathBuf>,
 }
 
 impl Fleet {
-    pub fn start(size: usize, registry: &Registry, journal: &Arc<Journal>) -> Self {
+    pub fn start(size: usize, registry: &Registry, journal: &Arc<Journal>, logs: Option<PathBuf>) -> Self {
         let members = (0..size).map(|at| {
             let proxies: Vec<_> = registry.addresses().into_iter().map(CuttableProxy::to).collect();
-            let gateway = Gateway::start(&config(at, registry.kind(), &proxies));
+            let mut config = config(at, registry.kind(), &proxies);
+            if logs.is_some() {
+                config = config.access_log(ACCESS_LOG, "json");
+            }
+            let gateway = Gateway::start(&config);
             let web = Arc::new(Mutex::new(gateway.web()));
             Member { gateway, proxies, web, dead: None }
         });
-        Self { members: members.collect(), journal: Arc::clone(journal) }
+        Self { members: members.collect(), journal: Arc::clone(journal), logs }
     }
 
     pub fn len(&self) -> usize {
@@ -143,6 +150,21 @@ impl Fleet {
             slowest = slowest.max(took);
         }
         late.map_or(Ok(slowest), Err)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let Some(logs) = &self.logs else { return };
+        for (at, member) in self.members.iter().enumerate() {
+            for (name, kept) in
+                [("stderr", format!("gw-{at}.log")), (ACCESS_LOG, format!("gw-{at}.access.log"))]
+            {
+                if let Err(error) = fs::copy(member.gateway.folder().join(name), logs.join(kept)) {
+                    println!("the {name} of gateway {at} is not kept: {error}");
+                }
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ const SHOWN: usize = 5;
 
 pub struct Journal {
     began: Instant,
+    began_at: jiff::Timestamp,
     served: AtomicU64,
     deaths: AtomicU64,
     /// Writes that the registry did after their writers had given up.
@@ -56,6 +57,7 @@ impl Journal {
     pub fn begin() -> Self {
         Self {
             began: Instant::now(),
+            began_at: jiff::Timestamp::now(),
             served: AtomicU64::new(0),
             deaths: AtomicU64::new(0),
             late_writes: AtomicU64::new(0),
@@ -66,6 +68,11 @@ impl Journal {
 
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// That moment on the clock that gateways log by.
+    pub fn clock(&self, moment: Duration) -> String {
+        (self.began_at + moment).strftime("%H:%M:%S%.3f").to_string()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

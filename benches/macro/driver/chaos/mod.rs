@@ -13,6 +13,7 @@ mod journal;
 mod registry;
 mod world;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ const PEACE: Duration = Duration::from_secs(1);
 const KILL_SHARE: f64 = 0.35;
 const DEAD: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     pub registry: Kind,
     pub gateways: usize,
@@ -50,18 +51,20 @@ pub struct Plan {
     /// The longest that a fault lasts.
     pub longest_fault: Duration,
     pub seed: u64,
+    /// The folder that gets what each gateway logged.
+    pub logs: Option<PathBuf>,
 }
 
 /// Runs it. What was seen is judged by [`Journal::wrong`].
 ///
 /// # Panics
 /// When a registry, a gateway or a client of theirs cannot be started or does not come back.
-pub fn run(plan: Plan) -> Journal {
+pub fn run(plan: &Plan) -> Journal {
     let mut rng = Rng::with_seed(plan.seed);
     let journal = Arc::new(Journal::begin());
     let mut registry = Registry::start(plan.registry, MEMBERS);
     let mut world = World::new(rng.fork());
-    let mut fleet = Fleet::start(plan.gateways, &registry, &journal);
+    let mut fleet = Fleet::start(plan.gateways, &registry, &journal, plan.logs.clone());
     registry.reconcile(&world);
     fleet.await_saved(DEADLINE * 2, &world.steady_apps());
     let deaths = Deaths::start(world.mortals(), rng.fork(), &journal);
