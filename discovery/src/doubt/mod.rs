@@ -4,7 +4,7 @@
 //! expires, a wiped ensemble comes back empty, a restored one comes back with last week's keys. Whoever
 //! obeyed would drop traffic that healthy endpoints could have served. So:
 //!
-//! - **Mass loss.** When more than half of an app's addresses that live by a session, or all of them that serve, vanish
+//! - **Mass loss.** When more than half of an app's addresses that live by a session, or all that take requests, vanish
 //!   within [`WINDOW`] and nothing came in their place, those that still serve stay for a grace period. A key that
 //!   was deleted and not lost with a session is a decision, and obeyed; so is the end of the app's spec. What has been
 //!   registered at the same address since is there instead.
@@ -30,7 +30,7 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use topology::{AppId, InstanceKey};
 
-use crate::layout::{Place, addresses_of, parse_address_value};
+use crate::layout::{Place, addresses_of, parse_address_value, parse_word_value, word_key};
 use crate::registry::{Entry, Key, State};
 use crate::saved::is_needed;
 
@@ -44,6 +44,9 @@ const EMPTIED: usize = 3;
 pub trait Witness: Send + Sync + 'static {
     /// Whether nothing speaks against the endpoint. Of one that nobody probes nothing does.
     fn serves(&self, app: &AppId, instance: &InstanceKey) -> bool;
+
+    /// Whether requests go there: it serves, and neither an operator nor its weight keeps them from it.
+    fn takes_requests(&self, app: &AppId, instance: &InstanceKey) -> bool;
 }
 
 /// Why the registry as a whole is not believed.
@@ -349,7 +352,7 @@ impl Skeptic {
         for app in touched.keys() {
             let Some(loss) = self.losses.get_mut(app) else { continue };
             let left = self.addresses.get(app).copied().unwrap_or_default();
-            if left * 2 >= loss.before && has_serving(&self.heard, app, witness) {
+            if left * 2 >= loss.before && has_taker(&self.heard, app, witness) {
                 continue;
             }
             let mut held = 0;
@@ -447,11 +450,17 @@ fn address_of(key: &Key, entry: &Entry) -> Option<SocketAddr> {
     parse_address_value(key.as_str(), instance, &entry.value).ok().map(|endpoint| endpoint.address)
 }
 
-/// Whether an endpoint serves that the registry has of `app`.
-fn has_serving(heard: &OrdMap<Key, Entry>, app: &AppId, witness: &dyn Witness) -> bool {
+/// Whether the registry has an endpoint of `app` that takes requests.
+fn has_taker(heard: &OrdMap<Key, Entry>, app: &AppId, witness: &dyn Witness) -> bool {
     let above = addresses_of(app);
     let from = heard.range::<_, str>((Bound::Included(above.as_str()), Bound::Unbounded));
-    from.take_while(|(key, _)| key.as_str().starts_with(&above)).any(|(key, _)| serves(key, witness))
+    from.take_while(|(key, _)| key.as_str().starts_with(&above)).any(|(key, _)| {
+        let Ok(Place::Address { app, key: instance }) = Place::of(key) else { return false };
+        // The witness knows of a word that was good once; what was heard may be new to it.
+        let word = heard.get(&word_key(&app, &instance));
+        let word = word.and_then(|word| parse_word_value(key.as_str(), &word.value).ok()).unwrap_or_default();
+        word.state.admits() && word.weight != Some(0) && witness.takes_requests(&app, &instance)
+    })
 }
 
 /// Nothing speaks against what is no endpoint.

@@ -23,6 +23,10 @@ impl Witness for Dead {
     fn serves(&self, app: &AppId, key: &InstanceKey) -> bool {
         !self.0.lock().unwrap().contains(&format!("{app}/{}", key.instance))
     }
+
+    fn takes_requests(&self, app: &AppId, key: &InstanceKey) -> bool {
+        self.serves(app, key)
+    }
 }
 
 fn entry(value: &str, ephemeral: bool) -> Entry {
@@ -307,12 +311,13 @@ fn a_minority_that_vanishes_stays_where_it_alone_serves() {
     scene.register("shop", 3);
     scene.hear();
     scene.dead.kill("shop", "c1");
-    scene.dead.kill("shop", "c2");
+    // Serves, but nobody is sent there.
+    scene.put_value("operator/shop/v1/c2", r#"{"state": "maintenance"}"#, false);
     scene.lose("shop", 0..1);
-    assert_eq!(scene.hear().len(), 3);
+    assert_eq!(scene.hear().len(), 4);
     assert_eq!(scene.report().held.len(), 1);
     scene.pass(60);
-    assert_eq!(scene.hear(), [address("shop", 1), address("shop", 2)]);
+    assert_eq!(scene.hear(), ["operator/shop/v1/c2", &address("shop", 1), &address("shop", 2)]);
 }
 
 #[test]
