@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use benches::chaos::{self, CONVERGENCE, Journal, Kind, Plan, Round};
+use benches::chaos::{self, Journal, Kind, Plan, Round};
 use benches::clock::millis;
 use benches::distribution::Distribution;
 use benches::record::Record;
@@ -13,6 +13,8 @@ use serde_json::json;
 
 /// Enough to see a pattern, few enough to read; the raw lines have all.
 const SHOWN: usize = 20;
+/// How soon after the last fault every gateway has to show the registry's state.
+const CONVERGENCE: Duration = Duration::from_secs(5);
 /// Longer than a session of the harness's servers.
 const LONGEST_FAULT: Duration = Duration::from_secs(12);
 
@@ -58,6 +60,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         clients: settings.clients,
         time: Duration::from_secs(settings.seconds),
         longest_fault: LONGEST_FAULT,
+        within: CONVERGENCE,
         seed,
         logs: settings.logs.clone(),
     };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tests::{Config, CuttableProxy, DEADLINE, Gateway, Process, RawClient, eventually};
 
-use super::check::{CONVERGENCE, differences};
+use super::check::differences;
 use super::journal::Journal;
 use super::registry::{Kind, Registry};
 use super::world::Expected;
@@ -16,8 +16,9 @@ use super::world::Expected;
 /// Below the gateway's folder.
 const SAVED: &str = "saved";
 const ACCESS_LOG: &str = "access.log";
-/// After this a gateway is given up: it is broken, and later rounds shall say more than that.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How many times as long as it may take a gateway is waited for before it is given up: it is broken, and later rounds shall
+/// say more than that.
+const PATIENCE: u32 = 3;
 /// Between two looks at a table that is not right yet.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -118,12 +119,19 @@ impl Fleet {
         });
     }
 
-    /// Waits until every gateway shows what is expected; returns how long after `since` the last one did. `accepts`: as an
+    /// Waits until every gateway shows what is expected; returns how long after `since` the last one did, if that is `within`
+    /// what it may take. `accepts`: as an
     /// operator does who knows that the registry has lost something, and that everybody has registered again.
     ///
     /// # Errors
     /// What a gateway shows otherwise when it has taken too long.
-    pub fn converge(&self, expected: &Expected, since: Instant, accepts: bool) -> Result<Duration, String> {
+    pub fn converge(
+        &self,
+        expected: &Expected,
+        since: Instant,
+        within: Duration,
+        accepts: bool,
+    ) -> Result<Duration, String> {
         let mut slowest = Duration::ZERO;
         let mut late = None;
         for (at, member) in self.members.iter().enumerate() {
@@ -134,13 +142,13 @@ impl Fleet {
                     accept(admin);
                 }
                 last = Some(difference);
-                if since.elapsed() > PATIENCE {
+                if since.elapsed() > within * PATIENCE {
                     return Err(format!("gateway {at}, never: {}", last.expect("there was one")));
                 }
                 std::thread::sleep(GLANCE);
             }
             let took = since.elapsed();
-            if took > CONVERGENCE
+            if took > within
                 && let Some(difference) = last
             {
                 late.get_or_insert_with(|| {

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::check::CONVERGENCE;
-
 /// Enough to see a pattern.
 const SHOWN: usize = 5;
 
@@ -188,11 +186,7 @@ impl Journal {
         }
         for round in self.rounds() {
             if let Some(difference) = &round.difference {
-                let within = CONVERGENCE.as_secs();
-                wrong.push(format!(
-                    "round {}, {}, not within {within} s: {difference}",
-                    round.number, round.fault
-                ));
+                wrong.push(format!("round {}, {}, too late: {difference}", round.number, round.fault));
             }
         }
         if self.served_total() == 0 || self.rounds().is_empty() {
