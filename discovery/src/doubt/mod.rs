@@ -425,12 +425,9 @@ fn is_made_anew(former: &OrdMap<Key, Entry>, now: &OrdMap<Key, Entry>) -> bool {
     if anew == 0 {
         return false;
     }
-    let (mut all, mut lasting) = (0, 0);
-    for (_, entry) in former.iter().filter(|(key, _)| is_needed(key)) {
-        all += 1;
-        lasting += usize::from(!entry.ephemeral);
-    }
-    gone == all && lasting >= EMPTIED
+    // One more than have gone is enough to know that one is left: this costs what the change does.
+    let known: Vec<_> = former.iter().filter(|(key, _)| is_needed(key)).take(gone + 1).collect();
+    known.len() == gone && known.iter().filter(|(_, entry)| !entry.ephemeral).count() >= EMPTIED
 }
 
 /// Where an instance is registered that was not there before.
