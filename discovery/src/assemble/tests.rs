@@ -61,8 +61,8 @@ impl Witness for AllServe {
         true
     }
 
-    fn takes_requests(&self, _: &topology::AppId, _: &topology::InstanceKey) -> bool {
-        true
+    fn takes_requests(&self, _: &topology::AppId, _: &topology::InstanceKey) -> Option<bool> {
+        Some(true)
     }
 }
 

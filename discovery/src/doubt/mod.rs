@@ -8,8 +8,8 @@
 //!   within [`WINDOW`] and nothing came in their place, those that still serve stay for a grace period. A key that
 //!   was deleted and not lost with a session is a decision, and obeyed; so is the end of the app's spec. What has been
 //!   registered at the same address since is there instead.
-//! - **A registry that went back**: its revision, or the version of a key, is lower than one that was seen before; or
-//!   most apps have lost every address in one step; or nothing is left of what was known, and some of it was made anew.
+//! - **A registry that went back**: its revision, or the version of a key, is lower than one that was seen before; or a key
+//!   was last changed when this was not how it was; or most apps have lost every address in one step; or nothing is left of what was known, and some of it was made anew.
 //!   The last good entries stay, and what changes from then on is believed again, key by key. The doubt ends when nothing
 //!   is held back any more: the keys have come back, their endpoints have failed their probes, or an operator has
 //!   accepted the registry as it is.
@@ -18,6 +18,7 @@
 //!
 //! Pure: the state, the time and what probes say come as arguments.
 
+mod known;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use topology::{AppId, InstanceKey};
 use crate::layout::{Place, addresses_of, parse_address_value, parse_word_value, word_key};
 use crate::registry::{Entry, Key, State};
 use crate::saved::is_needed;
+use known::Known;
 
 /// What vanishes within it vanishes "at once". A session's keys go in one transaction, but are seen one by
 /// one; rolling changes take longer from instance to instance.
@@ -45,15 +47,16 @@ pub trait Witness: Send + Sync + 'static {
     /// Whether nothing speaks against the endpoint. Of one that nobody probes nothing does.
     fn serves(&self, app: &AppId, instance: &InstanceKey) -> bool;
 
-    /// Whether requests go there: it serves, and neither an operator nor its weight keeps them from it.
-    fn takes_requests(&self, app: &AppId, instance: &InstanceKey) -> bool;
+    /// Whether requests go there: it serves, and neither an operator nor its weight keeps them from it. `None` for an endpoint
+    /// that is not known.
+    fn takes_requests(&self, app: &AppId, instance: &InstanceKey) -> Option<bool>;
 }
 
 /// Why the registry as a whole is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// Its revision, or the version of a key, is lower than one that was seen before. (ZooKeeper shows its own revision only
-    /// with changes, so there it is the keys that tell.)
+    /// Its revision, or the version of a key, is lower than one that was seen before, or a key says of itself that it was
+    /// otherwise then: what the registry has is not what came of what it had.
     WentBack,
     /// Most apps lost every address in one step, or nothing is left of what was known.
     Emptied,
@@ -188,11 +191,14 @@ impl Skeptic {
     fn take_in(&mut self, state: &State, now: Instant, witness: &dyn Witness) {
         let is_first = self.heard_revision == 0;
         let former = std::mem::replace(&mut self.heard, state.entries.clone());
-        self.heard_revision = state.revision;
+        let former_revision = std::mem::replace(&mut self.heard_revision, state.revision);
+        let known = Known {
+            revision: if is_first { self.believed } else { former_revision },
+            entries: &former,
+            is_whole: !is_first,
+        };
         let before = self.count(&former);
-        if self.doubt.is_none()
-            && let Some(doubt) = self.suspect(&former, &before, is_first)
-        {
+        if let Some(doubt) = self.suspect(&known, &before) {
             return self.begin_to_doubt(doubt);
         }
         self.follow(&former, &before, now);
@@ -200,19 +206,14 @@ impl Skeptic {
         self.hold_mass_losses(&before, now, witness);
     }
 
-    /// Whether there is a reason to doubt what was heard after `former`.
-    fn suspect(
-        &self,
-        former: &OrdMap<Key, Entry>,
-        before: &HashMap<AppId, usize>,
-        is_first: bool,
-    ) -> Option<Doubt> {
-        if self.heard_revision < self.believed || has_older(former, &self.heard) {
+    /// Whether there is a reason to doubt what was heard after what was `known`: also once more.
+    fn suspect(&self, known: &Known<'_>, before: &HashMap<AppId, usize>) -> Option<Doubt> {
+        if self.heard_revision < known.revision || known.is_contradicted_by(&self.heard) {
             return Some(Doubt::WentBack);
         }
         // How long ago a former run ended nobody knows, and meanwhile most apps may have gone by intent. An ensemble that
         // was emptied has none of its keys any more.
-        let is_emptied = (!is_first && self.is_emptied(before)) || is_made_anew(former, &self.heard);
+        let is_emptied = (known.is_whole && self.is_emptied(before)) || known.is_made_anew_in(&self.heard);
         is_emptied.then_some(Doubt::Emptied)
     }
 
@@ -396,40 +397,6 @@ impl Skeptic {
     }
 }
 
-/// Whether a key has become what it was before. Versions are revisions of the whole registry: also a key that was made anew
-/// has a later one.
-fn has_older(former: &OrdMap<Key, Entry>, now: &OrdMap<Key, Entry>) -> bool {
-    former.diff(now).any(|change| match change {
-        DiffItem::Update { old: (_, old), new: (_, new) } => {
-            new.version < old.version || new.created < old.created
-        }
-        DiffItem::Add(..) | DiffItem::Remove(..) => false,
-    })
-}
-
-/// Whether nothing is left of what was known, and some of it was made anew. So looks an ensemble that was emptied to who
-/// comes when others have begun to fill it again: its revision may be a higher one by then.
-fn is_made_anew(former: &OrdMap<Key, Entry>, now: &OrdMap<Key, Entry>) -> bool {
-    let (mut gone, mut anew) = (0, 0);
-    for change in former.diff(now) {
-        match change {
-            DiffItem::Remove(key, _) => gone += usize::from(is_needed(key)),
-            DiffItem::Update { old: (key, old), new: (_, new) } if old.created != new.created => {
-                gone += usize::from(is_needed(key));
-                // Whoever registers for a session does so again and again.
-                anew += usize::from(is_needed(key) && !old.ephemeral);
-            }
-            DiffItem::Add(..) | DiffItem::Update { .. } => {}
-        }
-    }
-    if anew == 0 {
-        return false;
-    }
-    // One more than have gone is enough to know that one is left: this costs what the change does.
-    let known: Vec<_> = former.iter().filter(|(key, _)| is_needed(key)).take(gone + 1).collect();
-    known.len() == gone && known.iter().filter(|(_, entry)| !entry.ephemeral).count() >= EMPTIED
-}
-
 /// Where an instance is registered that was not there before.
 fn newly_at(change: &DiffItem<'_, '_, Key, Entry>) -> Option<SocketAddr> {
     match *change {
@@ -451,12 +418,17 @@ fn address_of(key: &Key, entry: &Entry) -> Option<SocketAddr> {
 fn has_taker(heard: &OrdMap<Key, Entry>, app: &AppId, witness: &dyn Witness) -> bool {
     let above = addresses_of(app);
     let from = heard.range::<_, str>((Bound::Included(above.as_str()), Bound::Unbounded));
-    from.take_while(|(key, _)| key.as_str().starts_with(&above)).any(|(key, _)| {
+    from.take_while(|(key, _)| key.as_str().starts_with(&above)).any(|(key, entry)| {
         let Ok(Place::Address { app, key: instance }) = Place::of(key) else { return false };
         // The witness knows of a word that was good once; what was heard may be new to it.
         let word = heard.get(&word_key(&app, &instance));
         let word = word.and_then(|word| parse_word_value(key.as_str(), &word.value).ok()).unwrap_or_default();
-        word.state.admits() && word.weight != Some(0) && witness.takes_requests(&app, &instance)
+        let is_usable = || {
+            let endpoint = parse_address_value(key.as_str(), instance.clone(), &entry.value);
+            endpoint.is_ok_and(|endpoint| endpoint.weight > 0)
+        };
+        let takes = witness.takes_requests(&app, &instance).unwrap_or_else(is_usable);
+        takes && word.state.admits() && word.weight != Some(0)
     })
 }
 

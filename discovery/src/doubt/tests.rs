@@ -24,8 +24,8 @@ impl Witness for Dead {
         !self.0.lock().unwrap().contains(&format!("{app}/{}", key.instance))
     }
 
-    fn takes_requests(&self, app: &AppId, key: &InstanceKey) -> bool {
-        self.serves(app, key)
+    fn takes_requests(&self, app: &AppId, key: &InstanceKey) -> Option<bool> {
+        (!self.serves(app, key)).then_some(false)
     }
 }
 
@@ -66,8 +66,17 @@ impl Scene {
     }
 
     fn put_value(&mut self, key: &str, value: &str, ephemeral: bool) {
-        self.entries.insert(Key::parse(key).unwrap(), entry(value, ephemeral));
         self.revision += 1;
+        let key = Key::parse(key).unwrap();
+        let created = self.entries.get(&key).map_or(self.revision, |former| former.created);
+        let made = Entry { version: self.revision, created, ..entry(value, ephemeral) };
+        self.entries.insert(key, made);
+    }
+
+    /// Has the key as `former` has it.
+    fn keep(&mut self, former: &Self, key: &str) {
+        let key = Key::parse(key).unwrap();
+        self.entries.insert(key.clone(), former.entries[&key].clone());
     }
 
     /// The next run, with what this one has seen.
@@ -234,8 +243,8 @@ fn a_key_that_became_what_it_was_tells_that_the_registry_went_back() {
     assert_eq!(scene.report().doubt, Some(Doubt::WentBack));
     // Made anew is another key, and of a later version.
     scene.skeptic.borrow_mut().accept();
-    scene.entries.insert(key, Entry { created: 9, ..versioned(9, "anew") });
     scene.revision += 1;
+    scene.entries.insert(key, Entry { created: scene.revision, ..versioned(scene.revision, "anew") });
     assert_eq!(scene.hear(), ["app/a"]);
     assert_eq!(scene.report(), Report::default());
 }
@@ -253,7 +262,7 @@ fn a_former_runs_table_is_served_until_the_registry_speaks_and_its_word_then_dou
             State { link: Link::Connecting { why: None }, revision: 0, ahead: false, entries: OrdMap::new() };
         let served = next.skeptic.borrow_mut().hear(&before, next.now, &next.dead);
         assert_eq!((served.revision, served.entries.len()), (saved.0, 4));
-        next.put("app/shop", false);
+        next.keep(&scene, "app/shop");
         next.revision = if went_back { saved.0 - 1 } else { saved.0 + 1 };
         // The registrar's session ended while nobody was there to see it.
         assert_eq!(next.hear().len(), 4);
@@ -275,9 +284,10 @@ fn what_a_former_run_knew_holds_nothing_against_a_registry_that_has_truly_change
     scene.hear();
     // Of four apps three were removed, of the last one's instances three replaced.
     let mut next = scene.restarted();
-    next.put(&address("d", 0), false);
-    next.put("app/shop", false);
-    (3..7).for_each(|number| next.put(&address("shop", number), true));
+    next.keep(&scene, &address("d", 0));
+    next.keep(&scene, "app/shop");
+    next.keep(&scene, &address("shop", 3));
+    (4..7).for_each(|number| next.put(&address("shop", number), true));
     let all: Vec<_> = next.entries.keys().map(ToString::to_string).collect();
     assert_eq!(next.hear(), all);
     assert_eq!(next.report(), Report::default());
@@ -309,15 +319,18 @@ fn an_address_that_another_instance_has_now_is_not_held() {
 fn a_minority_that_vanishes_stays_where_it_alone_serves() {
     let mut scene = Scene::new();
     scene.register("shop", 3);
+    // Was never one.
+    scene.put_value(&address("shop", 3), "x y z", false);
     scene.hear();
     scene.dead.kill("shop", "c1");
     // Serves, but nobody is sent there.
     scene.put_value("operator/shop/v1/c2", r#"{"state": "maintenance"}"#, false);
     scene.lose("shop", 0..1);
-    assert_eq!(scene.hear().len(), 4);
-    assert_eq!(scene.report().held.len(), 1);
+    assert_eq!(scene.hear().len(), 5);
+    assert_eq!(scene.report().held, [Key::parse(&address("shop", 0)).unwrap()]);
     scene.pass(60);
-    assert_eq!(scene.hear(), ["operator/shop/v1/c2", &address("shop", 1), &address("shop", 2)]);
+    assert_eq!(scene.hear().len(), 4);
+    assert_eq!(scene.report(), Report::default());
 }
 
 #[test]
@@ -346,11 +359,65 @@ fn a_registry_that_was_emptied_and_filled_again_meanwhile_is_doubted_whatever_it
         assert_eq!(late.report().doubt, Some(Doubt::Emptied));
         // One key that is still the same proves that the others were removed by somebody.
         let mut next = scene.restarted();
-        next.put("app/d", false);
+        next.keep(&scene, "app/d");
         anew(&mut next, "app/a");
         next.hear();
         assert_eq!(next.report().doubt, None);
     }
+}
+
+#[test]
+fn a_registry_with_another_past_is_doubted_whatever_its_revision_is() {
+    let mut scene = Scene::new();
+    scene.put("app/a", false);
+    scene.put(&address("a", 0), false);
+    let all = scene.hear();
+    let other = |key: &str, version, created| {
+        (Key::parse(key).unwrap(), Entry { version, created, ..entry("other", false) })
+    };
+    let (lasting, seen) = (scene.entries.clone(), scene.revision);
+    for (is_first, (key, made)) in [
+        // Was there before what was seen, and was not seen.
+        (false, other("app/b", seen, seen)),
+        // Was changed otherwise then.
+        (false, other("app/a", seen, 11)),
+        (true, other("app/a", seen, 11)),
+        // Was made before.
+        (true, other("app/a", seen + 1, 10)),
+    ] {
+        let mut late = if is_first { scene.restarted() } else { Scene::new() };
+        (late.entries, late.revision) = (lasting.clone(), seen);
+        if !is_first {
+            late.hear();
+        }
+        (late.entries, late.revision) = (OrdMap::unit(key, made), seen + 100);
+        let served = late.hear();
+        assert!(all.iter().all(|key| served.contains(key)), "{served:?}");
+        assert_eq!(late.report().doubt, Some(Doubt::WentBack));
+    }
+    // What a former run did not save may have been there.
+    let mut next = scene.restarted();
+    let (key, made) = other("app/b", seen, seen);
+    (next.entries, next.revision) = (lasting.update(key, made), seen + 100);
+    assert_eq!(next.hear().len(), 3);
+    assert_eq!(next.report(), Report::default());
+}
+
+#[test]
+fn a_doubted_registry_that_goes_back_once_more_takes_nothing_either() {
+    let mut scene = Scene::new();
+    scene.put("app/a", false);
+    scene.put(&address("a", 0), false);
+    let all = scene.hear();
+    (scene.entries, scene.revision) = (OrdMap::new(), 1);
+    scene.hear();
+    scene.put("app/b", false);
+    scene.put(&address("a", 1), false);
+    assert_eq!(scene.hear().len(), 4);
+    (scene.entries, scene.revision) = (OrdMap::new(), 1);
+    assert_eq!(scene.hear().len(), 4);
+    scene.skeptic.borrow_mut().accept();
+    assert!(scene.hear().is_empty() && all.len() == 2);
 }
 
 #[derive(Debug, Clone)]
