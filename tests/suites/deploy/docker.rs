@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Config, DockerHost, ImageRegistry, Load, comes_true, eventually, no_docker};
+use tests::{Config, DockerHost, ImageRegistry, Load, comes_true, eventually, no_docker, ports};
 
-use crate::stage::{PATIENCE, Stage, ports};
+use crate::stage::{PATIENCE, Stage};
 
 /// Until an engine that hangs is lost, in the test's configuration, and what it costs to find out.
 const LOST: Duration = Duration::from_secs(60);
