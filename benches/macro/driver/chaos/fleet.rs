@@ -19,6 +19,9 @@ const ACCESS_LOG: &str = "access.log";
 /// How many times as long as it may take a gateway is waited for before it is given up: it is broken, and later rounds shall
 /// say more than that.
 const PATIENCE: u32 = 3;
+/// A gateway that has still to read what was registered anew would lose it by the operator's word: what it holds has to be the
+/// same for so long before that is given.
+const CARE: Duration = Duration::from_millis(500);
 /// Between two looks at a table that is not right yet.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -137,8 +140,12 @@ impl Fleet {
         for (at, member) in self.members.iter().enumerate() {
             let admin = member.gateway.admin();
             let mut last = None;
+            let mut doubt = (String::new(), Instant::now());
             while let Err(difference) = differences(admin, expected) {
-                if accepts && difference.is_doubt() {
+                let shown = difference.to_string();
+                if shown != doubt.0 {
+                    doubt = (shown, Instant::now());
+                } else if accepts && difference.is_doubt() && doubt.1.elapsed() > CARE {
                     accept(admin);
                 }
                 last = Some(difference);
