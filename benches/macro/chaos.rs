@@ -2,9 +2,10 @@
 //!
 //! What happens is in `driver/chaos`; a short form of it runs with the tests.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use benches::chaos::{self, CONVERGENCE, Journal, Kind, Plan, Round};
+use benches::chaos::{self, Journal, Kind, Plan, Round};
 use benches::clock::millis;
 use benches::distribution::Distribution;
 use benches::record::Record;
@@ -12,6 +13,8 @@ use serde_json::json;
 
 /// Enough to see a pattern, few enough to read; the raw lines have all.
 const SHOWN: usize = 20;
+/// How soon after the last fault every gateway has to show the registry's state.
+const CONVERGENCE: Duration = Duration::from_secs(5);
 /// Longer than a session of the harness's servers.
 const LONGEST_FAULT: Duration = Duration::from_secs(12);
 
@@ -33,6 +36,9 @@ pub struct Settings {
     /// Prints the page and keeps no files.
     #[arg(long)]
     discard: bool,
+    /// Keeps here what each gateway logged.
+    #[arg(long)]
+    logs: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -54,7 +60,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         clients: settings.clients,
         time: Duration::from_secs(settings.seconds),
         longest_fault: LONGEST_FAULT,
+        within: CONVERGENCE,
         seed,
+        logs: settings.logs.clone(),
     };
     let line = json!({
         "registry": registry.name(), "seconds": settings.seconds, "gateways": plan.gateways, "clients": plan.clients,
@@ -62,7 +70,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         "versions": {"registry": registry.name(), "seed": seed.to_string()},
     });
     let mut record = Record::start("chaos", &line);
-    let journal = chaos::run(plan);
+    let journal = chaos::run(&plan);
     tell(&mut record, &journal, registry);
     let wrong = journal.wrong();
     let verdict = if wrong.is_empty() { "passed".to_owned() } else { wrong.join("; ") };
@@ -107,14 +115,16 @@ fn tell(record: &mut Record, journal: &Journal, registry: Kind) {
         row(record, fault, &rounds);
     }
     for round in journal.rounds() {
-        record.line("round", as_json(&round));
+        let mut line = as_json(&round);
+        line["at"] = journal.clock(round.began).into();
+        record.line("round", line);
     }
     for lost in losses.iter().chain(&excused) {
         let is_lost = losses.iter().any(|one| std::ptr::eq(one, lost));
         record.line(
             "lost",
             json!({
-                "second": lost.at.as_secs_f64(), "since": lost.since.as_secs_f64(), "gateway": lost.gateway,
+                "at": journal.clock(lost.at), "second": lost.at.as_secs_f64(), "since": lost.since.as_secs_f64(), "gateway": lost.gateway,
                 "what": lost.what, "excused": !is_lost,
             }),
         );

@@ -78,6 +78,14 @@ impl Kazoo {
             .map(|(at, _)| at)
     }
 
+    /// Has the session's node there from now on, in one step where another session has it still.
+    ///
+    /// # Errors
+    /// [`KazooError`].
+    pub fn register(&mut self, path: &str, value: &[u8]) -> Result<AnsweredAt, KazooError> {
+        self.ask(&json!({"operation": "register", "path": path, "value": text(value)})).map(|(at, _)| at)
+    }
+
     /// # Errors
     /// [`KazooError`].
     pub fn set(&mut self, path: &str, value: &[u8]) -> Result<AnsweredAt, KazooError> {

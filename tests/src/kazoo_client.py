@@ -11,7 +11,7 @@ import sys
 import time
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import KazooException, NoNodeError
 from kazoo.security import make_digest_acl
 
 
@@ -41,6 +41,23 @@ def create(client, request):
         ephemeral=request["ephemeral"],
         makepath=True,
     )
+
+
+def register(client, request):
+    """The session's node, whoever had it: it is there at every moment from the first one on."""
+    path, value = request["path"], request["value"].encode("latin-1")
+    try:
+        _, stat = call(client, "get", path)
+    except NoNodeError:
+        return create(client, {**request, "ephemeral": True})
+    if stat.ephemeralOwner == client.client_id[0]:
+        return call(client, "set", path, value)
+    transaction = client.transaction()
+    transaction.delete(path)
+    transaction.create(path, value, ephemeral=True)
+    for result in transaction.commit_async().get(timeout=LIMIT):
+        if isinstance(result, Exception):
+            raise result
 
 
 def tree(client, request):
@@ -81,6 +98,7 @@ OPERATIONS = {
     "authenticate": lambda client, request: client.add_auth("digest", request["value"]),
     "acls": acls,
     "create": create,
+    "register": register,
     "tree": tree,
     "storm": storm,
     "set": lambda client, request: call(client, "set", request["path"], request["value"].encode("latin-1")),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tests::{Config, CuttableProxy, DEADLINE, Endpoint, EtcdServer, Gateway, RawClient, eventually};
+use tests::{Config, CuttableProxy, DEADLINE, Endpoint, EtcdServer, Gateway, RawClient, eventually, yields};
 
 const HOST: &str = "shop.apps.test";
 /// The first probe after a recovery, and the backoff before it.
@@ -100,6 +100,83 @@ fn most_of_an_app_that_goes_with_one_session_stays_while_it_passes_its_probes() 
     accept(&gateway);
     answers_from(&gateway, &["b"]);
     assert_eq!(held(&gateway), Some(0.0));
+}
+
+/// Kills the gateway and starts it again with the same files, after `meanwhile`.
+#[track_caller]
+fn restart(gateway: &mut Gateway, meanwhile: impl FnOnce()) {
+    gateway.kill();
+    meanwhile();
+    let mut process = Some(gateway.intruder());
+    yields(DEADLINE * 2, "the gateway is ready again", || {
+        process = gateway.try_revive(process.take()?).err();
+        process.is_none().then_some(())
+    });
+}
+
+#[track_caller]
+fn await_saved(gateway: &Gateway, texts: &[&str]) {
+    eventually(DEADLINE * 2, "the last good entries are saved", || {
+        let saved = std::fs::read_to_string(gateway.folder().join("saved")).unwrap_or_default();
+        texts.iter().all(|text| saved.contains(text))
+    });
+}
+
+#[test]
+fn a_session_that_is_lost_while_the_gateway_is_restarted_takes_nothing_that_serves() {
+    let (a, b, c) = (Endpoint::start("a"), Endpoint::start("b"), Endpoint::start("c"));
+    let server = EtcdServer::start();
+    let lines = "mass_loss_grace = \"1h\"\nsaved = \"saved\"";
+    let mut gateway = Gateway::start(&config(&server.address().to_string(), lines));
+    server.ctl(&["put", "/caas/app/shop", SPEC]);
+    let granted = server.ctl(&["lease", "grant", "600"]);
+    let lease = granted.split_whitespace().nth(1).unwrap();
+    for (instance, endpoint) in [("c1", &a), ("c2", &b), ("c3", &c)] {
+        let lease = format!("--lease={lease}");
+        server.ctl(&["put", &lease, &path("shop", instance), &endpoint.address().to_string()]);
+    }
+    answers_from(&gateway, &["a", "b", "c"]);
+    await_saved(&gateway, &["app/shop", "shop/v1/c1", "shop/v1/c2", "shop/v1/c3"]);
+    // One of the three ends with its registrar; the place of another one is given to another app.
+    restart(&mut gateway, || {
+        server.ctl(&["lease", "revoke", lease]);
+        server.ctl(&["put", &path("cart", "c9"), &b.address().to_string()]);
+        drop(a);
+    });
+    eventually(RECOVERY, "one is held", || held(&gateway) == Some(1.0));
+    assert_eq!(gateway.admin_json("/v1/table")["held"][0], "service/address/shop/v1/c3");
+    answers_from(&gateway, &["c"]);
+    assert_eq!(doubted(&gateway, "went_back"), Some(0.0));
+    assert_eq!(doubted(&gateway, "emptied"), Some(0.0));
+}
+
+#[test]
+fn a_registry_that_was_emptied_and_filled_again_behind_a_gateways_back_is_doubted() {
+    let (a, b) = (Endpoint::start("a"), Endpoint::start("b"));
+    let (good, other) = (EtcdServer::start(), EtcdServer::start());
+    let proxy = CuttableProxy::to(good.address());
+    let mut gateway = Gateway::start(&config(&proxy.address().to_string(), "saved = \"saved\""));
+    for app in ["shop", "blog", "news"] {
+        good.ctl(&["put", &format!("/caas/app/{app}"), SPEC]);
+    }
+    good.ctl(&["put", &path("shop", "c1"), &a.address().to_string()]);
+    answers_from(&gateway, &["a"]);
+    await_saved(&gateway, &["app/shop", "app/blog", "app/news", "shop/v1/c1"]);
+    restart(&mut gateway, || {
+        // More happens there than ever happened here: no revision tells.
+        while other.revision() <= good.revision() + 5 {
+            other.ctl(&["put", "/elsewhere", "x"]);
+        }
+        other.ctl(&["put", "/caas/app/blog", SPEC]);
+        proxy.cut();
+        proxy.forward_to(other.address());
+    });
+    assert_eq!(doubted(&gateway, "emptied"), Some(1.0));
+    answers_from(&gateway, &["a"]);
+    other.ctl(&["put", &path("shop", "c2"), &b.address().to_string()]);
+    answers_from(&gateway, &["a", "b"]);
+    accept(&gateway);
+    answers_from(&gateway, &["b"]);
 }
 
 #[test]

@@ -60,6 +60,10 @@ impl Witness for AllServe {
     fn serves(&self, _: &topology::AppId, _: &topology::InstanceKey) -> bool {
         true
     }
+
+    fn takes_requests(&self, _: &topology::AppId, _: &topology::InstanceKey) -> Option<bool> {
+        Some(true)
+    }
 }
 
 const GRACE: Duration = Duration::from_secs(600);

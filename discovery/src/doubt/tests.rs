@@ -23,6 +23,10 @@ impl Witness for Dead {
     fn serves(&self, app: &AppId, key: &InstanceKey) -> bool {
         !self.0.lock().unwrap().contains(&format!("{app}/{}", key.instance))
     }
+
+    fn takes_requests(&self, app: &AppId, key: &InstanceKey) -> Option<bool> {
+        (!self.serves(app, key)).then_some(false)
+    }
 }
 
 fn entry(value: &str, ephemeral: bool) -> Entry {
@@ -54,8 +58,30 @@ impl Scene {
     }
 
     fn put(&mut self, key: &str, ephemeral: bool) {
-        self.entries.insert(Key::parse(key).unwrap(), entry("10.0.0.1:80", ephemeral));
+        // Each instance at an address of its own.
+        let port = key.bytes().fold(80_u16, |port, byte| port.wrapping_mul(31) ^ u16::from(byte)).max(1);
+        let is_address = key.starts_with("service");
+        let value = if is_address { format!("10.0.0.2:{port}") } else { "10.0.0.1:80".to_owned() };
+        self.put_value(key, &value, ephemeral);
+    }
+
+    fn put_value(&mut self, key: &str, value: &str, ephemeral: bool) {
         self.revision += 1;
+        let key = Key::parse(key).unwrap();
+        let created = self.entries.get(&key).map_or(self.revision, |former| former.created);
+        let made = Entry { version: self.revision, created, ..entry(value, ephemeral) };
+        self.entries.insert(key, made);
+    }
+
+    /// Has the key as `former` has it.
+    fn keep(&mut self, former: &Self, key: &str) {
+        let key = Key::parse(key).unwrap();
+        self.entries.insert(key.clone(), former.entries[&key].clone());
+    }
+
+    /// The next run, with what this one has seen.
+    fn restarted(&self) -> Self {
+        Self { revision: self.revision + 1, ..Self::after(Some((self.revision, self.entries.clone()))) }
     }
 
     fn lose(&mut self, app: &str, numbers: std::ops::Range<usize>) {
@@ -215,29 +241,183 @@ fn a_key_that_became_what_it_was_tells_that_the_registry_went_back() {
     let served = scene.hear_with(Link::Connected { since: scene.now });
     assert_eq!((served.entries.len(), &*served.entries[&key].value), (2, &b"new"[..]));
     assert_eq!(scene.report().doubt, Some(Doubt::WentBack));
-    // Made anew is another key.
+    // Made anew is another key, and of a later version.
     scene.skeptic.borrow_mut().accept();
-    scene.entries.insert(key, Entry { created: 9, ..versioned(1, "anew") });
     scene.revision += 1;
+    scene.entries.insert(key, Entry { created: scene.revision, ..versioned(scene.revision, "anew") });
     assert_eq!(scene.hear(), ["app/a"]);
     assert_eq!(scene.report(), Report::default());
 }
 
 #[test]
-fn a_former_runs_table_is_served_until_the_registry_speaks_and_then_only_if_that_went_back() {
+fn a_former_runs_table_is_served_until_the_registry_speaks_and_its_word_then_doubted_as_by_that_run() {
     let mut scene = Scene::new();
     scene.register("shop", 3);
+    scene.put("app/shop", false);
     scene.hear();
     let saved = (scene.revision, scene.entries.clone());
-    for (went_back, wanted) in [(false, 0), (true, 3)] {
+    for went_back in [false, true] {
         let mut next = Scene::after(Some(saved.clone()));
         let before =
             State { link: Link::Connecting { why: None }, revision: 0, ahead: false, entries: OrdMap::new() };
         let served = next.skeptic.borrow_mut().hear(&before, next.now, &next.dead);
-        assert_eq!((served.revision, served.entries.len()), (saved.0, 3));
+        assert_eq!((served.revision, served.entries.len()), (saved.0, 4));
+        next.keep(&scene, "app/shop");
         next.revision = if went_back { saved.0 - 1 } else { saved.0 + 1 };
-        assert_eq!(next.hear().len(), wanted);
+        // The registrar's session ended while nobody was there to see it.
+        assert_eq!(next.hear().len(), 4);
+        next.dead.kill("shop", "c1");
+        assert_eq!(next.hear().len(), 3);
+        next.pass(60);
+        assert_eq!(next.hear().len(), if went_back { 3 } else { 1 });
     }
+}
+
+#[test]
+fn what_a_former_run_knew_holds_nothing_against_a_registry_that_has_truly_changed() {
+    let mut scene = Scene::new();
+    for app in ["a", "b", "c", "d"] {
+        scene.put(&address(app, 0), false);
+    }
+    scene.put("app/shop", false);
+    scene.register("shop", 4);
+    scene.hear();
+    // Of four apps three were removed, of the last one's instances three replaced.
+    let mut next = scene.restarted();
+    next.keep(&scene, &address("d", 0));
+    next.keep(&scene, "app/shop");
+    next.keep(&scene, &address("shop", 3));
+    (4..7).for_each(|number| next.put(&address("shop", number), true));
+    let all: Vec<_> = next.entries.keys().map(ToString::to_string).collect();
+    assert_eq!(next.hear(), all);
+    assert_eq!(next.report(), Report::default());
+}
+
+#[test]
+fn an_address_that_another_instance_has_now_is_not_held() {
+    let mut scene = Scene::new();
+    for number in 0..3 {
+        scene.put_value(&address("shop", number), &format!("10.0.0.2:{}", 9000 + number), true);
+    }
+    // Shared from the beginning: that says nothing.
+    scene.put_value(&address("blog", 0), "10.0.0.2:9002", false);
+    scene.hear();
+    let mut next = scene.restarted();
+    next.put_value(&address("blog", 0), "10.0.0.2:9002", false);
+    next.put_value(&address("cart", 0), "10.0.0.2:9000", true);
+    let [blog, cart, shop] = [("blog", 0), ("cart", 0), ("shop", 0)].map(|(app, at)| address(app, at));
+    assert_eq!(next.hear(), [&*blog, &cart, &address("shop", 1), &address("shop", 2)]);
+    // And later, also where it moves to it.
+    next.put_value(&blog, "10.0.0.2:9001", false);
+    assert_eq!(next.hear(), [&*blog, &cart, &address("shop", 2)]);
+    // Its own registrar has it back, whoever else has it.
+    next.put_value(&shop, "10.0.0.2:9000", true);
+    assert_eq!(next.hear(), [&*blog, &cart, &shop, &address("shop", 2)]);
+}
+
+#[test]
+fn a_minority_that_vanishes_stays_where_it_alone_serves() {
+    let mut scene = Scene::new();
+    scene.register("shop", 3);
+    // Was never one.
+    scene.put_value(&address("shop", 3), "x y z", false);
+    scene.hear();
+    scene.dead.kill("shop", "c1");
+    // Serves, but nobody is sent there.
+    scene.put_value("operator/shop/v1/c2", r#"{"state": "maintenance"}"#, false);
+    scene.lose("shop", 0..1);
+    assert_eq!(scene.hear().len(), 5);
+    assert_eq!(scene.report().held, [Key::parse(&address("shop", 0)).unwrap()]);
+    scene.pass(60);
+    assert_eq!(scene.hear().len(), 4);
+    assert_eq!(scene.report(), Report::default());
+}
+
+#[test]
+fn a_registry_that_was_emptied_and_filled_again_meanwhile_is_doubted_whatever_its_revision_is() {
+    let mut scene = Scene::new();
+    for app in ["a", "b", "c", "d"] {
+        scene.put(&format!("app/{app}"), false);
+        scene.put(&address(app, 0), true);
+    }
+    let all = scene.hear();
+    let anew = |scene: &mut Scene, key: &str| {
+        let made = Entry { created: 50, version: 50, ..entry("anew", false) };
+        scene.entries.insert(Key::parse(key).unwrap(), made);
+        scene.revision = 60;
+    };
+    let mut cut_off = Scene { revision: 60, ..Scene::after(None) };
+    (cut_off.entries, cut_off.revision) = (scene.entries.clone(), scene.revision);
+    cut_off.hear();
+    for mut late in [scene.restarted(), cut_off] {
+        late.entries = OrdMap::new();
+        anew(&mut late, "app/a");
+        anew(&mut late, "app/b");
+        (0..2).for_each(|number| late.put(&address(["a", "b"][number], 7), true));
+        let served = late.hear();
+        assert!(all.iter().all(|key| served.contains(key)), "{served:?}");
+        assert_eq!(late.report().doubt, Some(Doubt::Emptied));
+        // One key that is still the same proves that the others were removed by somebody.
+        let mut next = scene.restarted();
+        next.keep(&scene, "app/d");
+        anew(&mut next, "app/a");
+        next.hear();
+        assert_eq!(next.report().doubt, None);
+    }
+}
+
+#[test]
+fn a_registry_with_another_past_is_doubted_whatever_its_revision_is() {
+    let mut scene = Scene::new();
+    scene.put("app/a", false);
+    scene.put(&address("a", 0), false);
+    let all = scene.hear();
+    let other = |key: &str, version, created| {
+        (Key::parse(key).unwrap(), Entry { version, created, ..entry("other", false) })
+    };
+    let (lasting, seen) = (scene.entries.clone(), scene.revision);
+    for (is_first, (key, made)) in [
+        // Was there before what was seen, and was not seen.
+        (false, other("app/b", seen, seen)),
+        // Was changed otherwise then.
+        (false, other("app/a", seen, 11)),
+        (true, other("app/a", seen, 11)),
+        // Was made before.
+        (true, other("app/a", seen + 1, 10)),
+    ] {
+        let mut late = if is_first { scene.restarted() } else { Scene::new() };
+        (late.entries, late.revision) = (lasting.clone(), seen);
+        if !is_first {
+            late.hear();
+        }
+        (late.entries, late.revision) = (OrdMap::unit(key, made), seen + 100);
+        let served = late.hear();
+        assert!(all.iter().all(|key| served.contains(key)), "{served:?}");
+        assert_eq!(late.report().doubt, Some(Doubt::WentBack));
+    }
+    // What a former run did not save may have been there.
+    let mut next = scene.restarted();
+    let (key, made) = other("app/b", seen, seen);
+    (next.entries, next.revision) = (lasting.update(key, made), seen + 100);
+    assert_eq!(next.hear().len(), 3);
+    assert_eq!(next.report(), Report::default());
+}
+
+#[test]
+fn a_doubted_registry_that_goes_back_once_more_takes_nothing_either() {
+    let mut scene = Scene::new();
+    scene.put("app/a", false);
+    scene.put(&address("a", 0), false);
+    let all = scene.hear();
+    (scene.entries, scene.revision) = (OrdMap::new(), 1);
+    scene.hear();
+    scene.put("app/b", false);
+    scene.put(&address("a", 1), false);
+    assert_eq!(scene.hear().len(), 4);
+    (scene.entries, scene.revision) = (OrdMap::new(), 1);
+    assert_eq!(scene.hear().len(), 4);
+    scene.skeptic.borrow_mut().accept();
+    assert!(scene.hear().is_empty() && all.len() == 2);
 }
 
 #[derive(Debug, Clone)]
@@ -306,7 +486,7 @@ proptest! {
                     }
                     prop_assert!(report.doubt.is_none() || !held.is_empty());
                     prop_assert!(served.revision == scene.revision || report.doubt.is_some());
-                    let until = |hold: &Hold| matches!(hold, Hold::Until(until) if *until <= scene.now);
+                    let until = |hold: &Hold| matches!(hold, Hold::Until(until, _) if *until <= scene.now);
                     prop_assert!(!scene.skeptic.borrow().held.values().any(until));
                 }
             }

@@ -207,6 +207,11 @@ pub fn address_key(app: &AppId, version: &VersionId, instance: &InstanceId) -> K
         .expect("ids are path segments, and four of their length fit into a key")
 }
 
+/// What the keys of an app's addresses begin with.
+pub(crate) fn addresses_of(app: &AppId) -> String {
+    format!("{ADDRESS_FAMILY}/{app}/")
+}
+
 /// Where an app's spec stands.
 pub fn app_key(app: &AppId) -> Key {
     Key::parse(&format!("{SPEC_FAMILY}/{app}")).expect("an id is a path segment and fits into a key")

@@ -21,6 +21,7 @@ use super::watched::{Watched, Work};
 use super::write::{self, Failure};
 use crate::registry::{Entry, Key, Link};
 use crate::remote::backoff::Backoff;
+use crate::remote::root::Root;
 use crate::remote::{AccessError, Credentials, lose};
 
 pub(super) struct Supervisor {
@@ -147,9 +148,11 @@ impl Supervisor {
             Work::Everything => {
                 registration::restore(&self.shared, client).await?;
                 let started = Instant::now();
-                // A new session may be with a server that is behind the one that we read before.
-                client.sync(root.top()).await.map_err(ReadError::from)?;
-                let found = tree::read_all(client, root).await?;
+                let mut found = read_current(client, root).await?;
+                if found.newest < self.newest {
+                    // What told of the latest change may have gone while we read, with what is above it. That tells in its turn.
+                    found = read_current(client, root).await?;
+                }
                 self.replace(found, started);
                 // Changes made during the read may be half in it; they have events.
                 Ok(Done::Read(0))
@@ -207,7 +210,8 @@ impl Supervisor {
             self.entries.remove(key);
         }
         let (unusable, nodes) = (found.unusable, found.nodes.len());
-        if epoch(found.newest) < epoch(self.newest) {
+        // Every change is told of by a node, or by the one above it that has lost it: what was seen is in there.
+        if found.newest < self.newest {
             (self.newest, self.went_back) = (0, true);
         }
         self.apply(found);
@@ -235,10 +239,10 @@ impl Supervisor {
     }
 }
 
-/// Which leader a transaction is of: the upper half of its number. Whole ensembles go back to an earlier one only when they
-/// have lost what they had; what they have then is counted from there.
-fn epoch(zxid: u64) -> u64 {
-    zxid >> 32
+/// All that there is, as of now: a new session may be with a server that is behind the one that we read before.
+async fn read_current(client: &Client, root: &Root) -> Result<Found, ReadError> {
+    client.sync(root.top()).await?;
+    tree::read_all(client, root).await
 }
 
 /// With TLS where there is a CA: the client verifies servers by nothing else.

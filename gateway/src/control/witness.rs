@@ -16,4 +16,10 @@ impl Witness for ProbedEndpoints {
         let endpoint = table.app(app).and_then(|app| app.endpoint(instance));
         endpoint.is_none_or(|endpoint| endpoint.live.health.is_up())
     }
+
+    fn takes_requests(&self, app: &AppId, instance: &InstanceKey) -> Option<bool> {
+        let table = self.0.table.load();
+        let endpoint = table.app(app).and_then(|app| app.endpoint(instance));
+        endpoint.map(|endpoint| endpoint.is_available() && endpoint.weight > 0)
+    }
 }

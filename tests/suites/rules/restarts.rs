@@ -12,7 +12,7 @@ const ROUNDS: usize = 5;
 
 /// Kills the gateway and starts it again with the same files.
 #[track_caller]
-fn kill_and_start(gateway: &mut Gateway) {
+pub fn kill_and_start(gateway: &mut Gateway) {
     gateway.kill();
     let mut process = Some(gateway.intruder());
     // Without its registry it waits for that for some seconds.

@@ -1,8 +1,11 @@
 //! Rule 4, of registries that answer and are wrong: one that comes back empty, and one that comes back as it was once. (A
 //! cluster of other servers at the same address: suite `doubt`.)
 
-use tests::{Endpoint, Gateway, Load, RawClient, eventually};
+use std::fs;
 
+use tests::{DEADLINE, Endpoint, Gateway, Load, RawClient, eventually};
+
+use crate::restarts::kill_and_start;
 use crate::store::{HOST, Kind, RECOVERY, Store, address, answers_from, await_saved};
 
 const SPEC: &str = r#"{"health": {"path": "/", "interval": "200ms", "timeout": "200ms", "fall": 1}}"#;
@@ -89,4 +92,49 @@ fn a_zookeeper_that_was_rolled_back_takes_nothing_away() {
 #[test]
 fn an_etcd_that_was_rolled_back_takes_nothing_away() {
     comes_back_older(Kind::Etcd);
+}
+
+fn revision(gateway: &Gateway) -> f64 {
+    gateway.metrics().sum("sluice_registry_revision", &[]).unwrap()
+}
+
+fn saved_revision(gateway: &Gateway) -> Option<f64> {
+    let text = fs::read_to_string(gateway.folder().join("saved")).ok()?;
+    let head: serde_json::Value = serde_json::from_str(text.lines().next()?).ok()?;
+    head["revision"].as_f64()
+}
+
+/// The gateway that saw it happen counts as the registry does from then on, and the next one doubts nothing again.
+fn counts_anew(kind: Kind) {
+    let a = Endpoint::start("a");
+    let mut store = Store::start(kind);
+    let mut gateway = Gateway::start(&store.config(store.address()));
+    fill(&mut store, &a);
+    answers_from(&gateway, &["a"]);
+    let filled = revision(&gateway);
+    store.storm("app/shop", SPEC);
+    eventually(RECOVERY, "all of the storm was seen", || revision(&gateway) > filled + 20.0);
+    let before = revision(&gateway);
+    store.lose_data();
+    eventually(RECOVERY, "the registry is doubted", || is_doubted(&gateway));
+    fill(&mut store, &a);
+    eventually(RECOVERY, "everything is as it was", || {
+        accept(&gateway);
+        !is_doubted(&gateway) && gateway.metrics().sum("sluice_endpoints", &[("app", "mail")]) > Some(0.0)
+    });
+    assert!(revision(&gateway) < before, "{} follows {before}", revision(&gateway));
+    eventually(DEADLINE * 2, "its count is saved", || saved_revision(&gateway) < Some(before));
+    kill_and_start(&mut gateway);
+    answers_from(&gateway, &["a"]);
+    assert!(!is_doubted(&gateway));
+}
+
+#[test]
+fn what_was_accepted_of_an_emptied_zookeeper_is_believed_by_the_next_process() {
+    counts_anew(Kind::ZooKeeper);
+}
+
+#[test]
+fn what_was_accepted_of_an_emptied_etcd_is_believed_by_the_next_process() {
+    counts_anew(Kind::Etcd);
 }

@@ -3,15 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::Value;
 use tests::{DEADLINE, Response, Wire};
 
 use super::world::{Expected, Shown};
-
-/// How soon after the last fault every gateway has to show it.
-pub const CONVERGENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub enum Difference {

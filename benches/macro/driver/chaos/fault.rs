@@ -115,7 +115,8 @@ impl Fault {
             Self::AllFrozen => all.iter().for_each(|at| registry.resume(*at)),
             Self::GatewayCut(at) => fleet.mend(*at),
             Self::AllCut => (0..fleet.len()).for_each(|at| fleet.mend(at)),
-            Self::RegistrarLost | Self::Storm => {}
+            Self::RegistrarLost => registry.replace_registrar(),
+            Self::Storm => {}
             Self::Emptied => {
                 registry.lose_data();
                 registry.restart(&all);

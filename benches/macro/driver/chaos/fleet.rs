@@ -2,20 +2,26 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tests::{Config, CuttableProxy, DEADLINE, Gateway, Process, RawClient, eventually};
 
-use super::check::{CONVERGENCE, differences};
+use super::check::differences;
 use super::journal::Journal;
 use super::registry::{Kind, Registry};
 use super::world::Expected;
 
 /// Below the gateway's folder.
 const SAVED: &str = "saved";
-/// After this a gateway is given up: it is broken, and later rounds shall say more than that.
-const PATIENCE: Duration = Duration::from_secs(15);
+const ACCESS_LOG: &str = "access.log";
+/// How many times as long as it may take a gateway is waited for before it is given up: it is broken, and later rounds shall
+/// say more than that.
+const PATIENCE: u32 = 3;
+/// A gateway that has still to read what was registered anew would lose it by the operator's word: what it holds has to be the
+/// same for so long before that is given.
+const CARE: Duration = Duration::from_millis(500);
 /// Between two looks at a table that is not right yet.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -33,17 +39,22 @@ struct Member {
 pub struct Fleet {
     members: Vec<Member>,
     journal: Arc<Journal>,
+    logs: Option<PathBuf>,
 }
 
 impl Fleet {
-    pub fn start(size: usize, registry: &Registry, journal: &Arc<Journal>) -> Self {
+    pub fn start(size: usize, registry: &Registry, journal: &Arc<Journal>, logs: Option<PathBuf>) -> Self {
         let members = (0..size).map(|at| {
             let proxies: Vec<_> = registry.addresses().into_iter().map(CuttableProxy::to).collect();
-            let gateway = Gateway::start(&config(at, registry.kind(), &proxies));
+            let mut config = config(at, registry.kind(), &proxies);
+            if logs.is_some() {
+                config = config.access_log(ACCESS_LOG, "json");
+            }
+            let gateway = Gateway::start(&config);
             let web = Arc::new(Mutex::new(gateway.web()));
             Member { gateway, proxies, web, dead: None }
         });
-        Self { members: members.collect(), journal: Arc::clone(journal) }
+        Self { members: members.collect(), journal: Arc::clone(journal), logs }
     }
 
     pub fn len(&self) -> usize {
@@ -111,29 +122,40 @@ impl Fleet {
         });
     }
 
-    /// Waits until every gateway shows what is expected; returns how long after `since` the last one did. `accepts`: as an
+    /// Waits until every gateway shows what is expected; returns how long after `since` the last one did, if that is `within`
+    /// what it may take. `accepts`: as an
     /// operator does who knows that the registry has lost something, and that everybody has registered again.
     ///
     /// # Errors
     /// What a gateway shows otherwise when it has taken too long.
-    pub fn converge(&self, expected: &Expected, since: Instant, accepts: bool) -> Result<Duration, String> {
+    pub fn converge(
+        &self,
+        expected: &Expected,
+        since: Instant,
+        within: Duration,
+        accepts: bool,
+    ) -> Result<Duration, String> {
         let mut slowest = Duration::ZERO;
         let mut late = None;
         for (at, member) in self.members.iter().enumerate() {
             let admin = member.gateway.admin();
             let mut last = None;
+            let mut doubt = (String::new(), Instant::now());
             while let Err(difference) = differences(admin, expected) {
-                if accepts && difference.is_doubt() {
+                let shown = difference.to_string();
+                if shown != doubt.0 {
+                    doubt = (shown, Instant::now());
+                } else if accepts && difference.is_doubt() && doubt.1.elapsed() > CARE {
                     accept(admin);
                 }
                 last = Some(difference);
-                if since.elapsed() > PATIENCE {
+                if since.elapsed() > within * PATIENCE {
                     return Err(format!("gateway {at}, never: {}", last.expect("there was one")));
                 }
                 std::thread::sleep(GLANCE);
             }
             let took = since.elapsed();
-            if took > CONVERGENCE
+            if took > within
                 && let Some(difference) = last
             {
                 late.get_or_insert_with(|| {
@@ -143,6 +165,21 @@ impl Fleet {
             slowest = slowest.max(took);
         }
         late.map_or(Ok(slowest), Err)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let Some(logs) = &self.logs else { return };
+        for (at, member) in self.members.iter().enumerate() {
+            for (name, kept) in
+                [("stderr", format!("gw-{at}.log")), (ACCESS_LOG, format!("gw-{at}.access.log"))]
+            {
+                if let Err(error) = fs::copy(member.gateway.folder().join(name), logs.join(kept)) {
+                    println!("the {name} of gateway {at} is not kept: {error}");
+                }
+            }
+        }
     }
 }
 

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::check::CONVERGENCE;
-
 /// Enough to see a pattern.
 const SHOWN: usize = 5;
 
 pub struct Journal {
     began: Instant,
+    began_at: jiff::Timestamp,
     served: AtomicU64,
     deaths: AtomicU64,
     /// Writes that the registry did after their writers had given up.
@@ -56,6 +55,7 @@ impl Journal {
     pub fn begin() -> Self {
         Self {
             began: Instant::now(),
+            began_at: jiff::Timestamp::now(),
             served: AtomicU64::new(0),
             deaths: AtomicU64::new(0),
             late_writes: AtomicU64::new(0),
@@ -66,6 +66,11 @@ impl Journal {
 
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// That moment on the clock that gateways log by.
+    pub fn clock(&self, moment: Duration) -> String {
+        (self.began_at + moment).strftime("%H:%M:%S%.3f").to_string()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -181,11 +186,7 @@ impl Journal {
         }
         for round in self.rounds() {
             if let Some(difference) = &round.difference {
-                let within = CONVERGENCE.as_secs();
-                wrong.push(format!(
-                    "round {}, {}, not within {within} s: {difference}",
-                    round.number, round.fault
-                ));
+                wrong.push(format!("round {}, {}, too late: {difference}", round.number, round.fault));
             }
         }
         if self.served_total() == 0 || self.rounds().is_empty() {

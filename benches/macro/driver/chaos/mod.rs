@@ -2,7 +2,7 @@
 //!
 //! Rounds: a fault strikes the registry, the way to it, or a gateway; meanwhile apps change, well and badly, endpoints
 //! die and clients ask. When the fault is over everybody who registers registers again, and from then on every gateway has
-//! [`CONVERGENCE`] to show the table that follows from the registry. What happens in which order follows from a seed.
+//! [`Plan::within`] to show the table that follows from the registry. What happens in which order follows from a seed.
 
 mod check;
 mod client;
@@ -13,13 +13,13 @@ mod journal;
 mod registry;
 mod world;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tests::DEADLINE;
 
-pub use check::CONVERGENCE;
 pub use fault::Fault;
 pub use journal::{Journal, Lost, Round};
 pub use registry::Kind;
@@ -40,7 +40,7 @@ const PEACE: Duration = Duration::from_secs(1);
 const KILL_SHARE: f64 = 0.35;
 const DEAD: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     pub registry: Kind,
     pub gateways: usize,
@@ -49,19 +49,23 @@ pub struct Plan {
     pub time: Duration,
     /// The longest that a fault lasts.
     pub longest_fault: Duration,
+    /// How soon after the last fault every gateway has to show the registry's state.
+    pub within: Duration,
     pub seed: u64,
+    /// The folder that gets what each gateway logged.
+    pub logs: Option<PathBuf>,
 }
 
 /// Runs it. What was seen is judged by [`Journal::wrong`].
 ///
 /// # Panics
 /// When a registry, a gateway or a client of theirs cannot be started or does not come back.
-pub fn run(plan: Plan) -> Journal {
+pub fn run(plan: &Plan) -> Journal {
     let mut rng = Rng::with_seed(plan.seed);
     let journal = Arc::new(Journal::begin());
     let mut registry = Registry::start(plan.registry, MEMBERS);
     let mut world = World::new(rng.fork());
-    let mut fleet = Fleet::start(plan.gateways, &registry, &journal);
+    let mut fleet = Fleet::start(plan.gateways, &registry, &journal, plan.logs.clone());
     registry.reconcile(&world);
     fleet.await_saved(DEADLINE * 2, &world.steady_apps());
     let deaths = Deaths::start(world.mortals(), rng.fork(), &journal);
@@ -72,6 +76,7 @@ pub fn run(plan: Plan) -> Journal {
         world: &mut world,
         fleet: &mut fleet,
         journal: &journal,
+        within: plan.within,
         took_data: false,
     };
     let mut number = 0;
@@ -91,6 +96,7 @@ struct Stage<'a> {
     world: &'a mut World,
     fleet: &'a mut Fleet,
     journal: &'a Journal,
+    within: Duration,
     /// The last round's fault took what the registry had.
     took_data: bool,
 }
@@ -117,13 +123,13 @@ impl Stage<'_> {
         let accepts = fault.takes_data() || (self.took_data && victim.is_some());
         self.took_data = fault.takes_data();
         let expected = self.world.expected();
-        let mut slowest = self.fleet.converge(&expected, reconciled, accepts);
+        let mut slowest = self.fleet.converge(&expected, reconciled, self.within, accepts);
         // A write that a frozen member was asked for may be done long after its writer has given up. Then it is the registry
         // that has changed since, and gateways were right to follow.
         while slowest.is_err() && self.registry.reconcile(self.world) {
             self.journal.late_write();
             reconciled = Instant::now();
-            slowest = self.fleet.converge(&expected, reconciled, accepts);
+            slowest = self.fleet.converge(&expected, reconciled, self.within, accepts);
         }
         self.journal.round(Round {
             number,

@@ -44,10 +44,10 @@ enum Members {
     Etcd(Vec<EtcdServer>),
 }
 
-/// Who writes, and whose session the addresses live by that go with one.
+/// Who writes, and whose session the addresses live by that go with one: `None` while that one is dead.
 enum Writer {
-    Kazoo { operator: Kazoo, registrar: Kazoo },
-    Ctl { lease: String },
+    Kazoo { operator: Kazoo, registrar: Option<Kazoo> },
+    Ctl { lease: Option<String> },
 }
 
 pub struct Registry {
@@ -86,13 +86,11 @@ impl Registry {
             Members::ZooKeeper(members, _) => {
                 let servers: Vec<_> = members.iter().map(ZooKeeperServer::address).collect();
                 let kazoo = || Kazoo::connect_to(&servers, SESSION, ANSWER);
-                Writer::Kazoo { operator: kazoo(), registrar: kazoo() }
+                Writer::Kazoo { operator: kazoo(), registrar: Some(kazoo()) }
             }
             Members::Etcd(members) => {
                 let servers: Vec<_> = members.iter().map(EtcdServer::address).collect();
-                let granted =
-                    yields(DEADLINE, "a lease is granted", || ctl(&servers, &["lease", "grant", LEASE], ""));
-                Writer::Ctl { lease: granted.split_whitespace().nth(1).unwrap_or_default().to_owned() }
+                Writer::Ctl { lease: Some(grant(&servers)) }
             }
         }
     }
@@ -167,26 +165,34 @@ impl Registry {
         match std::mem::replace(&mut self.writer, Self::connect(&self.members)) {
             Writer::Kazoo { operator, registrar } => {
                 operator.crash();
-                registrar.crash();
+                registrar.into_iter().for_each(Kazoo::crash);
             }
             Writer::Ctl { .. } => {}
         }
         self.is_orphaned = true;
     }
 
-    /// The registrar dies: what it registered goes when the servers notice.
+    /// The registrar dies: what it registered goes when the servers notice, and nobody registers anything meanwhile.
     pub fn crash_registrar(&mut self) {
         let servers = self.addresses();
         match &mut self.writer {
-            Writer::Kazoo { registrar, .. } => {
-                std::mem::replace(registrar, Kazoo::connect_to(&servers, SESSION, ANSWER)).crash();
-            }
+            Writer::Kazoo { registrar, .. } => registrar.take().into_iter().for_each(Kazoo::crash),
             Writer::Ctl { lease } => {
-                ctl(&servers, &["lease", "revoke", lease], "");
-                let granted =
-                    yields(DEADLINE, "a lease is granted", || ctl(&servers, &["lease", "grant", LEASE], ""));
-                granted.split_whitespace().nth(1).unwrap_or_default().clone_into(lease);
+                if let Some(lease) = lease.take() {
+                    ctl(&servers, &["lease", "revoke", &lease], "");
+                }
             }
+        }
+    }
+
+    /// The next one begins, and is to register all that the former one had.
+    pub fn replace_registrar(&mut self) {
+        let servers = self.addresses();
+        match &mut self.writer {
+            Writer::Kazoo { registrar, .. } => {
+                *registrar = Some(Kazoo::connect_to(&servers, SESSION, ANSWER));
+            }
+            Writer::Ctl { lease } => *lease = Some(grant(&servers)),
         }
         self.is_orphaned = true;
     }
@@ -197,9 +203,8 @@ impl Registry {
         let servers = self.addresses();
         match &mut self.writer {
             Writer::Kazoo { registrar, .. } if value.lives_by_session => {
-                // As registrars do that find their own node of a former session.
-                allow(registrar.delete(&path), "NoNodeError")
-                    && allow(registrar.create(&path, value.text.as_bytes(), true), "")
+                let Some(registrar) = registrar else { return false };
+                allow(registrar.register(&path, value.text.as_bytes()), "")
             }
             Writer::Kazoo { operator, .. } => match operator.set(&path, value.text.as_bytes()) {
                 Err(KazooError(error)) if error.starts_with("NoNodeError") => {
@@ -208,11 +213,12 @@ impl Registry {
                 answer => allow(answer, ""),
             },
             Writer::Ctl { lease } => {
-                let lease = format!("--lease={lease}");
-                let mut arguments = vec!["put", &path, &value.text];
+                let mut arguments = vec!["put".to_owned(), path, value.text.clone()];
                 if value.lives_by_session {
-                    arguments.push(&lease);
+                    let Some(lease) = lease else { return false };
+                    arguments.push(format!("--lease={lease}"));
                 }
+                let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
                 ctl(&servers, &arguments, "").is_some()
             }
         }
@@ -320,6 +326,11 @@ fn allow<T>(answer: Result<T, KazooError>, happened: &str) -> bool {
         Ok(_) => true,
         Err(KazooError(error)) => !happened.is_empty() && error.starts_with(happened),
     }
+}
+
+fn grant(servers: &[SocketAddr]) -> String {
+    let granted = yields(DEADLINE, "a lease is granted", || ctl(servers, &["lease", "grant", LEASE], ""));
+    granted.split_whitespace().nth(1).unwrap_or_default().to_owned()
 }
 
 /// What etcdctl printed; `None` when it failed.
