@@ -31,6 +31,7 @@ use crate::admin::auth::tokens::TokenFile;
 use crate::admin::{Authenticator, Doors, GatewayJudge};
 use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access, sticky_keys};
 use crate::control::report::Reporter;
+use crate::control::verdicts::Exchange;
 use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
 use crate::deploy_api::Deploy;
 use crate::filter;
@@ -109,6 +110,8 @@ pub struct Gateway {
     pub(crate) vips: Option<VipService>,
     /// `None`: this process has no deploy API.
     pub(crate) deploy: Option<Deploy>,
+    /// Until it runs.
+    exchange: Option<Exchange>,
 }
 
 impl Gateway {
@@ -188,6 +191,12 @@ impl Gateway {
         };
         let mut applier =
             Applier::new(settings.clone(), shared.clone(), applied.clone(), checker, tls.clone());
+        let exchange = config.gateway.shared_probes.map(|probers| {
+            let id = &config.gateway.id;
+            let (exchange, talk) = Exchange::new(registry.clone(), id.clone(), probers);
+            applier.share_probes(id, probers, talk);
+            exchange
+        });
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
         if inheritance.is_takeover() {
@@ -258,6 +267,7 @@ impl Gateway {
             reload_waits: false,
             vips: None,
             deploy,
+            exchange,
         };
         match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips }).await {
             Ok(()) => Ok(gateway),
@@ -277,6 +287,13 @@ impl Gateway {
     /// Where the admin socket is, if there is one.
     pub fn admin_path(&self) -> Option<&std::path::Path> {
         self.config.admin.as_ref()?.socket.as_deref()
+    }
+
+    /// Shares the probing with other gateways, where that is configured.
+    pub(crate) fn share_probes(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            self.tasks.push(tokio::spawn(exchange.run(self.observing.clone())));
+        }
     }
 
     /// Tells the registry what this gateway runs.

@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use smallvec::SmallVec;
+
 use crate::probe::{Outcome, ProbeResult};
+use crate::sharing::desk::Word;
 use crate::verdict::{State, Thresholds, Transition, Verdict};
 
 /// The table of endpoints points to these; they outlive its swaps. A cell belongs to one endpoint, by
@@ -38,13 +41,16 @@ pub struct HealthReport {
     pub consecutive_failures: u32,
     pub passes_total: u64,
     pub failures_total: u64,
+    /// The gateways whose verdict this is; empty: our own.
+    pub heard_from: Vec<Arc<str>>,
 }
 
 /// The last probe that did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
     pub at: SystemTime,
-    pub result: ProbeResult,
+    /// `None`: another gateway says so.
+    pub result: Option<ProbeResult>,
     /// The error and its causes, at most [`crate::ProbeError::MAX_TEXT_BYTES`] long.
     pub text: Arc<str>,
 }
@@ -64,6 +70,8 @@ struct Record {
     last_error: Option<LastError>,
     passes: u64,
     failures: u64,
+    /// See [`HealthReport::heard_from`].
+    heard_from: SmallVec<[Arc<str>; 2]>,
     writer: Writer,
 }
 
@@ -76,6 +84,7 @@ impl Record {
             last_error: None,
             passes: 0,
             failures: 0,
+            heard_from: SmallVec::new(),
             writer: Writer(0),
         }
     }
@@ -92,6 +101,7 @@ impl Record {
             consecutive_failures: self.verdict.consecutive_failures(),
             passes_total: self.passes,
             failures_total: self.failures,
+            heard_from: self.heard_from.to_vec(),
         }
     }
 }
@@ -148,6 +158,7 @@ impl HealthCell {
     pub(crate) fn attach(&self, inherit: Inherit) -> Writer {
         let mut record = lock(self.record.get_or_init(|| Box::new(Mutex::new(Record::new(self.created)))));
         record.writer = Writer(record.writer.0 + 1);
+        record.heard_from.clear();
         match inherit {
             Inherit::State => record.verdict.restart_count(),
             Inherit::Nothing => self.forget(&mut record),
@@ -181,7 +192,7 @@ impl HealthCell {
         record.last = Some(Last { at: now, latency, result });
         if let Err(error) = outcome {
             record.last_error =
-                Some(LastError { at: now, result: error.result(), text: error.to_text().into() });
+                Some(LastError { at: now, result: Some(error.result()), text: error.to_text().into() });
         }
         if !result.is_conclusive() {
             return Recorded::Unchanged;
@@ -192,6 +203,31 @@ impl HealthCell {
         }
         let Some(transition) = record.verdict.observe(outcome.is_ok(), thresholds) else {
             return Recorded::Unchanged;
+        };
+        record.since = now;
+        self.state.store(transition.to as u8, Relaxed);
+        Recorded::Changed(transition)
+    }
+
+    /// Takes other gateways' verdict, unless `writer` was replaced.
+    pub(crate) fn heed(&self, writer: Writer, word: &Word) -> Recorded {
+        let Some(record) = self.record.get() else { return Recorded::Stale };
+        let mut record = lock(record);
+        if record.writer != writer {
+            return Recorded::Stale;
+        }
+        let is_first = record.heard_from.is_empty();
+        if record.heard_from != word.by {
+            record.heard_from = word.by.clone();
+        }
+        let now = SystemTime::now();
+        if let Some(why) = &word.why
+            && record.last_error.as_ref().is_none_or(|known| known.text != *why)
+        {
+            record.last_error = Some(LastError { at: now, result: None, text: why.clone() });
+        }
+        let Some(transition) = record.verdict.adopt(word.is_up) else {
+            return if is_first { Recorded::Heard } else { Recorded::Unchanged };
         };
         record.since = now;
         self.state.store(transition.to as u8, Relaxed);
@@ -224,6 +260,8 @@ pub(crate) enum Recorded {
     /// It came from a prober that was stopped meanwhile.
     Stale,
     Unchanged,
+    /// For the first time, what was known already.
+    Heard,
     Changed(Transition),
 }
 
@@ -254,7 +292,7 @@ mod tests {
         assert_eq!((report.passes_total, report.failures_total), (1, 1));
         assert_eq!((report.last_latency, report.last_result), (Some(LATENCY), Some(ProbeResult::Pass)));
         let error = report.last_error.unwrap();
-        assert_eq!((error.result, &*error.text), (ProbeResult::ConnectRefused, "connection refused"));
+        assert_eq!((error.result, &*error.text), (Some(ProbeResult::ConnectRefused), "connection refused"));
     }
 
     #[test]
@@ -308,6 +346,6 @@ mod tests {
         assert_eq!(cell.record(writer, Thresholds::new(1, 1), &local, LATENCY), Recorded::Unchanged);
         let report = cell.report();
         assert_eq!((report.state, report.failures_total), (State::Unknown, 0));
-        assert_eq!(report.last_error.unwrap().result, ProbeResult::Local);
+        assert_eq!(report.last_error.unwrap().result, Some(ProbeResult::Local));
     }
 }

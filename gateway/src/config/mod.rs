@@ -132,6 +132,8 @@ pub struct GatewayConfig {
     pub zone: Option<Arc<str>>,
     /// The keys that cookies of `sticky` apps are signed with. `None`: one of this process's own.
     pub sticky_key_file: Option<PathBuf>,
+    /// How many gateways of a fleet probe each endpoint. `None`: all do.
+    pub shared_probes: Option<usize>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,

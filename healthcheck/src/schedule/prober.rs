@@ -3,6 +3,7 @@
 //! There are as many as there are endpoints, so what a task holds while it sleeps is kept small: an
 //! attempt lives in a box of its own and goes with it.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct Surroundings {
     pub(super) on_transition: OnTransition,
     pub(super) on_failing: OnceLock<OnFailing>,
     pub(super) stats: Arc<ProbeStats>,
+    /// A bit for every bucket of shared targets of which a probe has found something new.
+    pub(super) changed: AtomicU64,
     /// A permit for every connection kept between probes.
     pub(super) connections: Arc<Semaphore>,
 }
@@ -32,6 +35,8 @@ pub(super) struct Prober {
     target: ProbeTarget,
     writer: Writer,
     surroundings: Arc<Surroundings>,
+    /// The bit of its bucket; 0: it is not shared.
+    bucket: u64,
     random: fastrand::Rng,
 }
 
@@ -45,9 +50,10 @@ impl Prober {
         target: ProbeTarget,
         writer: Writer,
         surroundings: Arc<Surroundings>,
+        bucket: u64,
         random: fastrand::Rng,
     ) -> Self {
-        Self { target, writer, surroundings, random }
+        Self { target, writer, surroundings, bucket, random }
     }
 
     /// Probes from `first` on, until `cancel`: an attempt under way is dropped with its connection.
@@ -109,6 +115,7 @@ impl Prober {
         }
         if let Recorded::Changed(transition) = recorded {
             self.surroundings.stats.count_transition(transition.to);
+            self.surroundings.changed.fetch_or(self.bucket, Relaxed);
             (self.surroundings.on_transition)(&self.target, transition);
         }
         if outcome.as_ref().is_err_and(|error| error.result().is_conclusive()) {
@@ -156,15 +163,17 @@ mod tests {
             protocol: Protocol::Http1,
             tls: None,
             settings: Arc::new(HealthSettings::default()),
+            may_be_shared: true,
             cell,
         };
         let surroundings = Arc::new(Surroundings {
             on_transition: Arc::new(|_, _| {}),
             on_failing: OnceLock::new(),
             stats: Arc::default(),
+            changed: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(1)),
         });
-        let prober = Prober::new(target, writer, surroundings, fastrand::Rng::with_seed(1));
+        let prober = Prober::new(target, writer, surroundings, 0, fastrand::Rng::with_seed(1));
         println!("an attempt: {} bytes", std::mem::size_of_val(&prober.probe(Instant::now(), None)));
         let future = prober.run(Instant::now(), CancellationToken::new());
         let size = std::mem::size_of_val(&future);

@@ -83,6 +83,14 @@ impl Verdict {
         (from != to).then_some(Transition { from, to })
     }
 
+    /// Takes a state that others have established.
+    pub(crate) fn adopt(&mut self, is_up: bool) -> Option<Transition> {
+        self.restart_count();
+        let to = if is_up { State::Up } else { State::Down };
+        let from = std::mem::replace(&mut self.state, to);
+        (from != to).then_some(Transition { from, to })
+    }
+
     fn wanted(&self, passed: bool, thresholds: Thresholds) -> State {
         match self.state {
             // A new endpoint has no record that one probe could be an exception to.

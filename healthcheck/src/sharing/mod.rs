@@ -3,12 +3,19 @@
 //! Rendezvous hashing: every gateway scores every endpoint, and the `k` best probe it. Whoever knows the same gateways
 //! comes to the same result without a word, and when one goes, only what it probed is probed by somebody else.
 
+pub(crate) mod desk;
+pub(crate) mod verdicts;
+
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use topology::{AppId, InstanceKey};
 
+pub use desk::{BEAT, Colleague};
+pub use verdicts::{BUCKETS, Down, Fingerprint, MAX_DOWN, Verdicts, short};
+
 /// An endpoint's share in every score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointHash(u64);
 
 impl EndpointHash {
@@ -21,16 +28,24 @@ impl EndpointHash {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
     me: Option<u64>,
+    /// In order.
     others: Vec<u64>,
 }
 
+/// Who is to probe an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Probers {
+    pub me: bool,
+    /// Positions among the fleet's others.
+    pub others: SmallVec<[usize; 4]>,
+}
+
 impl Fleet {
-    /// `alive` may or may not name `me`, in any order, and more than once.
+    /// `alive` may or may not name `me`, in any order.
     pub fn new<'g>(me: &str, alive: impl IntoIterator<Item = &'g str>) -> Self {
         let mut others: Vec<u64> =
             alive.into_iter().filter(|gateway| *gateway != me).map(|gateway| hash(&[gateway])).collect();
         others.sort_unstable();
-        others.dedup();
         Self { me: Some(hash(&[me])), others }
     }
 
@@ -40,6 +55,27 @@ impl Fleet {
         let mine = score(me, endpoint);
         let better = self.others.iter().filter(|other| (score(**other, endpoint), **other) > (mine, me));
         better.take(probers).count() < probers
+    }
+
+    /// The gateways that are to probe the endpoint: as many as `count`, or all that there are.
+    pub(crate) fn probers(&self, endpoint: EndpointHash, count: usize) -> Probers {
+        let others = self.others.iter().enumerate().map(|(at, other)| (*other, Some(at)));
+        let mut best: SmallVec<[((u64, u64), Option<usize>); 4]> = SmallVec::new();
+        for (gateway, at) in self.me.map(|me| (me, None)).into_iter().chain(others) {
+            let place = (score(gateway, endpoint), gateway);
+            let rank = best.partition_point(|(better, _)| *better > place);
+            if rank < count {
+                best.truncate(count - 1);
+                best.insert(rank, (place, at));
+            }
+        }
+        let me = best.iter().any(|(_, at)| at.is_none());
+        Probers { me, others: best.into_iter().filter_map(|(_, at)| at).collect() }
+    }
+
+    /// Of a gateway that is alive, among the others.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.others.binary_search(&hash(&[name])).ok()
     }
 }
 
@@ -124,7 +160,17 @@ mod tests {
             turned.reverse();
             let mut again = probers(&turned, number, count);
             again.reverse();
-            prop_assert_eq!(chosen, again);
+            prop_assert_eq!(&chosen, &again);
+            for me in &names {
+                let fleet = Fleet::new(me, names.iter().map(String::as_str));
+                let probers = fleet.probers(endpoint(number), count);
+                prop_assert_eq!(probers.me, chosen.contains(&me.as_str()));
+                let mut others: Vec<_> = chosen.iter().filter(|name| *name != me).map(|name| fleet.position(name)).collect();
+                others.sort();
+                let mut found: Vec<_> = probers.others.into_iter().map(Some).collect();
+                found.sort();
+                prop_assert_eq!(found, others);
+            }
         }
 
         #[test]
