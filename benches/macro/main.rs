@@ -3,10 +3,12 @@
 mod bad_endpoints;
 mod change_latency;
 mod change_under_load;
+mod chaos;
 mod compare;
 mod fleet;
 mod micro;
 mod registry_outage;
+mod scale;
 mod soak;
 mod stretches;
 
@@ -33,6 +35,10 @@ enum Scenario {
     RegistryOutage(registry_outage::Settings),
     /// What an app notices of another one's bad endpoints.
     BadEndpoints(bad_endpoints::Settings),
+    /// Whether requests are lost or gateways differ, whatever happens to the registry.
+    Chaos(chaos::Settings),
+    /// What 100,000 hosts, 10,000 apps and 100,000 endpoints cost.
+    Scale(scale::Settings),
     /// Whether anything fails or grows in the long run, whatever happens meanwhile.
     Soak(soak::Settings),
     /// What a request costs beside nginx, HAProxy and pingora-proxy.
@@ -47,13 +53,15 @@ fn main() -> anyhow::Result<()> {
         Some(Scenario::ChangeUnderLoad(settings)) => change_under_load::run(&settings),
         Some(Scenario::RegistryOutage(settings)) => registry_outage::run(&settings),
         Some(Scenario::BadEndpoints(settings)) => bad_endpoints::run(&settings),
+        Some(Scenario::Chaos(settings)) => chaos::run(&settings),
+        Some(Scenario::Scale(settings)) => scale::run(&settings),
         Some(Scenario::Soak(settings)) => soak::run(&settings),
         Some(Scenario::Compare(settings)) => compare::run(&settings),
         Some(Scenario::Micro(settings)) => micro::run(&settings),
         // `cargo bench` without a name runs every bench: minutes of load must be asked for.
         None => {
             println!(
-                "name a scenario: change_latency, change_under_load, registry_outage, bad_endpoints, soak, compare, micro"
+                "name a scenario: change_latency, change_under_load, registry_outage, bad_endpoints, chaos, scale, soak, compare, micro"
             );
             Ok(())
         }

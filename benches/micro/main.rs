@@ -15,6 +15,7 @@ mod request;
 mod response;
 mod retries;
 mod rotation;
+mod schedule;
 mod split;
 mod tables;
 
@@ -40,6 +41,7 @@ criterion_group!(
     split::measure,
     containment::measure,
     access_log::measure,
-    observing::measure
+    observing::measure,
+    schedule::measure
 );
 criterion_main!(benches);

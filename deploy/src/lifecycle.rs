@@ -31,6 +31,18 @@ pub struct Sight {
     pub removed: bool,
     /// It has to move, and why.
     pub condemned: Option<String>,
+    /// What a gateway says whose own probes of it keep failing.
+    pub complaint: Option<Complaint>,
+}
+
+/// A gateway's word on an instance that keeps failing the gateway's probes, where the app's spec wants more than to leave it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    pub action: UnhealthyAction,
+    /// Probes in a row.
+    pub failures: u32,
+    /// The last one's error, for people.
+    pub why: String,
 }
 
 /// What its runtime said last.
@@ -188,18 +200,40 @@ fn registered(record: &Record, spec: &VersionSpec, action: UnhealthyAction, sigh
     if let Some(reason) = unwanted(sight) {
         return Move::retired(Phase::Leaving, reason);
     }
-    if sight.failures >= spec.probe.fall && action != UnhealthyAction::Eject {
-        let last = sight.probe_error.as_deref().unwrap_or("no answer");
-        let reason = format!("failed {} probes in a row: {last}", sight.failures);
-        let Move::Enter { phase, reason, failure, .. } = Move::failed(Phase::Leaving, reason) else {
-            return Move::Stay;
+    if let Some((action, reason)) = unhealthy(spec, action, sight) {
+        let failure = StartFailure { reason: reason.clone(), fatal: false, of_host: false };
+        return Move::Enter {
+            phase: Phase::Leaving,
+            reason: Some(reason),
+            failure: Some(failure),
+            withheld: action == UnhealthyAction::Stop,
         };
-        return Move::Enter { phase, reason, failure, withheld: action == UnhealthyAction::Stop };
     }
     match record.phase {
         _ if !sight.address_present => Move::to(Phase::Registering),
         Phase::Registering if sight.applied => Move::to(Phase::Serving),
         _ => Move::Stay,
+    }
+}
+
+/// What its own probes and those of gateways come to, and why. Of two who want different things, the sterner is heeded.
+fn unhealthy(
+    spec: &VersionSpec,
+    action: UnhealthyAction,
+    sight: &Sight,
+) -> Option<(UnhealthyAction, String)> {
+    let last = || sight.probe_error.as_deref().unwrap_or("no answer");
+    let own = (sight.failures >= spec.probe.fall)
+        .then(|| (action, format!("failed {} probes in a row: {}", sight.failures, last())));
+    let told = sight.complaint.as_ref().map(|complaint| {
+        let Complaint { action: wanted, failures, why } = complaint;
+        (action.max(*wanted), format!("failed {failures} probes of a gateway in a row: {why}"))
+    });
+    let (action, why) = own.into_iter().chain(told).max_by_key(|(action, _)| *action)?;
+    match action {
+        UnhealthyAction::Eject => None,
+        UnhealthyAction::Restart => Some((action, format!("{why}; it is replaced"))),
+        UnhealthyAction::Stop => Some((action, format!("{why}; it is stopped"))),
     }
 }
 

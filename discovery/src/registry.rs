@@ -94,6 +94,8 @@ pub struct State {
     /// Grows with every change seen: ZooKeeper's zxid, etcd's revision, or the embedded registry's own count. 0 before the
     /// first complete read; falls only when etcd went back in time.
     pub revision: u64,
+    /// Whether entries may have changes beyond `revision` in them already. It follows then, perhaps without another change.
+    pub ahead: bool,
     /// Complete, but as old as the link's loss while the link is down.
     pub entries: OrdMap<Key, Entry>,
 }

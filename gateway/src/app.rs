@@ -34,6 +34,7 @@ use crate::control::report::Reporter;
 use crate::control::verdicts::Exchange;
 use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
 use crate::deploy_api::Deploy;
+use crate::dns::{self, DnsPlan, DnsService};
 use crate::filter;
 use crate::handover::{Giver, Inheritance, Lineage, Opened};
 use crate::listener::tls::{TlsRegistry, UpstreamProfiles};
@@ -41,6 +42,7 @@ use crate::listeners::Listeners;
 use crate::memory;
 use crate::metrics::{ListenerMetrics, Reloads, ServiceMetrics, Sources, WorkerMetrics};
 use crate::observing::Observing;
+use crate::ports::{Board, ClaimWatch, Claims};
 use crate::serve::{Command, WorkerSeed, spawn};
 use crate::supervise::ServiceManager;
 use crate::table::RoutingTable;
@@ -106,12 +108,20 @@ pub struct Gateway {
     pub(crate) applied: Arc<Applied>,
     /// Asked for while that goes on.
     pub(crate) reload_waits: bool,
+    /// Ports of their own that apps ask for, and what became of it.
+    pub(crate) claims: Claims,
+    pub(crate) port_board: Board,
+    /// They changed while another process was taking over.
+    pub(crate) ports_wait: bool,
     /// `None`: there are no virtual IPs.
     pub(crate) vips: Option<VipService>,
     /// `None`: this process has no deploy API.
     pub(crate) deploy: Option<Deploy>,
     /// Until it runs.
     exchange: Option<Exchange>,
+    /// `None`: names are somebody else's.
+    pub(crate) dns: Option<DnsService>,
+    pub(crate) dns_surroundings: dns::Surroundings,
 }
 
 impl Gateway {
@@ -134,6 +144,9 @@ impl Gateway {
         let max_connections = all_connections / config.gateway.workers;
         let vips =
             config.vip.as_ref().map(|section| VipPlan::prepare(section, &config.gateway.id)).transpose()?;
+        // Where another process answers, that goes on until this one is about to.
+        let dns_section = config.dns.as_ref().filter(|_| !inheritance.is_takeover());
+        let dns = dns_section.map(|section| DnsPlan::prepare(section, None, false)).transpose()?;
         let serving = ServingSwitch::new();
         let control = CancellationToken::new();
         let files =
@@ -214,6 +227,15 @@ impl Gateway {
         listeners.commit(plan, config.gateway.drain_timeout).await?;
         let workers = start_workers(&shared, &metrics, &observing, commands, max_connections)?;
         let reloads = Arc::new(Reloads::default());
+        let port_board = Board::default();
+        let dns_surroundings = dns::Surroundings {
+            shared: shared.clone(),
+            applied: applied.clone(),
+            vips: vips.as_ref().map(|plan| plan.desk.clone()),
+            registry: registry.clone(),
+            gateway_id: config.gateway.id.clone(),
+            desk: Arc::default(),
+        };
         let lineage = Arc::new(std::mem::take(&mut inheritance.lineage));
         let sources = Sources {
             shared: shared.clone(),
@@ -236,6 +258,9 @@ impl Gateway {
             tracing: watched.tracing,
             admin: Arc::default(),
             vips: vips.as_ref().map(|plan| plan.desk.clone()),
+            deploy: deploy.as_ref().map(Deploy::meter),
+            ports: port_board.clone(),
+            dns: dns_surroundings.desk.clone(),
         };
         let mut gateway = Self {
             admin_stop: control.child_token(),
@@ -265,11 +290,19 @@ impl Gateway {
             snapshots: published,
             applied,
             reload_waits: false,
+            claims: Claims::new(),
+            port_board,
+            ports_wait: false,
             vips: None,
             deploy,
             exchange,
+            dns: None,
+            dns_surroundings,
         };
-        match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips }).await {
+        // Before anybody is told that it serves.
+        let claims = gateway.claim_watch();
+        gateway.open_ports(claims.claims()).await;
+        match gateway.take_charge(Opened { inheritance, handover, embedded, sources, vips, dns }).await {
             Ok(()) => Ok(gateway),
             Err(error) => {
                 // What came to our workers meanwhile is answered before we go.
@@ -277,6 +310,11 @@ impl Gateway {
                 Err(error)
             }
         }
+    }
+
+    /// Tells when apps ask for other ports of their own: [`Self::open_ports`].
+    pub fn claim_watch(&self) -> ClaimWatch {
+        ClaimWatch::new(self.snapshots.clone())
     }
 
     /// The registry that this gateway watches.

@@ -126,34 +126,62 @@ impl Listeners {
         &self.workers
     }
 
-    /// Finds out what has to be done and tries all of it that can fail.
+    /// Finds out what has to be done and tries all of it that can fail, with sockets that are open already for some of `wanted`.
     ///
     /// # Errors
     /// Every listener that cannot be opened or set up, a line each. Nothing has changed.
-    pub fn plan(&self, wanted: &[ListenerConfig]) -> anyhow::Result<Plan> {
-        self.plan_with(wanted, wanted.iter().map(|_| None).collect())
-    }
-
-    /// As [`Self::plan`], with sockets that are open already for some of `wanted`.
-    ///
-    /// # Errors
-    /// As [`Self::plan`].
     pub fn plan_with(
         &self,
         wanted: &[ListenerConfig],
         passed: Vec<Option<Inherited>>,
     ) -> anyhow::Result<Plan> {
-        let (mut planned, mut failures) = (Vec::new(), Vec::new());
-        let known = self.find_again(wanted).into_iter().zip(passed);
-        for ((config, (known, passed)), id) in wanted.iter().zip(known).zip(self.last_id + 1..) {
-            match self.plan_one(config, known, passed, ListenerId(id)) {
-                Ok(one) => planned.push(one),
-                Err(error) => failures
-                    .push(format!("cannot open listener {} at {}: {error:#}", config.name, config.address)),
-            }
-        }
+        let (planned, failures) = self.try_plan(wanted, passed);
+        let failures: Vec<_> = failures.into_iter().map(|(_, why)| why).collect();
         anyhow::ensure!(failures.is_empty(), failures.join("\n"));
         Ok(Plan(planned))
+    }
+
+    /// As [`Self::plan_with`], with `others` beside `wanted`: what cannot be opened of those is left out. Returns what, by
+    /// its place, and why.
+    ///
+    /// # Errors
+    /// As [`Self::plan_with`], of `wanted`.
+    pub fn plan_beside(
+        &self,
+        wanted: &[ListenerConfig],
+        others: Vec<ListenerConfig>,
+    ) -> anyhow::Result<(Plan, Vec<(usize, String)>)> {
+        let all: Vec<_> = wanted.iter().cloned().chain(others).collect();
+        let (planned, failures) = self.try_plan(&all, all.iter().map(|_| None).collect());
+        let (fatal, left_out): (Vec<_>, Vec<_>) =
+            failures.into_iter().partition(|(at, _)| *at < wanted.len());
+        let fatal: Vec<_> = fatal.into_iter().map(|(_, why)| why).collect();
+        anyhow::ensure!(fatal.is_empty(), fatal.join("\n"));
+        let left_out = left_out.into_iter().map(|(at, why)| (at - wanted.len(), why)).collect();
+        Ok((Plan(planned), left_out))
+    }
+
+    /// What can be opened, and what not, by its place among `wanted`, and why.
+    fn try_plan(
+        &self,
+        wanted: &[ListenerConfig],
+        passed: Vec<Option<Inherited>>,
+    ) -> (Vec<Planned>, Vec<(usize, String)>) {
+        let (mut planned, mut failures) = (Vec::new(), Vec::new());
+        let known = self.find_again(wanted).into_iter().zip(passed);
+        for ((at, (config, (known, passed))), id) in
+            wanted.iter().zip(known).enumerate().zip(self.last_id + 1..)
+        {
+            match self.plan_one(config, known, passed, ListenerId(id)) {
+                Ok(one) => planned.push(one),
+                Err(error) => {
+                    let why =
+                        format!("cannot open listener {} at {}: {error:#}", config.name, config.address);
+                    failures.push((at, why));
+                }
+            }
+        }
+        (planned, failures)
     }
 
     /// For each wanted listener the open one whose socket it takes on. A name that stays at its address
@@ -288,7 +316,8 @@ impl Listeners {
     pub async fn commit(&mut self, plan: Plan, drain: Duration) -> anyhow::Result<()> {
         plan.listen()?;
         // From here on nothing fails.
-        self.last_id += plan.0.len() as u32;
+        let given = plan.0.iter().map(|planned| planned.listener.id.0).max();
+        self.last_id = self.last_id.max(given.unwrap_or(0));
         let former = std::mem::take(&mut self.open);
         for Planned { listener, step } in plan.0 {
             self.carry_out(&listener, step);

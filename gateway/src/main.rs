@@ -206,8 +206,15 @@ async fn serve(path: PathBuf, config: config::Config, takeover: bool) -> anyhow:
     if let Some(socket) = gateway.admin_path() {
         tracing::info!(socket = %socket.display(), "admin listening");
     }
+    let mut claims = gateway.claim_watch();
+    // What was refused at the start may be had later.
+    claims.try_again(true);
     loop {
         tokio::select! {
+            wanted = claims.changed() => {
+                let again = gateway.open_ports(wanted).await;
+                claims.try_again(again);
+            }
             asked = signals.next() => match asked {
                 Asked::Reload => gateway.reload(&path).await,
                 Asked::ReopenLog => gateway.reopen_log(),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::app::{Gateway, buffer_budget};
-use crate::config::{self, Config};
+use crate::config::{self, Config, GatewayConfig};
+use crate::dns::DnsPlan;
+use crate::ports::{self, Claims};
 
 impl Gateway {
     /// Reads app files, certificates and the configuration at `path` again, and opens the access log anew.
@@ -27,6 +29,10 @@ impl Gateway {
     pub async fn catch_up(&mut self, path: &Path) {
         if self.reload_waits {
             self.reload(path).await;
+        }
+        if std::mem::take(&mut self.ports_wait) {
+            let claims = self.claims.clone();
+            self.open_ports(&claims).await;
         }
     }
 
@@ -55,8 +61,17 @@ impl Gateway {
     }
 
     async fn reconfigure(&mut self, wanted: Config) -> anyhow::Result<()> {
-        let plan = self.listeners.plan(&wanted.gateway.listeners)?;
-        self.listeners.commit(plan, wanted.gateway.drain_timeout).await?;
+        let names = wanted.dns.as_ref();
+        let names = names.map(|section| DnsPlan::prepare(section, self.dns.as_ref(), false)).transpose()?;
+        self.open_listeners(&wanted.gateway).await?;
+        // One after the other: what both told of names would be two truths.
+        if let Some(former) = self.dns.take() {
+            former.stop().await;
+        }
+        match names {
+            Some(names) => self.dns = Some(names.start(self.dns_surroundings.clone())?),
+            None => self.dns_surroundings.desk.clear(),
+        }
         let pending = self.config.needing_restart(&wanted);
         self.config.take_up(wanted);
         self.shared.buffer_budget.store(buffer_budget(&self.config), Ordering::Relaxed);
@@ -68,6 +83,43 @@ impl Gateway {
         } else {
             let keys = pending.join(", ");
             tracing::warn!(%keys, "configuration in force, but for keys that take a restart: {keys}");
+        }
+        Ok(())
+    }
+
+    /// Opens what apps ask for, as far as it can be had; returns whether something is to be tried again. While another process is
+    /// taking over this waits as [`Self::reload`] does.
+    pub async fn open_ports(&mut self, claims: &Claims) -> bool {
+        self.claims.clone_from(claims);
+        if self.is_handing_over {
+            self.ports_wait = true;
+            return false;
+        }
+        let gateway = self.config.gateway.clone();
+        match self.open_listeners(&gateway).await {
+            Ok(()) => self.port_board.load().iter().any(|asked| asked.refusal.is_some()),
+            Err(error) => {
+                tracing::error!("ports of apps stay as they were: {error:#}");
+                true
+            }
+        }
+    }
+
+    /// Listeners of the configuration, and ports of apps beside them.
+    async fn open_listeners(&mut self, wanted: &GatewayConfig) -> anyhow::Result<()> {
+        let mut asked = ports::assign(&self.claims, &wanted.app_ports, &wanted.listeners);
+        let given: Vec<_> = (0..asked.len()).filter(|at| asked[*at].refusal.is_none()).collect();
+        let listeners = given.iter().map(|at| asked[*at].listener(wanted)).collect();
+        let (plan, left_out) = self.listeners.plan_beside(&wanted.listeners, listeners)?;
+        self.listeners.commit(plan, wanted.drain_timeout).await?;
+        for (at, why) in left_out {
+            asked[given[at]].refusal = Some(why);
+        }
+        let former = self.port_board.swap(Arc::new(asked));
+        let now = self.port_board.load();
+        for asked in now.iter().filter(|asked| asked.refusal.is_some() && !former.contains(asked)) {
+            let why = asked.refusal.as_deref().unwrap_or_default();
+            tracing::warn!(app = %asked.app, address = %asked.port.address, protocol = %asked.port.protocol, why, "an app does not have the port that it asks for");
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access_log::LogWriter;
 use crate::app::Gateway;
+use crate::dns::DnsService;
 use crate::handover::Giver;
 use crate::vips::Ending;
 use crate::worker::Shared;
@@ -22,7 +23,8 @@ impl Gateway {
     /// Drains and stops. Requests under way have the configured time; what is left then is cut. `hurry`
     /// cuts it short. Returns whether everything ended by itself.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> bool {
-        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, vips, .. } = self;
+        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, vips, dns, .. } =
+            self;
         let mut hurry = pin!(hurry);
 
         // 1. Not ready: load balancers and address holders look elsewhere, and are given the time to.
@@ -53,7 +55,7 @@ impl Gateway {
             () = std::future::ready(()), if hurried => false,
         };
 
-        Remains { shared, control, tasks, log }.end(drained, joined).await;
+        Remains { shared, control, tasks, log, dns }.end(drained, joined).await;
         drained
     }
 }
@@ -64,11 +66,13 @@ pub(crate) struct Remains {
     pub control: CancellationToken,
     pub tasks: Vec<tokio::task::JoinHandle<()>>,
     pub log: Option<LogWriter>,
+    /// `None`: nobody is told where names lead, or somebody else tells it.
+    pub dns: Option<DnsService>,
 }
 
 impl Remains {
     pub(crate) async fn end(self, drained: bool, joined: oneshot::Receiver<()>) {
-        let Self { shared, control, tasks, log } = self;
+        let Self { shared, control, tasks, log, dns } = self;
         // 4. What did not finish is cut.
         if !drained {
             tracing::warn!("cutting connections that did not end in time");
@@ -77,6 +81,9 @@ impl Remains {
         }
 
         // 5. The control plane, last: until here it answered probes and scrapes.
+        if let Some(dns) = dns {
+            dns.stop().await;
+        }
         control.cancel();
         for task in tasks {
             let _ = tokio::time::timeout(LAST_GRACE, task).await;

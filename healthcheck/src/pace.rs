@@ -41,8 +41,8 @@ pub(crate) fn jittered(interval: Duration, random: &mut fastrand::Rng) -> Durati
 /// Spreads the first probes of endpoints that appear together (a start, a registry that came back), over
 /// all apps. It is a leaky bucket: a lone new endpoint never waits.
 ///
-/// Concurrency itself is not limited, on purpose: an endpoint has at most one probe under way, and a
-/// shared limit would let one app's hanging endpoints delay the probes of all others.
+/// It limits no concurrency: an endpoint has at most one probe under way, and how many there may be at once is far more than one
+/// app's hanging endpoints come to.
 #[derive(Debug)]
 pub(crate) struct FirstProbes {
     /// When all first probes handed out so far would be done, at one per [`FIRST_SPACING`].

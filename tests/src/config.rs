@@ -16,6 +16,8 @@ pub struct Config {
     /// The lines of its section.
     access_log: String,
     admin: Vec<String>,
+    /// A whole file, in the place of all of the above.
+    verbatim: Option<String>,
     pub(crate) open_files: Option<u64>,
     pub(crate) files: Vec<(String, String)>,
 }
@@ -60,6 +62,7 @@ impl Config {
             sections: Vec::new(),
             access_log: "path = \"off\"".to_owned(),
             admin: vec!["address = \"127.0.0.1:0\"".to_owned()],
+            verbatim: None,
             open_files: None,
             files: Vec::new(),
         }
@@ -68,6 +71,11 @@ impl Config {
     /// A gateway in front of one endpoint that gets every request.
     pub fn in_front_of(address: SocketAddr) -> Self {
         Self::new().app(&App::everything(address))
+    }
+
+    /// A file that we ship, or that somebody else wrote. Its web listener is called so, and its admin listener is there.
+    pub fn verbatim(toml: &str) -> Self {
+        Self { verbatim: Some(toml.to_owned()), ..Self::new() }
     }
 
     pub fn app(self, app: &App) -> Self {
@@ -185,6 +193,9 @@ impl Config {
 
     /// `sluice.toml`. Where a port is 0 the gateway says which one it got.
     pub(crate) fn render(&self) -> String {
+        if let Some(whole) = &self.verbatim {
+            return whole.clone();
+        }
         let mut text = format!("[registry]\n{}\n[gateway]\n{}\n", self.registry, self.gateway.join("\n"));
         for ListenerConfig { name, address, lines } in &self.listeners {
             let lines = lines.join("\n");

@@ -3,7 +3,8 @@
 //!
 //! Engines do not touch the packet filter: published ports are carried by their proxy. They need root.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub fn no_docker() -> Option<&'static str> {
 #[derive(Debug)]
 pub struct DockerHost {
     process: Child,
+    arguments: Vec<OsString>,
     folder: TempDir,
     _bridge: Bridge,
     tcp: Option<u16>,
@@ -58,27 +60,64 @@ impl DockerHost {
         let folder = tempfile::Builder::new().prefix("dockerd").tempdir().expect("a folder");
         let bridge = Bridge::create();
         let inside = |name: &str| folder.path().join(name).display().to_string();
-        let mut command = Command::new("dockerd");
-        command.args(["--data-root", &inside("data"), "--exec-root", &inside("exec")]);
-        command.args(["--pidfile", &inside("pid"), "--host", &format!("unix://{}", inside("sock"))]);
-        command.args(["--bridge", &bridge.name, "--iptables=false", "--ip6tables=false"]);
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+        add(&["--data-root", &inside("data"), "--exec-root", &inside("exec")]);
+        add(&["--pidfile", &inside("pid"), "--host", &format!("unix://{}", inside("sock"))]);
+        add(&["--bridge", &bridge.name, "--iptables=false", "--ip6tables=false"]);
         // Not the machine's own settings.
-        fs::write(folder.path().join("config.json"), "{}").expect("a file");
-        command.args(["--ip-forward=false", "--ip-masq=false", "--config-file", &inside("config.json")]);
+        fs::write(folder.path().join("dockerd.json"), "{}").expect("a file");
+        add(&["--ip-forward=false", "--ip-masq=false", "--config-file", &inside("dockerd.json")]);
         let tcp = tls.map(|tls| {
             let port = free_port();
-            command.args(["--host", &format!("tcp://127.0.0.1:{port}"), "--tlsverify"]);
-            command.arg("--tlscacert").arg(&tls.authority).arg("--tlscert").arg(&tls.certificate);
-            command.arg("--tlskey").arg(&tls.key);
+            add(&["--host", &format!("tcp://127.0.0.1:{port}"), "--tlsverify"]);
+            let files = [&tls.authority, &tls.certificate, &tls.key];
+            for (name, file) in ["--tlscacert", "--tlscert", "--tlskey"].into_iter().zip(files) {
+                add(&[name, &file.display().to_string()]);
+            }
             port
         });
-        let log = fs::File::create(folder.path().join("log")).expect("a file");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let process = command.spawn().expect("dockerd");
-        let host = Self { process, folder, _bridge: bridge, tcp };
-        let up = comes_true(crate::DEADLINE, || host.docker(&["version"]).status.success());
-        assert!(up, "{}", fs::read_to_string(host.folder.path().join("log")).unwrap_or_default());
+        let process = spawn(&arguments, folder.path());
+        let host = Self { process, arguments, folder, _bridge: bridge, tcp };
+        host.await_answer();
         host
+    }
+
+    fn await_answer(&self) {
+        let up = comes_true(crate::DEADLINE, || self.docker(&["version"]).status.success());
+        assert!(up, "{}", fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
+    }
+
+    /// As a crash of the engine, or of its machine: nobody answers any more, and no published port leads anywhere.
+    pub fn kill(&mut self) {
+        let _ended = self.process.kill();
+        let _ended = self.process.wait();
+    }
+
+    /// After [`Self::kill`]: finds what it had.
+    pub fn revive(&mut self) {
+        self.process = spawn(&self.arguments, self.folder.path());
+        self.await_answer();
+    }
+
+    /// Takes and keeps connections, and answers nothing, until [`Self::thaw`].
+    pub fn freeze(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("it runs");
+    }
+
+    pub fn thaw(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("it is there");
+    }
+
+    /// The file in which `docker login` has kept how to log in.
+    pub fn logins(&self) -> PathBuf {
+        self.folder.path().join("config.json")
+    }
+
+    /// Names of all containers, also of those that have ended.
+    pub fn containers(&self) -> Vec<String> {
+        let listed = self.docker(&["ps", "--all", "--format", "{{.Names}}"]);
+        String::from_utf8_lossy(&listed.stdout).split_whitespace().map(str::to_owned).collect()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -122,10 +161,12 @@ impl DockerHost {
         }
         fs::copy("/usr/bin/busybox", root.path().join("bin/busybox")).expect("busybox-static");
         std::os::unix::fs::symlink("busybox", root.path().join("bin/sh")).expect("a link");
-        fs::write(root.path().join("www/index.html"), page).expect("a page");
+        for name in ["index.html", "_ping", "load"] {
+            fs::write(root.path().join("www").join(name), page).expect("a page");
+        }
         let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output().expect("tar");
         let name = format!("{}/{app}:{version}", registry.address());
-        let command = r#"CMD ["/bin/sh", "-c", "exec /bin/busybox httpd -f -p $PORT -h /www"]"#;
+        let command = r#"CMD ["/bin/sh", "-c", "echo serving $SLUICE_VERSION; exec /bin/busybox httpd -f -p $PORT -h /www"]"#;
         self.succeeds(&["import", "--change", command, "--change", "ENV PATH=/bin", "-", &name], &tar.stdout);
         let login = ["login", "--username", USERNAME, "--password-stdin", &registry.address()];
         self.succeeds(&login, PASSWORD.as_bytes());
@@ -136,14 +177,26 @@ impl DockerHost {
 
 impl Drop for DockerHost {
     fn drop(&mut self) {
-        let listed = self.docker(&["ps", "--all", "--quiet"]);
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        for container in listed.split_whitespace() {
-            self.docker(&["rm", "--force", "--volumes", container]);
+        // One that was stopped or killed by a test that failed has containers still.
+        if matches!(self.process.try_wait(), Ok(Some(_))) {
+            self.process = spawn(&self.arguments, self.folder.path());
+            comes_true(crate::DEADLINE, || self.docker(&["version"]).status.success());
+        } else {
+            let _runs = kill_process(self.pid(), Signal::CONT);
+        }
+        for container in self.containers() {
+            self.docker(&["rm", "--force", "--volumes", &container]);
         }
         let _ended = kill_process(self.pid(), Signal::TERM);
         let _ended = self.process.wait();
     }
+}
+
+fn spawn(arguments: &[OsString], folder: &Path) -> Child {
+    let log = OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a file");
+    let mut command = Command::new("dockerd");
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().expect("dockerd")
 }
 
 /// A network that one engine's containers are in.

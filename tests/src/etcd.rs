@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::DEADLINE;
 use crate::command::{Finished, finish};
+use crate::data::Data;
 use crate::eventually::yields;
 use crate::port::HeldPort;
 
@@ -131,6 +132,33 @@ impl EtcdServer {
             server.spawn();
         }
         servers.into_iter().for_each(Self::wait);
+    }
+
+    /// Ends the server, whose disk then loses all that it had. With every member of an ensemble, since the others
+    /// would give it back.
+    pub fn lose_data(&mut self) {
+        self.kill();
+        self.data().lose();
+    }
+
+    /// Ends the server and keeps a copy of what it has on disk.
+    pub fn keep_data(&mut self) {
+        self.kill();
+        self.data().keep();
+    }
+
+    /// Ends the server, which then has on disk what it had when it was kept. With every member of an ensemble.
+    ///
+    /// # Panics
+    /// When nothing was kept.
+    pub fn return_to_kept(&mut self) {
+        self.kill();
+        self.data().go_back();
+    }
+
+    fn data(&self) -> Data {
+        let folder = self.folder.path();
+        Data::new(folder.join("data"), folder.join("kept"))
     }
 
     fn spawn(&mut self) {

@@ -53,6 +53,7 @@ pub struct Gateway {
     listeners: Vec<(String, SocketAddr)>,
     admin: Option<SocketAddr>,
     deploy: Option<SocketAddr>,
+    dns: Vec<SocketAddr>,
 }
 
 impl Gateway {
@@ -103,7 +104,7 @@ impl Gateway {
         }
         write(&folder.path().join("sluice.toml"), &config.render());
         let process = Process::start(&mut change(command_of(program(config), folder.path(), &["run"])));
-        Self { folder, process, listeners: Vec::new(), admin: None, deploy: None }
+        Self { folder, process, listeners: Vec::new(), admin: None, deploy: None, dns: Vec::new() }
     }
 
     /// Starts one more process with the same files, which asks this one to hand over.
@@ -159,6 +160,24 @@ impl Gateway {
         std::mem::replace(&mut self.process, successor)
     }
 
+    /// Whether `process`, which was started with the same files after this one was killed, is ready. From then on this is that one.
+    ///
+    /// # Errors
+    /// `process`, where it is not ready yet.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn try_revive(&mut self, mut process: Process) -> Result<(), Process> {
+        assert_eq!(process.exited(), None, "it ended:\n{}", self.output());
+        self.read_addresses();
+        if self.try_pid() != Some(process.pid()) || !self.is_ready() {
+            return Err(process);
+        }
+        self.process = process;
+        Ok(())
+    }
+
     /// Which process answers at the admin listener.
     fn try_pid(&self) -> Option<u32> {
         let mut wire = Wire::connect(self.admin(), DEADLINE).ok()?;
@@ -173,6 +192,7 @@ impl Gateway {
         let log = fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
         let entries = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         self.listeners.clear();
+        self.dns.clear();
         for entry in entries {
             let address = entry["address"].as_str().and_then(|address| address.parse().ok());
             match (entry["message"].as_str(), entry["listener"].as_str(), address) {
@@ -181,6 +201,7 @@ impl Gateway {
                 }
                 (Some("admin listening"), _, Some(address)) => self.admin = Some(address),
                 (Some("deploy API listening"), _, Some(address)) => self.deploy = Some(address),
+                (Some("DNS listening"), _, Some(address)) => self.dns.push(address),
                 _ => {}
             }
         }
@@ -218,6 +239,14 @@ impl Gateway {
     /// When the configuration has no deploy API.
     pub fn deploy(&self) -> SocketAddr {
         self.deploy.expect("the configuration has a deploy API")
+    }
+
+    /// Where names are answered.
+    ///
+    /// # Panics
+    /// When the configuration has no `dns.listen`.
+    pub fn dns(&self) -> SocketAddr {
+        *self.dns.last().expect("the configuration has a zone")
     }
 
     pub fn folder(&self) -> &Path {

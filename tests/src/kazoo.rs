@@ -1,6 +1,8 @@
 //! Python's ZooKeeper client in a process of its own: what writes the layout in real life is not ours.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -37,8 +39,24 @@ impl Kazoo {
     /// # Panics
     /// When the interpreter or its package is missing, or the server does not answer.
     pub fn connect(server: &ZooKeeperServer, session_timeout: Duration) -> Self {
+        Self::start(&[&server.address().to_string(), &session_timeout.as_secs_f64().to_string()])
+    }
+
+    /// To whichever of `servers` answers, and with a limit to how long an operation may take: what is not answered by then
+    /// may still be done.
+    ///
+    /// # Panics
+    /// As [`Self::connect`].
+    pub fn connect_to(servers: &[SocketAddr], session_timeout: Duration, answer_timeout: Duration) -> Self {
+        let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+        let [session, answer] = [session_timeout, answer_timeout].map(|time| time.as_secs_f64().to_string());
+        Self::start(&[&servers.join(","), &session, &answer])
+    }
+
+    fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(PYTHON)
-            .args(["-c", SCRIPT, &server.address().to_string(), &session_timeout.as_secs_f64().to_string()])
+            .args(["-c", SCRIPT])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -77,7 +95,7 @@ impl Kazoo {
     pub fn get(&mut self, path: &str) -> Result<Option<KazooNode>, KazooError> {
         let (_, result) = self.ask(&json!({"operation": "get", "path": path}))?;
         Ok(result["value"].as_str().map(|value| KazooNode {
-            value: value.chars().map(|c| u8::try_from(c).expect("the script sends bytes")).collect(),
+            value: bytes(value),
             owner: result["owner"].as_i64().expect("the script sends the owner"),
         }))
     }
@@ -114,6 +132,35 @@ impl Kazoo {
         Ok(acls)
     }
 
+    /// Every node below `path`, itself left out, with its value.
+    ///
+    /// # Errors
+    /// [`KazooError`].
+    ///
+    /// # Panics
+    /// When the script sends something else.
+    pub fn tree(&mut self, path: &str) -> Result<BTreeMap<String, Vec<u8>>, KazooError> {
+        let (_, result) = self.ask(&json!({"operation": "tree", "path": path}))?;
+        let nodes = result.as_object().expect("the script sends an object").iter();
+        let bytes = |value: &Value| bytes(value.as_str().expect("the script sends text"));
+        Ok(nodes.map(|(path, value)| (path.clone(), bytes(value))).collect())
+    }
+
+    /// Writes `value` to the node so many times, without waiting for one answer before the next write.
+    ///
+    /// # Errors
+    /// [`KazooError`]: not all of them were answered.
+    pub fn storm(&mut self, path: &str, value: &[u8], writes: usize) -> Result<AnsweredAt, KazooError> {
+        self.ask(&json!({"operation": "storm", "path": path, "value": text(value), "writes": writes}))
+            .map(|(at, _)| at)
+    }
+
+    /// Ends as a crash does: the servers keep its session until that times out.
+    pub fn crash(mut self) {
+        // It fails only when it has ended by itself.
+        self.child.kill().ok();
+    }
+
     fn ask(&mut self, request: &Value) -> Result<(AnsweredAt, Value), KazooError> {
         let requests = self.requests.as_mut().expect("it is there until the drop");
         writeln!(requests, "{request}").expect("the script reads");
@@ -144,4 +191,8 @@ impl Drop for Kazoo {
 
 fn text(value: &[u8]) -> String {
     value.iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|c| u8::try_from(c).expect("the script sends bytes")).collect()
 }

@@ -7,11 +7,13 @@
 //! Everything here panics with what it saw where a test could only do the same.
 
 mod app;
+mod bind;
 mod certificate;
 mod client;
 mod command;
 mod config;
 mod cut;
+mod data;
 mod docker;
 mod endpoint;
 mod etcd;
@@ -34,6 +36,7 @@ mod wire;
 mod zookeeper;
 
 pub use app::App;
+pub use bind::{NameServer, dig, dig_short};
 pub use certificate::{certificate, curl};
 pub use client::RawClient;
 pub use command::{Finished, finish};

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::DEADLINE;
+use crate::data::Data;
 use crate::eventually::yields;
 use crate::port::HeldPort;
 
@@ -19,6 +20,8 @@ use crate::port::HeldPort;
 const JARS: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar";
 /// Sessions last from 2 to 20 ticks: 400 ms to 4 s.
 const TICK_MILLIS: u32 = 200;
+/// Tests run several servers at once, with little in them.
+const SMALL_HEAP: &str = "128m";
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The server's data lives as long as this value, through any number of [`ZooKeeperServer::kill`]s.
@@ -31,6 +34,8 @@ pub struct ZooKeeperServer {
     tls: Option<HeldPort>,
     /// Its number in an ensemble, from 1.
     number: Option<usize>,
+    /// What Java may use, as its `-Xmx` has it.
+    heap: &'static str,
     child: Option<Child>,
 }
 
@@ -52,6 +57,18 @@ impl ZooKeeperServer {
     /// As [`Self::start`].
     pub fn start_at(ip: IpAddr) -> Self {
         let mut server = Self::prepare(ip, None);
+        server.configure("");
+        server.restart();
+        server
+    }
+
+    /// As [`Self::start`], for a hundred thousand nodes and more. `heap` is what `-Xmx` takes.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_with_heap(heap: &'static str) -> Self {
+        let mut server = Self::prepare(LOOPBACK, None);
+        server.heap = heap;
         server.configure("");
         server.restart();
         server
@@ -112,7 +129,7 @@ impl ZooKeeperServer {
 
     fn prepare(ip: IpAddr, number: Option<usize>) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        Self { folder, ip, port: HeldPort::tcp(), tls: None, number, child: None }
+        Self { folder, ip, port: HeldPort::tcp(), tls: None, number, heap: SMALL_HEAP, child: None }
     }
 
     /// Where it speaks TLS.
@@ -163,6 +180,33 @@ impl ZooKeeperServer {
         servers.into_iter().for_each(Self::wait);
     }
 
+    /// Ends the server, whose disk then loses all that it had. With every member of an ensemble, since the others
+    /// would give it back.
+    pub fn lose_data(&mut self) {
+        self.kill();
+        self.data().lose();
+    }
+
+    /// Ends the server and keeps a copy of what it has on disk.
+    pub fn keep_data(&mut self) {
+        self.kill();
+        self.data().keep();
+    }
+
+    /// Ends the server, which then has on disk what it had when it was kept. With every member of an ensemble.
+    ///
+    /// # Panics
+    /// When nothing was kept.
+    pub fn return_to_kept(&mut self) {
+        self.kill();
+        self.data().go_back();
+    }
+
+    fn data(&self) -> Data {
+        let folder = self.folder.path();
+        Data::new(folder.join("data/version-2"), folder.join("kept"))
+    }
+
     fn spawn(&mut self) {
         let main = match self.number {
             Some(_) => "org.apache.zookeeper.server.quorum.QuorumPeerMain",
@@ -170,8 +214,9 @@ impl ZooKeeperServer {
         };
         let log = File::create(self.folder.path().join("log")).expect("the folder is ours");
         let child = Command::new("java")
-            // A quick start and a small heap: tests run several servers at once.
-            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m"])
+            // A quick start.
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+            .arg(format!("-Xmx{}", self.heap))
             // A slow disk must not look like a dead server: what is tested survives no power cut.
             .args(["-Dzookeeper.forceSync=no", "-cp", JARS])
             .arg(main)

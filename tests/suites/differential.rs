@@ -230,6 +230,11 @@ fn a_frame_claims_what_is_in_it() {
     holds_for_seeds_and_their_mutations("address_claims", BINARY_WORDS, oracle::address_claims);
 }
 
+#[test]
+fn a_query_is_answered_within_bounds_and_the_zone_goes_to_who_has_signed() {
+    holds_for_seeds_and_their_mutations("dns_query", BINARY_WORDS, oracle::dns_query);
+}
+
 /// What versions, members and their ends look like.
 const TRACE_WORDS: &[&str] =
     &["00-", "ff-", "01-", "-01", "-00", "-", "0000000000000000", "=", ",", "@", "a=1", "\n"];

@@ -206,9 +206,13 @@ async fn limits(runtime: &DockerRuntime, host: &DockerHost, registry: &ImageRegi
 }
 
 async fn hooks_and_output(runtime: &DockerRuntime, registry: &ImageRegistry) {
-    let mut spec =
-        shell(spec(registry, "hooked"), "echo out $COLOUR; echo error >&2; exec /bin/busybox sleep 1000");
+    let mut spec = shell(
+        spec(registry, "hooked"),
+        "echo out $COLOUR $SLUICE_APP; echo error >&2; exec /bin/busybox sleep 1000",
+    );
     spec.environment.insert("COLOUR".into(), "blue".into());
+    // What is a fact is nobody's to say otherwise.
+    spec.environment.insert("SLUICE_APP".into(), "other".into());
     spec.files = vec![InjectedFile { path: "/run/secrets/key".into(), content: Bytes::from("PEM\n") }];
     runtime.start(&spec).await.unwrap();
     let ran =
@@ -232,7 +236,10 @@ async fn hooks_and_output(runtime: &DockerRuntime, registry: &ImageRegistry) {
     };
     let (lines, ()) = tokio::join!(followed.map(|line| line.unwrap().text).collect::<Vec<_>>(), stop);
     assert_eq!(lines.len(), 2);
-    assert!(lines.contains(&Bytes::from("out blue")) && lines.contains(&Bytes::from("error")), "{lines:?}");
+    assert!(
+        lines.contains(&Bytes::from("out blue shop")) && lines.contains(&Bytes::from("error")),
+        "{lines:?}"
+    );
     runtime.remove(&spec.id).await.unwrap();
     let gone = runtime.logs(&spec.id, &request).await.err().unwrap();
     assert_eq!(gone.fault, Fault::NoSuchInstance);

@@ -1,11 +1,12 @@
 //! An app: what its owner asked for, and the endpoints that run it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filters::Filters;
 use crate::{
-    AppId, AppLimits, Balance, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern,
+    AppId, AppLimits, AppPort, Balance, Capacity, Containment, Endpoint, HealthSettings, Hedge, HostPattern,
     InstanceKey, LogSettings, Outliers, PathMatch, RequestMatch, Retries, Sticky, Timeouts, VersionId,
 };
 
@@ -23,8 +24,12 @@ pub enum ProxyVersion {
 pub struct AppSpec {
     /// Empty: the app answers at `{appId}.{base_domain}`.
     pub hosts: Vec<HostPattern>,
+    /// Where its names lead. `None`: to the addresses that all apps share.
+    pub vips: Option<Arc<[IpAddr]>>,
     /// Never empty.
     pub paths: Vec<PathMatch>,
+    /// Of its own, beside what it has by its hosts. `None`: it asks for none.
+    pub ports: Option<Arc<[AppPort]>>,
     /// Names of the HTTP listeners that serve it; `None`: all of them.
     pub listeners: Option<Vec<Arc<str>>>,
     pub split: Option<Split>,
@@ -80,6 +85,8 @@ impl AppSpec {
     pub fn implied() -> Self {
         Self {
             hosts: Vec::new(),
+            ports: None,
+            vips: None,
             paths: vec![PathMatch::all()],
             listeners: None,
             split: None,

@@ -19,6 +19,7 @@ mod log;
 mod matching;
 mod operator;
 mod path;
+mod port;
 mod retries;
 mod sample;
 mod snapshot;
@@ -41,6 +42,7 @@ pub use matching::{
 };
 pub use operator::{AdminState, OperatorWord};
 pub use path::{BadPath, PathMatch};
+pub use port::{AppPort, PortProtocol};
 pub use retries::{Backoff, Retries, RetryAllowance, RetryCause, RetryCauses};
 pub use sample::Sample;
 pub use snapshot::{CertificatePem, Rejection, Revision, Snapshot};

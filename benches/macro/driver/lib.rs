@@ -4,6 +4,7 @@
 //! It knows the gateway only as a client does. Nothing here judges: scenarios print figures, and beside
 //! them the goals where there are some.
 
+pub mod chaos;
 pub mod clock;
 pub mod cores;
 pub mod distribution;

@@ -1,5 +1,6 @@
 //! What a process and all that it started have used, as `/proc` tells.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Sub;
 use std::time::Duration;
@@ -82,6 +83,31 @@ pub fn runnable(pid: u32, name: &str) -> Duration {
         Duration::from_nanos(numbers.sum())
     };
     threads(pid).into_iter().map(of_thread).sum()
+}
+
+/// CPU time of each of a process's threads since it began, by the thread's id and with its name.
+pub fn of_threads(pid: u32) -> BTreeMap<u32, (String, Duration)> {
+    let of_thread = |thread: u32| {
+        let task = format!("/proc/{pid}/task/{thread}");
+        let name = read(&format!("{task}/comm")).trim_end().to_owned();
+        let used = Duration::from_nanos(first_number(&read(&format!("{task}/schedstat"))));
+        (thread, (name, used))
+    };
+    threads(pid).into_iter().map(of_thread).collect()
+}
+
+/// What each thread used in between, the busiest first. Threads that began meanwhile began with nothing.
+pub fn difference(
+    before: &BTreeMap<u32, (String, Duration)>,
+    after: &BTreeMap<u32, (String, Duration)>,
+) -> Vec<(String, Duration)> {
+    let used = after.iter().map(|(thread, (name, used))| {
+        let former = before.get(thread).map_or(Duration::ZERO, |(_, used)| *used);
+        (name.clone(), used.saturating_sub(former))
+    });
+    let mut used: Vec<_> = used.collect();
+    used.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
+    used
 }
 
 /// Memory of the tree in KiB; a page that several of its processes share counts once.

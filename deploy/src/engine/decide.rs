@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use discovery::layout::{EndpointRegistration, address_key, address_value, app_key};
+use discovery::layout::app_key;
 use discovery::registry::{Expect, Step};
 use discovery::secrets::Keys;
-use topology::{AppId, HostId, InstanceId, Protocol};
+use topology::{AppId, HostId, InstanceId};
 
+use super::meter::{Cause, Count};
+use super::resize::Resized;
 use super::split;
 use super::world::{AppView, Versioned, World};
 use crate::autoscale::{self, Load};
@@ -28,6 +30,8 @@ pub(super) struct Matter<'m> {
     pub world: &'m World,
     pub sights: &'m BTreeMap<InstanceId, Sight>,
     pub told: &'m BTreeMap<InstanceId, BTreeMap<String, String>>,
+    /// What hosts have said to other limits.
+    pub resized: &'m BTreeMap<InstanceId, Resized>,
     /// What instances have to know of the apps that this one depends on.
     pub to_tell: &'m BTreeMap<String, String>,
     pub moving: &'m BTreeSet<(AppId, InstanceId)>,
@@ -49,17 +53,23 @@ pub(super) struct Decision {
     /// What happened, when it has been written: instance and text.
     pub events: Vec<(Option<InstanceId>, String)>,
     pub wake: Option<Millis>,
+    /// What it comes to.
+    pub counts: Vec<Count>,
+    /// Of hosts, for another reason than before: so also where nothing is written.
+    pub refusals: Option<Count>,
     pub unplaceable: Option<String>,
+    /// Instances that cannot have other limits where they are, for want of room.
+    pub unfit: Vec<(InstanceId, Resized)>,
     /// As they are once it is written.
     pub ledgers: BTreeMap<HostId, Ledger>,
 }
 
-struct Draft<'m> {
-    matter: &'m Matter<'m>,
-    state: Rollout,
-    records: BTreeMap<InstanceId, Record>,
-    changed: BTreeSet<InstanceId>,
-    decision: Decision,
+pub(super) struct Draft<'m> {
+    pub matter: &'m Matter<'m>,
+    pub state: Rollout,
+    pub records: BTreeMap<InstanceId, Record>,
+    pub changed: BTreeSet<InstanceId>,
+    pub decision: Decision,
 }
 
 /// `seats` is asked for only where something is to be placed; `lot` draws names and ports.
@@ -72,6 +82,7 @@ pub(super) fn decide(
     let records = matter.view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect();
     let decision = Decision { unplaceable: matter.unplaceable.clone(), ..Decision::default() };
     let mut draft = Draft { matter, state, records, changed: BTreeSet::new(), decision };
+    draft.take_resized();
     draft.move_instances();
     draft.scale();
     let plan = draft.plan();
@@ -84,12 +95,13 @@ pub(super) fn decide(
     } else {
         draft.create(&plan.create, seats(), lot);
     }
+    draft.resize(&plan.resize, MAX_MOVES);
     draft.write_split(&plan.split);
     draft.conclude()
 }
 
 impl Draft<'_> {
-    fn spec(&self, release: &Digest) -> Option<&VersionSpec> {
+    pub(super) fn spec(&self, release: &Digest) -> Option<&VersionSpec> {
         self.state.release(release).map(|release| &release.spec)
     }
 
@@ -130,6 +142,9 @@ impl Draft<'_> {
                 Move::Stay => self.note_told(&id),
                 Move::Remove => self.remove(&id),
                 Move::Enter { phase, reason, failure, withheld } => {
+                    if let Some(cause) = cause(record.phase, sight, failure.is_some()) {
+                        self.decision.counts.push(Count::Failure(cause));
+                    }
                     if let Some(failure) = failure {
                         self.note_failure(&id, failure);
                     }
@@ -163,6 +178,8 @@ impl Draft<'_> {
 
     fn enter(&mut self, id: &InstanceId, phase: Phase, reason: Option<String>) {
         let Some(record) = self.records.get_mut(id) else { return };
+        let lasted = self.matter.now.saturating_sub(record.since);
+        self.decision.counts.push(Count::Phase(record.phase, lasted));
         record.enter(phase, self.matter.now);
         let why = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
         self.decision.events.push((Some(id.clone()), format!("{}{why}", phase.name())));
@@ -173,7 +190,10 @@ impl Draft<'_> {
     }
 
     fn remove(&mut self, id: &InstanceId) {
-        self.records.remove(id);
+        if let Some(record) = self.records.remove(id) {
+            let lasted = self.matter.now.saturating_sub(record.since);
+            self.decision.counts.push(Count::Phase(record.phase, lasted));
+        }
         self.changed.insert(id.clone());
         self.decision.events.push((Some(id.clone()), "gone".to_owned()));
     }
@@ -192,6 +212,12 @@ impl Draft<'_> {
                 phase: record.phase,
                 available: record.phase == Phase::Serving && well,
                 moving: self.matter.moving.contains(&(self.matter.app.clone(), id.clone())),
+                unresizable: self
+                    .matter
+                    .resized
+                    .get(id)
+                    .filter(|(_, said)| said.is_err())
+                    .map(|(release, _)| release.clone()),
             }
         };
         self.records.iter().map(member).collect()
@@ -254,6 +280,12 @@ impl Draft<'_> {
 
     fn tell_status(&mut self, before: &Rollout) {
         let state = &self.state;
+        let has_ended = matches!(state.status, Status::Completed | Status::RolledBack | Status::Failed);
+        if before.status != state.status && has_ended {
+            let kind = self.matter.view.deployment.as_ref();
+            let kind = kind.map_or("none", |deployment| deployment.rollout.kind.name());
+            self.decision.counts.push(Count::Rollout(kind, state.status));
+        }
         if before.status != state.status || before.number != state.number || before.reason != state.reason {
             let why = state.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
             let text = format!("rollout {} {}{why}", state.number, state.status.name());
@@ -267,6 +299,11 @@ impl Draft<'_> {
     fn create(&mut self, create: &[(Digest, u32)], mut seats: Vec<Seat>, lot: &mut fastrand::Rng) {
         let Some(deployment) = &self.matter.view.deployment else { return };
         self.decision.unplaceable = None;
+        for seat in &mut seats {
+            if let Some(ledger) = self.decision.ledgers.get(&seat.id) {
+                seat.ledger.clone_from(ledger);
+            }
+        }
         // What this decision frees is given out by the next one, when it is free.
         for (digest, number) in create {
             let Some(release) = self.state.release(digest).cloned() else { continue };
@@ -282,7 +319,13 @@ impl Draft<'_> {
                 match scheduler::choose(&wish, &seats, lot.u64(..)) {
                     Ok(seating) => self.seat(&release, digest, &seating, &mut seats, lot),
                     Err(unplaceable) => {
-                        self.decision.unplaceable = Some(unplaceable.to_string());
+                        let why = unplaceable.to_string();
+                        if self.matter.unplaceable.as_ref() != Some(&why) {
+                            let refusals = unplaceable.verdicts.iter().filter_map(|it| it.refusal.as_ref());
+                            let codes = refusals.map(scheduler::Refusal::code).collect();
+                            self.decision.refusals = Some(Count::Refusals(codes));
+                        }
+                        self.decision.unplaceable = Some(why);
                         return;
                     }
                 }
@@ -324,6 +367,7 @@ impl Draft<'_> {
             since: self.matter.now,
             step: 0,
             reason: None,
+            resizing: None,
             told: self.matter.to_tell.clone(),
         };
         self.decision.steps.push(Step {
@@ -351,110 +395,19 @@ impl Draft<'_> {
             Err(why) => tracing::warn!(app = %self.matter.app, %why, "its traffic cannot be split"),
         }
     }
-
-    fn conclude(mut self) -> Decision {
-        for id in std::mem::take(&mut self.changed) {
-            self.write_instance(&id);
-        }
-        self.write_ledgers();
-        let members = self.records.iter().map(|(id, record)| (id.to_string(), record.step));
-        self.state.members = members.collect();
-        self.write_state();
-        self.decision
-    }
-
-    fn write_instance(&mut self, id: &InstanceId) {
-        let app = self.matter.app;
-        let before = self.matter.view.records.get(id);
-        let expect = before.map_or(Expect::Absent, |before| Expect::Version(before.version));
-        let key = keys::instance(app, id);
-        let Some(record) = self.records.get_mut(id) else {
-            let Some(before) = before else { return };
-            self.decision.steps.push(Step { key, value: None, expect });
-            return self.free(id, &before.value);
-        };
-        record.step += 1;
-        let step = Step { key, value: Some(record.to_value()), expect };
-        let (was, is) = (before.map(|before| before.value.phase), record.phase);
-        let address = match (was, is) {
-            (Some(Phase::Registering | Phase::Serving), Phase::Leaving) => {
-                let present = self.matter.world.address(app, id, record);
-                Some((None, present.map_or(Expect::Absent, Expect::Version)))
-            }
-            (Some(Phase::Probing | Phase::Registering | Phase::Serving), Phase::Registering) => {
-                let value = address_value(&registration(self.matter.world, record, &self.state));
-                Some((Some(value), Expect::Absent))
-            }
-            _ => None,
-        };
-        let key = address_key(app, &record.version, id);
-        self.decision.steps.push(step);
-        self.decision.steps.extend(address.map(|(value, expect)| Step { key, value, expect }));
-    }
-
-    /// Port and ledger entry.
-    fn free(&mut self, id: &InstanceId, record: &Record) {
-        let owner = format!("{}/{id}", self.matter.app);
-        let port = record.address.port();
-        if let Some(claim) = self.matter.world.ports.get(&(record.host.clone(), port))
-            && claim.value == owner
-        {
-            let expect = Expect::Version(claim.version);
-            self.decision.steps.push(Step { key: keys::port(&record.host, port), value: None, expect });
-        }
-        let ledger = self
-            .decision
-            .ledgers
-            .entry(record.host.clone())
-            .or_insert_with(|| self.matter.world.ledger(&record.host).0);
-        ledger.given.remove(&owner);
-    }
-
-    fn write_ledgers(&mut self) {
-        for (host, ledger) in &self.decision.ledgers {
-            let (_, version) = self.matter.world.ledger(host);
-            let expect = version.map_or(Expect::Absent, Expect::Version);
-            let keep = !ledger.given.is_empty() || self.matter.world.hosts.contains_key(host);
-            if !keep && version.is_none() {
-                continue;
-            }
-            let value = keep.then(|| ledger.to_value());
-            self.decision.steps.push(Step { key: keys::allocation(host), value, expect });
-        }
-    }
-
-    /// With every decision, so that decisions come one after the other.
-    fn write_state(&mut self) {
-        let key = keys::rollout(self.matter.app);
-        let before = self.matter.view.rollout.as_ref();
-        let expect = before.map_or(Expect::Absent, |before| Expect::Version(before.version));
-        if self.matter.view.deployment.is_none() && self.records.is_empty() {
-            if before.is_some() {
-                self.decision.steps.push(Step { key, value: None, expect });
-                let config = keys::config(self.matter.app);
-                self.decision.steps.push(Step { key: config, value: None, expect: Expect::Any });
-            }
-            return;
-        }
-        let same = before.is_some_and(|before| before.value == self.state);
-        if !same || !self.decision.steps.is_empty() {
-            self.decision.steps.push(Step { key, value: Some(self.state.to_value()), expect });
-        }
-    }
 }
 
-fn registration(world: &World, record: &Record, state: &Rollout) -> EndpointRegistration {
-    let protocol = state.release(&record.release).map_or("http1", |release| release.spec.protocol.as_str());
-    let zone = world.hosts.get(&record.host).and_then(|host| host.labels.get("zone"));
-    EndpointRegistration {
-        protocol: match protocol {
-            "h2" => Protocol::Http2,
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => Protocol::Http1,
-        },
-        zone: zone.map(|zone| zone.as_str().into()),
-        ..EndpointRegistration::at(record.address)
+/// Why one ends that was wanted; `None`: it goes its way.
+fn cause(phase: Phase, sight: &Sight, has_failed: bool) -> Option<Cause> {
+    let loses_host = sight.condemned.is_some() || sight.host != HostSight::Up;
+    match phase {
+        Phase::Leaving | Phase::Draining | Phase::Stopping => None,
+        _ if loses_host => Some(Cause::Host),
+        _ if !has_failed => None,
+        _ if sight.seen.is_dead() => Some(Cause::Died),
+        Phase::Starting => Some(Cause::Start),
+        Phase::Probing => Some(Cause::Probe),
+        Phase::Registering | Phase::Serving => Some(Cause::Unhealthy),
     }
 }
 

@@ -8,12 +8,13 @@
 use std::sync::Arc;
 
 /// Every point, in the order in which an instance passes them.
-pub const POINTS: [&str; 9] = [
+pub const POINTS: [&str; 10] = [
     "after-claim",
     "before-decision",
     "after-decision",
     "after-start",
     "after-start-hook",
+    "after-resize",
     "after-stop-hook",
     "after-stop",
     "after-remove",

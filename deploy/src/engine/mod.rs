@@ -6,12 +6,19 @@
 //! an app exclude each other by the version of its rollout, placements on a host by that of its ledger. A claim keeps two
 //! from doing the same work; where it fails, work is done twice and nothing else.
 
+mod conclude;
+mod configure;
+mod cpu;
 mod decide;
 mod fault;
 mod gates;
+mod look;
+mod meter;
+mod operations;
 mod operator;
 mod ports;
 mod repair;
+mod resize;
 mod sights;
 #[cfg(test)]
 mod simulation;
@@ -23,31 +30,34 @@ mod tests;
 mod work;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use discovery::registry::{Expect, Lifetime, Registry, RegistryError, State};
 use discovery::secrets::Keys;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinSet;
-use topology::{AppId, HostId, InstanceId};
+use topology::{AppId, InstanceId};
 
-use crate::lifecycle::{HostSight, Sight};
-use crate::model::{Host, Millis, Record, keys};
-use crate::reconcile::{Placed, Relocations, relocate};
+use crate::autoscale::Load;
+use crate::model::{Millis, keys};
+use crate::reconcile::Relocations;
 use crate::rollout::SplitInForce;
-use crate::scheduler::Seat;
 
 use decide::{Decision, Matter, decide};
 use fault::Faults;
 use gates::{edges, start_blocked, stop_blocked, to_tell};
-use sights::{Sighting, Sightings};
+use resize::Resized;
+use sights::Sightings;
 use work::{Job, next_task};
 use world::{AppView, World};
 
+pub use configure::ConfigChange;
 pub use fault::POINTS;
+pub use meter::{AppCounts, Cause, Counts, HostCounts, Meter, Spread};
+pub use operations::{Accepted, Asked, OperationState};
 pub use operator::{AppStatus, Operator, OperatorError};
 pub use ports::{Clock, Gateways, Hosts, Prober, system_clock};
 pub use survey::{HostStatus, Standing};
@@ -105,6 +115,8 @@ pub struct Tools {
     /// Opens configurations and sealed specs.
     pub keys: Option<Arc<Keys>>,
     pub clock: Clock,
+    /// Told what it does.
+    pub meter: Arc<Meter>,
 }
 
 struct Parts {
@@ -114,6 +126,7 @@ struct Parts {
     prober: Arc<dyn Prober>,
     keys: Option<Arc<Keys>>,
     clock: Clock,
+    meter: Arc<Meter>,
     settings: Settings,
     /// In claims. Another one in every life, so that a claim of a former life is not taken for ours.
     name: String,
@@ -126,6 +139,22 @@ struct Parts {
 }
 
 impl Parts {
+    fn announce(&self, app: &AppId, instance: Option<InstanceId>, text: String, at: Millis) {
+        tracing::info!(target: "sluice::deploy", %app, instance = instance.as_ref().map(InstanceId::as_str), "{text}");
+        // Nobody may be listening.
+        let _ = self.events.send(Event { at, app: app.clone(), instance, text: text.into() });
+    }
+
+    fn note_unfit(&self, app: &AppId, unfit: &[(InstanceId, Resized)]) {
+        let mut sightings = self.sightings();
+        for (id, said) in unfit {
+            if let Some(sighting) = sightings.instances.get_mut(&(app.clone(), id.clone())) {
+                sighting.resized = Some(said.clone());
+                self.changed.notify_one();
+            }
+        }
+    }
+
     fn sightings(&self) -> MutexGuard<'_, Sightings> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,7 +181,7 @@ impl Engine {
     }
 
     fn with(tools: Tools, settings: Settings, faults: Faults, mut lot: fastrand::Rng) -> Self {
-        let Tools { registry, hosts, gateways, prober, keys, clock } = tools;
+        let Tools { registry, hosts, gateways, prober, keys, clock, meter } = tools;
         let state = registry.watch();
         let parts = Parts {
             registry,
@@ -161,6 +190,7 @@ impl Engine {
             prober,
             keys,
             clock,
+            meter,
             settings,
             name: format!("{:016x}", lot.u64(..)),
             sightings: Mutex::default(),
@@ -209,6 +239,7 @@ impl Engine {
     /// Looks once at everything, decides and begins what is to be done. Returns when something is due.
     async fn pass(&mut self) -> Option<Millis> {
         while self.tasks.try_join_next().is_some() {}
+        let began = Instant::now();
         let state = self.state.borrow_and_update().clone();
         if !state.link.is_connected() {
             return None;
@@ -234,7 +265,10 @@ impl Engine {
         if now.saturating_sub(self.swept) >= SWEEP_EVERY {
             self.swept = now;
             self.sweep(&world).await;
+            self.forget_operations(&world, now).await;
         }
+        self.settle_operations(&world, now).await;
+        self.measure(&world, began.elapsed(), now);
         wake
     }
 
@@ -286,6 +320,8 @@ impl Engine {
             None => drop(self.parts.unplaceable().remove(app)),
         }
         let wake = decision.wake;
+        self.parts.meter.count(app, decision.refusals.as_slice());
+        self.parts.note_unfit(app, &decision.unfit);
         self.carry_out(world, app, decision, now).await;
         wake
     }
@@ -299,7 +335,7 @@ impl Engine {
         now: Millis,
     ) -> Decision {
         let parts = Arc::clone(&self.parts);
-        let (sights, told) = self.sights(world, app, view, relocations, now);
+        let (sights, told, resized) = self.sights(world, app, view, relocations, now);
         let dependencies = edges(world);
         let rollout = view.rollout.as_ref().map(|rollout| &rollout.value);
         let receiving =
@@ -317,12 +353,13 @@ impl Engine {
             world,
             sights: &sights,
             told: &told,
+            resized: &resized,
             to_tell: &to_tell(world, view),
             moving: &relocations.moving,
             split: self.split(world, app),
             traffic: receiving
                 .and_then(|(release, since)| parts.gateways.traffic(app, &release.version, since)),
-            load: parts.gateways.load(app),
+            load: Load { cpu: self.parts.cpu_load(world, app, view), ..parts.gateways.load(app) },
             start_blocked: start_blocked(world, app, &dependencies),
             stop_blocked: stop_blocked(world, app, &dependencies),
             unplaceable: parts.unplaceable().get(app).cloned(),
@@ -351,15 +388,9 @@ impl Engine {
         match written {
             Ok(version) => {
                 world.take_ledgers(decision.ledgers, version);
+                self.parts.meter.count(app, &decision.counts);
                 for (instance, text) in decision.events {
-                    tracing::info!(target: "sluice::deploy", %app, instance = instance.as_ref().map(InstanceId::as_str), "{text}");
-                    // Nobody may be listening.
-                    let _ = self.parts.events.send(Event {
-                        at: now,
-                        app: app.clone(),
-                        instance,
-                        text: text.into(),
-                    });
+                    self.parts.announce(app, instance, text, now);
                 }
             }
             Err(RegistryError::Conflict { key, .. }) => {
@@ -367,53 +398,6 @@ impl Engine {
             }
             Err(error) => tracing::warn!(%app, %error, "a decision cannot be written"),
         }
-    }
-
-    fn sights(
-        &self,
-        world: &World,
-        app: &AppId,
-        view: &AppView,
-        relocations: &Relocations,
-        now: Millis,
-    ) -> (BTreeMap<InstanceId, Sight>, BTreeMap<InstanceId, BTreeMap<String, String>>) {
-        let sightings = self.parts.sightings();
-        let (mut sights, mut all_told) = (BTreeMap::new(), BTreeMap::new());
-        for (id, record) in &view.records {
-            let name = (app.clone(), id.clone());
-            let sighting = sightings.instances.get(&name).cloned().unwrap_or_default();
-            let condemned = relocations.condemned.contains(&name);
-            let host = self.parts.host_sight(world, &sightings, &record.value.host, now);
-            all_told.extend(sighting.told.clone().map(|told| (id.clone(), told)));
-            let sight = Sight {
-                host,
-                address_present: world.address(app, id, &record.value).is_some(),
-                // The address was written, or removed, in the transaction that began the phase.
-                applied: self.parts.gateways.has_applied(record.version),
-                condemned: condemned.then(|| format!("its host {} is lost", record.value.host)),
-                ..seen(sighting, view, &record.value)
-            };
-            sights.insert(id.clone(), sight);
-        }
-        (sights, all_told)
-    }
-
-    fn relocations(&self, world: &World, now: Millis) -> Relocations {
-        let sightings = self.parts.sightings();
-        let mut placed = Vec::new();
-        for (app, view) in &world.apps {
-            for (id, record) in &view.records {
-                let host = &record.value.host;
-                placed.push(Placed {
-                    app: app.clone(),
-                    instance: id.clone(),
-                    phase: record.value.phase,
-                    lost: self.parts.host_sight(world, &sightings, host, now) == HostSight::Lost,
-                    drained: world.hosts.get(host).is_some_and(|host| host.drained),
-                });
-            }
-        }
-        relocate(&placed, self.parts.settings.moved_percent)
     }
 
     fn list_hosts(&mut self, world: &World, now: Millis) {
@@ -443,7 +427,12 @@ impl Engine {
                 Some(host) => self.parts.hosts.runtime(&record.host, host),
                 None => Err("its host was removed".to_owned()),
             };
-            let job = Job { app: app.clone(), id: id.clone(), record, release: release.clone(), runtime };
+            let resize = record.resizing.clone().and_then(|to| {
+                let limits = rollout.value.release(&to)?.spec.resources;
+                Some((to, limits))
+            });
+            let job =
+                Job { app: app.clone(), id: id.clone(), record, release: release.clone(), runtime, resize };
             let task = {
                 let mut sightings = self.parts.sightings();
                 let Some(sighting) = sightings.instances.get_mut(&(app.clone(), id.clone())) else {
@@ -463,51 +452,5 @@ impl Engine {
         for leftover in world.leftovers() {
             self.parts.remove_leftover(world, &leftover).await;
         }
-    }
-}
-
-impl Parts {
-    fn host_sight(&self, world: &World, sightings: &Sightings, id: &HostId, now: Millis) -> HostSight {
-        // A host that cannot be read has not been removed.
-        if !world.state.entries.contains_key(&keys::host(id)) {
-            return HostSight::Gone;
-        }
-        let lost = sightings.hosts.get(id).is_some_and(|host| host.is_lost(self.settings.lost_after, now));
-        if lost { HostSight::Lost } else { HostSight::Up }
-    }
-
-    fn seats(&self, world: &World) -> Vec<Seat> {
-        let sightings = self.sightings();
-        let seat = |(id, host): (&HostId, &Host)| {
-            let sighting = sightings.hosts.get(id);
-            let (ledger, _) = world.ledger(id);
-            let of_host = (id.clone(), 0)..=(id.clone(), u16::MAX);
-            let claimed: BTreeSet<u16> = world.ports.range(of_host).map(|((_, port), _)| *port).collect();
-            Seat {
-                id: id.clone(),
-                host: host.clone(),
-                ledger,
-                reachable: sighting.is_some_and(sights::HostSighting::is_reachable),
-                load: sighting.and_then(|sighting| sighting.load),
-                foreign_ports: claimed,
-            }
-        };
-        world.hosts.iter().map(seat).collect()
-    }
-}
-
-fn seen(sighting: Sighting, view: &AppView, record: &Record) -> Sight {
-    let release = view.rollout.as_ref().and_then(|rollout| rollout.value.release(&record.release));
-    let has_hook = release.is_some_and(|release| release.spec.hooks.status.is_some());
-    Sight {
-        start: sighting.start,
-        seen: sighting.seen,
-        passes: sighting.passes,
-        failures: sighting.failures,
-        probe_error: sighting.probe_error,
-        status_passed: sighting.status_passed || !has_hook,
-        in_flight: sighting.in_flight,
-        removed: sighting.removed,
-        ..Sight::default()
     }
 }

@@ -9,7 +9,7 @@ use discovery::document::Mistakes;
 use discovery::registry::{Expect, Key, RegistryError, Step};
 use topology::{AppId, InstanceId};
 
-use super::spec::Config;
+use super::operations::{Accepted, Asked, Attempt};
 use super::world::World;
 use super::{Parts, edges};
 use crate::dependencies::Cycle;
@@ -19,8 +19,7 @@ use crate::runtime::{ExecOutcome, ExecRequest, InstanceRef, Runtime};
 use crate::scheduler::{self, Verdict, Wish};
 
 /// Attempts of a change that others overtake; each of them has let one of the others through.
-const MAX_ATTEMPTS: usize = 16;
-const MAX_CONFIG_NAMES: usize = 500;
+pub(super) const MAX_ATTEMPTS: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
@@ -38,6 +37,9 @@ pub enum OperatorError {
     Changed(Key),
     #[error("{0}")]
     Config(String),
+    /// The id of what it was.
+    #[error("this key was used for another request, operation {0}; write a new key for every request")]
+    KeyReused(String),
     #[error("{0} has no instance {1}")]
     NoSuchInstance(AppId, InstanceId),
     #[error("{0}")]
@@ -79,91 +81,114 @@ impl Operator {
         Self { parts }
     }
 
-    /// Writes what is wanted of an app: JSON, kept as it is. Returns the new version.
+    /// Writes what is wanted of an app: JSON, kept as it is.
     ///
     /// # Errors
     /// [`OperatorError::Invalid`] and [`OperatorError::Cycle`] before anything is written; [`OperatorError::Changed`] where it is not
-    /// as expected.
-    pub async fn put(&self, app: &AppId, json: Bytes, expect: Expect) -> Result<u64, OperatorError> {
+    /// as expected; [`OperatorError::KeyReused`].
+    pub async fn put(
+        &self,
+        app: &AppId,
+        json: Bytes,
+        expect: Expect,
+        asked: &Asked,
+    ) -> Result<Accepted, OperatorError> {
         let key = keys::deployment(app);
         let deployment = Deployment::parse(&key, &json).map_err(OperatorError::Invalid)?;
+        if let Some(before) = self.known(app, asked).await? {
+            return Ok(before);
+        }
         edges(&self.world()).with(app.clone(), deployment.depends_on).check(app)?;
-        Ok(self.parts.registry.transact(&[Step { key, value: Some(json), expect }]).await?)
+        self.write(app, asked, Step { key, value: Some(json), expect }).await
     }
 
     /// Wants nothing of an app any more: all of it goes, last its configuration.
     ///
     /// # Errors
     /// As [`Self::put`]; [`OperatorError::NoSuchApp`].
-    pub async fn delete(&self, app: &AppId, expect: Expect) -> Result<(), OperatorError> {
+    pub async fn delete(
+        &self,
+        app: &AppId,
+        expect: Expect,
+        asked: &Asked,
+    ) -> Result<Accepted, OperatorError> {
         let key = keys::deployment(app);
+        if let Some(before) = self.known(app, asked).await? {
+            return Ok(before);
+        }
         if self.parts.registry.read(&key).await?.is_none() {
             return Err(OperatorError::NoSuchApp(app.clone()));
         }
-        self.parts.registry.transact(&[Step { key, value: None, expect }]).await?;
-        Ok(())
+        self.write(app, asked, Step { key, value: None, expect }).await
+    }
+
+    /// What was asked before with the same key.
+    ///
+    /// # Errors
+    /// [`OperatorError::KeyReused`].
+    pub async fn known(&self, app: &AppId, asked: &Asked) -> Result<Option<Accepted>, OperatorError> {
+        match asked.repeat {
+            None => Ok(None),
+            Some(_) => self.asked_before(&self.desk(app).await?, asked),
+        }
+    }
+
+    async fn write(&self, app: &AppId, asked: &Asked, step: Step) -> Result<Accepted, OperatorError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let desk = self.desk(app).await?;
+            if let Some(before) = self.asked_before(&desk, asked)? {
+                return Ok(before);
+            }
+            let attempt = self.attempt(app, desk, asked, step.value.as_deref(), vec![step.clone()]);
+            match attempt.await? {
+                Attempt::Done(accepted) => return Ok(accepted),
+                Attempt::Conflict(key) if key == step.key => return Err(OperatorError::Changed(key)),
+                Attempt::Conflict(_) => {}
+            }
+        }
+        Err(OperatorError::Changed(keys::operations(app)))
     }
 
     /// Says something to an app's rollout, and returns what has become of it.
     ///
     /// # Errors
-    /// [`OperatorError::Refused`], by the state as it was in the moment of writing.
-    pub async fn command(&self, app: &AppId, command: Command) -> Result<Rollout, OperatorError> {
+    /// [`OperatorError::Refused`], by the state as it was in the moment of writing; [`OperatorError::KeyReused`].
+    pub async fn command(
+        &self,
+        app: &AppId,
+        command: Command,
+        asked: &Asked,
+    ) -> Result<(Rollout, Accepted), OperatorError> {
         let key = keys::rollout(app);
         for _ in 0..MAX_ATTEMPTS {
+            let desk = self.desk(app).await?;
+            let before = self.asked_before(&desk, asked)?;
             let entry = self.parts.registry.read(&key).await?;
             let entry = entry.ok_or_else(|| OperatorError::NoSuchApp(app.clone()))?;
             let state = Rollout::parse(&key, &entry.value)
                 .map_err(|error| OperatorError::Config(error.to_string()))?;
+            if let Some(before) = before {
+                return Ok((state, before));
+            }
             let next = command::apply(&state, command, (self.parts.clock)())?;
             let expect = Expect::Version(entry.version);
             let step = Step { key: key.clone(), value: Some(next.to_value()), expect };
-            match self.parts.registry.transact(&[step]).await {
-                Ok(_) => return Ok(next),
-                Err(RegistryError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+            let wanted = self.parts.registry.read(&keys::deployment(app)).await?;
+            let wanted = wanted.as_ref().map(|entry| &*entry.value);
+            if let Attempt::Done(accepted) = self.attempt(app, desk, asked, wanted, vec![step]).await? {
+                return Ok((next, accepted));
             }
         }
         Err(OperatorError::Changed(key))
     }
 
-    /// Replaces an app's configuration, which rolls the app. Sealed where there are keys.
-    ///
-    /// # Errors
-    /// [`OperatorError::Config`] for a name that is none, or where there are no keys to seal with.
-    pub async fn configure(&self, app: &AppId, config: &Config) -> Result<(), OperatorError> {
-        if config.len() > MAX_CONFIG_NAMES {
-            let text = format!("has {} names; the limit is {MAX_CONFIG_NAMES}", config.len());
-            return Err(OperatorError::Config(text));
-        }
-        for name in config.keys() {
-            crate::model::config_name(name)
-                .map_err(|message| OperatorError::Config(format!("{name:?} {message}")))?;
-        }
-        let key = keys::config(app);
-        let keys_file = self.parts.keys.as_deref();
-        let none =
-            || OperatorError::Config("there are no keys to seal it with; name registry.key_file".to_owned());
-        let plain = serde_json::to_vec(config).map_err(|error| OperatorError::Config(error.to_string()))?;
-        let sealed = keys_file.ok_or_else(none)?.seal(&key, &plain);
-        let sealed = sealed.map_err(|error| OperatorError::Config(error.to_string()))?;
-        let place = keys::deployment(app);
-        let entry = self.parts.registry.read(&place).await?;
-        let entry = entry.ok_or_else(|| OperatorError::NoSuchApp(app.clone()))?;
-        let deployment = next_generation(&place, &entry.value)?;
-        let expect = Expect::Version(entry.version);
-        let steps = [
-            Step { key, value: Some(sealed.into()), expect: Expect::Any },
-            Step { key: place, value: Some(deployment), expect },
-        ];
-        self.parts.registry.transact(&steps).await?;
-        Ok(())
-    }
-
-    /// How an app is, as this engine's registry has it.
+    /// How an app is, as this engine's registry has it. `None`: nothing is wanted of it, and nothing is left.
     pub fn status(&self, app: &AppId) -> Option<AppStatus> {
         let world = self.world();
-        world.apps.contains_key(app).then(|| self.status_in(&world, app))
+        let view = world.apps.get(app)?;
+        // The claim on an app outlives the app for a moment.
+        let is_left = view.rollout.is_some() || !view.records.is_empty() || self.written(app).is_some();
+        is_left.then(|| self.status_in(&world, app))
     }
 
     /// The host's runtime and the instance's name there: for its output, and for what only it can tell.
@@ -228,13 +253,4 @@ impl Operator {
     pub(super) fn world(&self) -> World {
         World::read(self.parts.registry.watch().borrow().clone())
     }
-}
-
-fn next_generation(place: &Key, value: &[u8]) -> Result<Bytes, OperatorError> {
-    let deployment = Deployment::parse(place, value).map_err(OperatorError::Invalid)?;
-    let bad = |error: serde_json::Error| OperatorError::Config(error.to_string());
-    let mut members: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(value).map_err(bad)?;
-    members.insert("config_generation".to_owned(), (deployment.config_generation + 1).into());
-    serde_json::to_vec(&members).map(Bytes::from).map_err(bad)
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use topology::{AppId, HostId, InstanceKey, VersionId};
 
 use crate::autoscale::Load;
+use crate::lifecycle::Complaint;
 use crate::model::{Host, Millis, Probe};
 use crate::rollout::Traffic;
 use crate::runtime::Runtime;
@@ -27,6 +28,9 @@ pub trait Gateways: Send + Sync + 'static {
 
     /// What an app's instances bear.
     fn load(&self, app: &AppId) -> Load;
+
+    /// What a gateway says of an instance that keeps failing its probes now; `None`: nothing, or that leaving it out is enough.
+    fn complaint(&self, app: &AppId, instance: &InstanceKey) -> Option<Complaint>;
 }
 
 /// Asks an instance whether it can take requests: one attempt, within the probe's timeout.

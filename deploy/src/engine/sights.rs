@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use topology::{AppId, HostId, InstanceId};
+use topology::{AppId, HostId, InstanceId, VersionId};
 
+use super::cpu::CpuSight;
+use super::resize::Resized;
 use super::world::World;
 use crate::lifecycle::{Seen, StartFailure};
-use crate::model::{Millis, Phase};
+use crate::model::{Digest, Millis, Phase};
 use crate::runtime::{InstanceState, InstanceStatus};
 
 #[derive(Default)]
@@ -20,6 +22,7 @@ pub(super) struct Sightings {
 pub(super) struct Sighting {
     pub phase: Option<Phase>,
     pub host: Option<HostId>,
+    pub version: Option<VersionId>,
     /// When this engine first saw it in its phase.
     pub since: Millis,
     pub start: Option<Result<(), StartFailure>>,
@@ -31,6 +34,10 @@ pub(super) struct Sighting {
     pub stop_hook_ran: bool,
     pub in_flight: Option<u64>,
     pub removed: bool,
+    /// What its host said to other limits.
+    pub resized: Option<Resized>,
+    /// What it uses of its processors.
+    pub cpu: CpuSight,
     /// What the app's instance was told of its dependencies.
     pub told: Option<BTreeMap<String, String>>,
     /// Something is being done to it: one thing at a time.
@@ -82,6 +89,10 @@ impl Sightings {
                     sighting.enter(record.value.phase, now);
                 }
                 sighting.host = Some(record.value.host.clone());
+                if sighting.version.is_none() {
+                    sighting.version = Some(record.value.version.clone());
+                }
+                sighting.cpu.follow(view, &record.value);
             }
         }
     }
@@ -112,6 +123,10 @@ impl Sighting {
         if phase == Phase::Probing || is_new {
             (self.passes, self.failures, self.probe_error, self.status_passed) = (0, 0, None, false);
         }
+    }
+
+    pub(super) fn was_resized_to(&self, release: &Digest) -> bool {
+        self.resized.as_ref().is_some_and(|(to, _)| to == release)
     }
 
     /// One more attempt came to nothing; the next one is later than the last.

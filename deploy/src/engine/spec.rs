@@ -8,7 +8,7 @@ use discovery::secrets::{Keys, unseal};
 use topology::{AppId, InstanceId};
 
 use crate::lifecycle::StartFailure;
-use crate::model::{Record, Release, Run, keys};
+use crate::model::{Record, Release, Reservation, Run, keys};
 use crate::runtime::{
     Image, InjectedFile, InstanceSpec, LogOptions, PortBinding, Resources, RuntimeError, Volume,
 };
@@ -74,7 +74,6 @@ pub(super) fn instance_spec(
         target: volume.target.clone(),
         read_only: volume.read_only,
     };
-    let some = |number: u64| (number > 0).then_some(number);
     Ok(InstanceSpec {
         id: record.reference(app, id),
         image,
@@ -87,17 +86,22 @@ pub(super) fn instance_spec(
             host_port: record.address.port(),
             container_port: spec.port,
         },
-        resources: Resources {
-            memory: some(spec.resources.memory),
-            cpu_shares: spec.resources.cpu_shares,
-            cpu_millis: some(spec.resources.cpu.into()).map(|_| spec.resources.cpu),
-            pids: spec.resources.pids,
-        },
+        resources: resources(&spec.resources),
         volumes: spec.volumes.iter().map(volume).collect(),
         files,
         log: LogOptions::default(),
         labels: BTreeMap::new(),
     })
+}
+
+/// What a version reserves is what its instances may use.
+pub(super) fn resources(reserved: &Reservation) -> Resources {
+    Resources {
+        memory: (reserved.memory > 0).then_some(reserved.memory),
+        cpu_shares: reserved.cpu_shares,
+        cpu_millis: (reserved.cpu > 0).then_some(reserved.cpu),
+        pids: reserved.pids,
+    }
 }
 
 fn fatal(reason: String) -> StartFailure {

@@ -9,9 +9,10 @@ use topology::{AppId, HostId, InstanceId};
 
 use super::gates::{edges, start_blocked, stop_blocked};
 use super::operator::{AppStatus, Operator, OperatorError};
-use super::world::World;
+use super::world::{AppView, World};
 use super::{Event, Parts};
-use crate::model::{Digest, Hold, Host, Ledger, Phase, Release, RolloutKind, Status, keys};
+use crate::model::{Digest, Hold, Host, Ledger, Millis, Phase, Release, RolloutKind, Status, keys};
+use crate::rollout::next_start;
 
 /// A host, as this engine sees it.
 #[derive(Debug, Clone)]
@@ -56,6 +57,16 @@ impl Standing {
 }
 
 impl AppStatus {
+    /// What stands in the registry, and nothing of what this engine has seen.
+    pub(super) fn written(view: &AppView) -> Self {
+        Self {
+            deployment: view.deployment.clone(),
+            rollout: view.rollout.as_ref().map(|rollout| rollout.value.clone()),
+            instances: view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect(),
+            ..Self::default()
+        }
+    }
+
     /// By what is wanted now, also before the engine has seen that.
     pub fn standing(&self) -> Standing {
         let Some(deployment) = &self.deployment else {
@@ -110,6 +121,13 @@ impl AppStatus {
             None => deployment.instances,
         };
         wanted.saturating_sub(withheld)
+    }
+
+    /// Why instances are missing that policy has stopped; `None`: none is.
+    pub fn withheld(&self) -> Option<String> {
+        let rollout = self.rollout.as_ref().filter(|rollout| rollout.withheld > 0)?;
+        let last = rollout.failures.last().map_or("", |failure| &failure.reason);
+        Some(format!("{} stopped, and not replaced before it is told to retry: {last}", rollout.withheld))
     }
 
     fn is_complete(&self, wanted: &Digest) -> bool {
@@ -205,14 +223,24 @@ impl Operator {
         let unplaceable = self.parts.unplaceable().get(app).cloned();
         let told = |id: &InstanceId| probe_error(&self.parts, app, id).map(|why| (id.clone(), why));
         AppStatus {
-            deployment: view.deployment.clone(),
             version,
-            rollout: view.rollout.as_ref().map(|rollout| rollout.value.clone()),
-            instances: view.records.iter().map(|(id, record)| (id.clone(), record.value.clone())).collect(),
-            waits_for: blocked.or(unplaceable),
+            waits_for: blocked.or(unplaceable).or_else(|| held_back(view, (self.parts.clock)())),
             probe_errors: view.records.keys().filter_map(told).collect(),
+            ..AppStatus::written(view)
         }
     }
+}
+
+/// Why nothing is started anew for now, where failures are what it waits for.
+fn held_back(view: &AppView, now: Millis) -> Option<String> {
+    let (deployment, rollout) = (view.deployment.as_ref()?, &view.rollout.as_ref()?.value);
+    let receiving = rollout.receiving_side()?;
+    let until = next_start(&rollout.failures, receiving, &deployment.restart, now)?;
+    let last = rollout.failures.iter().rev().find(|failure| failure.release == *receiving)?;
+    let alive = view.records.values().filter(|record| !record.value.phase.is_ending()).count();
+    let wanted = rollout.scaled_to.unwrap_or(deployment.instances).saturating_sub(rollout.withheld);
+    let is_short = alive < usize::try_from(wanted).unwrap_or(usize::MAX);
+    (until > now && is_short).then(|| format!("starts another one after its back-off: {}", last.reason))
 }
 
 fn probe_error(parts: &Parts, app: &AppId, id: &InstanceId) -> Option<String> {

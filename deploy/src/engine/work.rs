@@ -10,7 +10,7 @@ use topology::{AppId, HostId, InstanceId};
 
 use super::{Parts, spec};
 use crate::lifecycle::{Seen, StartFailure};
-use crate::model::{Hook, Millis, Phase, ProbeKind, Record, Release, keys};
+use crate::model::{Digest, Hook, Millis, Phase, ProbeKind, Record, Release, Reservation, keys};
 use crate::runtime::{ExecEnd, ExecRequest, InstanceState, InstanceStatus, Runtime};
 
 /// Output of a hook in a reason.
@@ -30,6 +30,8 @@ pub(super) struct Job {
     pub record: Record,
     pub release: Release,
     pub runtime: Result<Arc<dyn Runtime>, String>,
+    /// The release whose limits it is to be given, and these.
+    pub resize: Option<(Digest, Reservation)>,
 }
 
 /// What is next for an instance, where anything is.
@@ -42,6 +44,8 @@ pub(super) enum Task {
     Stop,
     /// Of apps that it depends on.
     Tell(BTreeMap<String, String>),
+    /// To the limits of that release.
+    Resize(Digest, Reservation),
 }
 
 impl Parts {
@@ -59,6 +63,7 @@ impl Parts {
             }
             Task::Stop => self.stop(&job).await,
             Task::Tell(told) => self.tell(&job, told).await,
+            Task::Resize(release, limits) => self.resize(&job, release, limits).await,
         }
         self.changed.notify_one();
     }
@@ -206,16 +211,32 @@ impl Parts {
         self.note(job, |sighting, _| sighting.told = Some(told));
     }
 
+    async fn resize(&self, job: &Job, release: Digest, limits: Reservation) {
+        let id = job.record.reference(&job.app, &job.id);
+        let done = match &job.runtime {
+            Ok(runtime) => bounded(Duration::ZERO, runtime.update(&id, &spec::resources(&limits))).await,
+            Err(why) => Err(why.clone()),
+        };
+        self.faults.point("after-resize").await;
+        self.note(job, |sighting, _| sighting.resized = Some((release, done)));
+    }
+
     /// Asks a host what runs, and ends what has no record.
     pub(super) async fn list_host(self: Arc<Self>, host: HostId, runtime: Result<Arc<dyn Runtime>, String>) {
         let began = (self.clock)();
         let listed = match &runtime {
             Ok(runtime) => {
-                bounded(self.settings.call_timeout, async {
+                let asked = async {
                     let list = runtime.list().await?;
-                    Ok((list, runtime.host_facts().await?))
-                })
-                .await
+                    Ok::<_, crate::runtime::RuntimeError>((list, runtime.host_facts().await?))
+                };
+                match tokio::time::timeout(self.settings.call_timeout, asked).await {
+                    Ok(answered) => answered.map_err(|error| error.to_string()),
+                    Err(_) => {
+                        let bound = discovery::document::show_duration(self.settings.call_timeout);
+                        Err(format!("does not say within {bound} what runs"))
+                    }
+                }
             }
             Err(why) => Err(why.clone()),
         };
@@ -242,6 +263,7 @@ impl Parts {
         };
         self.changed.notify_one();
         if let Ok(runtime) = runtime {
+            self.measure_cpu(&host, &*runtime).await;
             self.end_orphans(&host, &*runtime, list, now).await;
         }
     }
@@ -344,6 +366,9 @@ pub(super) fn next_task(
         Phase::Starting => sighting.start.is_none().then_some(Task::Start),
         Phase::Probing if sighting.passes >= spec.probe.rise => {
             (!sighting.status_passed).then_some(Task::Status)
+        }
+        Phase::Serving if job.resize.as_ref().is_some_and(|(to, _)| !sighting.was_resized_to(to)) => {
+            job.resize.clone().map(|(release, limits)| Task::Resize(release, limits))
         }
         Phase::Serving if job.record.told != *to_tell && sighting.told.as_ref() != Some(to_tell) => {
             Some(Task::Tell(to_tell.clone()))

@@ -9,7 +9,7 @@ use discovery::registry::{Entry, Key, State};
 use topology::{AppId, HostId, InstanceId};
 
 use crate::model::keys::{self, Place};
-use crate::model::{Deployment, Host, Ledger, Record, Rollout};
+use crate::model::{Deployment, Host, Ledger, Operations, Record, Rollout};
 
 /// A document and the version of its key.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub(super) struct World {
     pub ledgers: BTreeMap<HostId, Versioned<Ledger>>,
     /// Claimed ports and who has claimed them, as `{app}/{instance}`.
     pub ports: BTreeMap<(HostId, u16), Versioned<String>>,
+    /// What was asked of apps, those of which nothing else is left included.
+    pub operations: BTreeMap<AppId, Versioned<Operations>>,
     /// Keys of ours that cannot be read, and why.
     pub unreadable: Vec<(Key, String)>,
 }
@@ -60,10 +62,13 @@ impl World {
             hosts: BTreeMap::new(),
             ledgers: BTreeMap::new(),
             ports: BTreeMap::new(),
+            operations: BTreeMap::new(),
             unreadable: Vec::new(),
             state,
         };
-        for family in ["allocation/", "claim/", "deploy/", "host/", "instance/", "port/", "rollout/"] {
+        for family in
+            ["allocation/", "claim/", "deploy/", "host/", "instance/", "operation/", "port/", "rollout/"]
+        {
             for (key, entry) in below(&world.state.clone(), family) {
                 world.take(key, entry);
             }
@@ -110,6 +115,9 @@ impl World {
                 self.ports.insert((host, port), Versioned { value, version });
                 Ok(())
             }
+            Place::Operations(app) => Operations::parse(key, value)
+                .map(|value| drop(self.operations.insert(app, Versioned { value, version })))
+                .map_err(|error| error.to_string()),
             Place::Config(_) => Ok(()),
         };
         if let Err(why) = failed {

@@ -9,6 +9,7 @@
 //! | `host/{host}` | a [`Host`](super::Host) | operators |
 //! | `allocation/{host}` | a [`Ledger`](super::Ledger): what is given out of the host | the engine; makes placements of different apps exclude each other |
 //! | `config/{app}` | sealed: values for secrets and files | operators, through the API |
+//! | `operation/{app}` | [`Operations`](super::Operations): what was asked of the app, written with what was asked for | the API; the engine adds how each ended |
 //! | `claim/{app}` | which engine works on it, as long as its session lasts; saves work, never safety | the engine |
 
 use discovery::registry::Key;
@@ -46,6 +47,10 @@ pub fn config(app: &AppId) -> Key {
     key(&format!("config/{app}"))
 }
 
+pub fn operations(app: &AppId) -> Key {
+    key(&format!("operation/{app}"))
+}
+
 pub fn claim(app: &AppId) -> Key {
     key(&format!("claim/{app}"))
 }
@@ -60,6 +65,7 @@ pub enum Place {
     Host(HostId),
     Allocation(HostId),
     Config(AppId),
+    Operations(AppId),
     Claim(AppId),
 }
 
@@ -74,6 +80,7 @@ impl Place {
             [Some("deploy"), Some(id), None, _] => app(id).map(Self::Deployment),
             [Some("rollout"), Some(id), None, _] => app(id).map(Self::Rollout),
             [Some("config"), Some(id), None, _] => app(id).map(Self::Config),
+            [Some("operation"), Some(id), None, _] => app(id).map(Self::Operations),
             [Some("claim"), Some(id), None, _] => app(id).map(Self::Claim),
             [Some("host"), Some(id), None, _] => host(id).map(Self::Host),
             [Some("allocation"), Some(id), None, _] => host(id).map(Self::Allocation),

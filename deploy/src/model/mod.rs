@@ -7,6 +7,7 @@
 mod deployment;
 mod host;
 pub mod keys;
+mod operation;
 mod placement;
 mod policy;
 mod probe;
@@ -20,6 +21,7 @@ mod version;
 
 pub use deployment::Deployment;
 pub use host::{Host, Ledger, Share, read_ports};
+pub use operation::{Operation, OperationKind, OperationResult, Operations, Outcome, Repeat, fingerprint};
 pub use placement::{Placement, Strategy};
 pub use policy::{
     AutoscalePolicy, Hold, Judgement, RestartPolicy, RolloutKind, RolloutPolicy, Step, UnhealthyAction,

@@ -77,8 +77,8 @@ pub struct RestartPolicy {
     pub on_unhealthy: UnhealthyAction,
 }
 
-/// What is done with a serving instance whose probes fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What is done with a serving instance whose probes fail, the mildest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum UnhealthyAction {
     /// Gateways stop sending requests by themselves; nothing else.
     Eject,
@@ -103,6 +103,17 @@ pub struct AutoscalePolicy {
     pub up_after: Duration,
     /// From any change of the count to the next lower one.
     pub down_after: Duration,
+}
+
+impl RolloutKind {
+    /// As apps' files have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Rolling { .. } => "rolling",
+            Self::BlueGreen { .. } => "blue_green",
+            Self::Canary { .. } => "canary",
+        }
+    }
 }
 
 impl Default for RolloutPolicy {

@@ -80,6 +80,9 @@ pub struct Record {
     pub step: u32,
     /// Why it goes.
     pub reason: Option<String>,
+    /// The release whose limits it is being given where it runs.
+    #[serde(default)]
+    pub resizing: Option<Digest>,
     /// What it was last told of the apps that it depends on: app → release.
     #[serde(default)]
     pub told: BTreeMap<String, String>,

@@ -86,7 +86,7 @@ fn everything_that_can_be_said_is_read() {
 #[test]
 fn all_mistakes_are_told_at_once_with_their_keys() {
     let mistakes = deployment(
-        r#"{"versions": {"v1": {"image": "shop", "env": {"PORT": "1", "A-B": "x", "C": "x"}, "secrets": {"C": "c d"},
+        r#"{"versions": {"v1": {"image": "shop", "env": {"PORT": "1", "A-B": "x", "C": "x", "SLUICE_APP": "x"}, "secrets": {"C": "c d"},
                 "files": {"etc/x": "x"}, "resources": {"memory": "1MiB", "cpus": 2}, "probe": {"kind": "tcp", "path": "/"},
                 "hooks": {"start": []}, "volumes": [{"source": "/a"}]},
             "v 2": {"comand": ["a"]}},
@@ -98,6 +98,7 @@ fn all_mistakes_are_told_at_once_with_their_keys() {
     for told in [
         "versions.v1.image: is no image; write registry/repository:tag",
         "versions.v1.env.PORT: is set by us",
+        "versions.v1.env.SLUICE_APP: is set by us",
         "versions.v1.env.A-B: is no variable",
         "versions.v1.secrets.C: is no name in the configuration",
         "versions.v1.files.\"etc/x\": is no absolute path",

@@ -288,6 +288,9 @@ fn variable(name: &str) -> Result<String, String> {
     let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     match (starts && rest && name.len() <= MAX_NAME_BYTES, name) {
         (_, "PORT") => Err("is set by us: what to listen on".to_owned()),
+        _ if name.starts_with("SLUICE_") => {
+            Err("is set by us, as all that begin with SLUICE_; take another name".to_owned())
+        }
         (true, _) => Ok(name.to_owned()),
         (false, _) => Err("is no variable; write letters, digits and _, such as \"LOG_LEVEL\"".to_owned()),
     }

@@ -3,7 +3,7 @@
 //! things at once the second is judged by what the first has made of it, and both are told what is true.
 
 use super::begin;
-use crate::model::{Millis, Rollout, Status};
+use crate::model::{Millis, OperationKind, Rollout, Status};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
@@ -26,12 +26,16 @@ pub struct Refused {
 
 impl Command {
     pub fn name(self) -> &'static str {
+        self.operation().name()
+    }
+
+    pub fn operation(self) -> OperationKind {
         match self {
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Promote => "promote",
-            Self::Undo => "undo",
-            Self::Retry => "retry",
+            Self::Pause => OperationKind::Pause,
+            Self::Resume => OperationKind::Resume,
+            Self::Promote => OperationKind::Promote,
+            Self::Undo => OperationKind::Undo,
+            Self::Retry => OperationKind::Retry,
         }
     }
 }

@@ -12,6 +12,7 @@ mod begin;
 pub mod command;
 mod converge;
 mod failing;
+mod resize;
 #[cfg(test)]
 mod simulation;
 mod stages;
@@ -23,6 +24,7 @@ use topology::{InstanceId, VersionId};
 
 use crate::model::{Deployment, Digest, Millis, Phase, Rollout, Status};
 
+pub(crate) use failing::next_start;
 use stages::{Advance, Stages};
 
 /// Instances created in one decision: a decision is one transaction, with three keys for each.
@@ -39,6 +41,8 @@ pub struct Member {
     pub available: bool,
     /// It is to move: kept until another one has taken its place.
     pub moving: bool,
+    /// The release whose limits its host cannot give it where it runs.
+    pub unresizable: Option<Digest>,
 }
 
 impl Member {
@@ -68,7 +72,7 @@ pub struct Traffic {
 }
 
 /// What a decision is made on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Situation<'s> {
     pub deployment: Option<&'s Deployment>,
     /// After bounds and autoscaling.
@@ -105,6 +109,8 @@ pub struct Plan {
     pub create: Vec<(Digest, u32)>,
     /// Whom, and why.
     pub retire: Vec<(InstanceId, String)>,
+    /// Who is to be given the limits of the receiving release where it runs.
+    pub resize: Vec<InstanceId>,
     pub split: SplitWish,
     /// When to decide again if nothing changes before.
     pub wake: Option<Millis>,
@@ -116,6 +122,7 @@ pub fn plan(state: &Rollout, situation: &Situation<'_>) -> Plan {
         state: state.clone(),
         create: Vec::new(),
         retire: Vec::new(),
+        resize: Vec::new(),
         split: SplitWish::Leave,
         wake: None,
     };
@@ -123,7 +130,9 @@ pub fn plan(state: &Rollout, situation: &Situation<'_>) -> Plan {
         None => stop(&mut plan, situation),
         Some(deployment) => {
             begin::take_up(&mut plan.state, deployment, situation);
-            run(&mut plan, deployment, situation);
+            let (resize, members) = resize::resize(&plan.state, situation);
+            plan.resize = resize;
+            run(&mut plan, deployment, &Situation { members: &members, ..situation.clone() });
         }
     }
     forget_releases(&mut plan.state, situation);

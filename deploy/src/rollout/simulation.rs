@@ -153,6 +153,7 @@ impl World {
                     phase: Phase::Starting,
                     available: false,
                     moving: false,
+                    unresizable: None,
                 });
             }
         }

@@ -99,6 +99,13 @@ pub trait Runtime: Debug + Send + Sync {
     /// [`Fault::OutOfResources`] where the instance uses more already.
     async fn update(&self, id: &InstanceRef, resources: &Resources) -> Result<(), RuntimeError>;
 
+    /// Time of processors that these running instances, with all that they started, have used since they were started. Those
+    /// that do not run, or of which the host cannot say, are left out.
+    ///
+    /// # Errors
+    /// Where the host cannot be asked.
+    async fn cpu_used(&self, ids: &[InstanceRef]) -> Result<Vec<(InstanceRef, Duration)>, RuntimeError>;
+
     /// # Errors
     /// Where the host cannot be asked.
     async fn host_facts(&self) -> Result<HostFacts, RuntimeError>;

@@ -32,10 +32,13 @@ pub(super) struct Assembler {
     files: FileState,
     registered: HashMap<AppId, RegisteredApp>,
     snapshot: Snapshot,
+    /// The version of what was new of an app, while the registry's revision is still to reach it. Removals have none: `u64::MAX`.
+    unreached: Option<u64>,
     interner: Interner,
     /// Apps of which a source says something new, during [`Assembler::apply`].
     touched: BTreeSet<AppId>,
     changed: bool,
+    keeps: bool,
 }
 
 impl Assembler {
@@ -47,17 +50,37 @@ impl Assembler {
         &self.snapshot
     }
 
-    /// Takes in what the sources say now.
-    pub(super) fn apply(&mut self, state: &State, files: &FileState) -> Outcome {
+    /// Whether the value of `key` as it stands cannot be used. That a file's spec holds instead is no fault of the value.
+    pub(super) fn rejects(&self, key: &Key) -> bool {
+        let app = match Place::of(key) {
+            Ok(Place::Spec(app)) => app,
+            Ok(Place::Route(route)) => AppId::of_route(&route),
+            _ => return self.snapshot.rejections.contains_key(key.as_str()),
+        };
+        self.registered.get(&app).is_some_and(|registered| registered.spec_fault.is_some())
+    }
+
+    /// Takes in what the sources say now. `keeps`: a key that was made anew keeps its last good value, since its registry has
+    /// lost what there was.
+    pub(super) fn apply(&mut self, state: &State, files: &FileState, keeps: bool) -> Outcome {
         self.changed = false;
+        self.keeps = keeps;
         self.snapshot.registry_revision = state.revision;
         let entries = std::mem::replace(&mut self.entries, state.entries.clone());
-        let mut says_more = false;
         for change in entries.diff(&state.entries) {
-            says_more |= self.follow_key(&change);
+            if self.follow_key(&change) {
+                let version = match change {
+                    DiffItem::Add(_, entry) | DiffItem::Update { new: (_, entry), .. } => entry.version,
+                    DiffItem::Remove(..) => u64::MAX,
+                };
+                self.unreached = self.unreached.max(Some(version));
+            }
         }
-        if says_more {
+        if let Some(version) = self.unreached {
             self.snapshot.routed_revision = state.revision;
+            if !state.ahead || state.revision >= version {
+                self.unreached = None;
+            }
         }
         let before = std::mem::replace(&mut self.files, files.clone());
         for change in before.apps.diff(&files.apps) {
@@ -89,7 +112,7 @@ impl Assembler {
             DiffItem::Add(key, entry) => self.put_key(key, entry),
             DiffItem::Update { old: (_, old), new: (key, new) } => {
                 // Removed and made again since: what was there before is nobody's last good value.
-                if old.created != new.created {
+                if old.created != new.created && !self.keeps {
                     self.forget_key(key);
                 }
                 self.put_key(key, new);

@@ -28,7 +28,7 @@ use topology::Snapshot;
 use crate::doubt::{Report, Skeptic, Witness};
 use crate::file::{FileSource, FileState};
 use crate::registry::{Registry, State};
-use crate::saved::SavedFile;
+use crate::saved::{Saved, SavedFile};
 use crate::secrets::Keys;
 use assembler::{Assembler, Outcome};
 use saver::Saver;
@@ -72,14 +72,19 @@ impl Discovery {
     ) -> Self {
         let mut inputs = Inputs { states: registry.watch(), files: files.watch() };
         let last_good = belief.saved.as_ref().and_then(saver::load);
-        let last_good = last_good.map(|saved| (saved.revision, saved.entries));
+        let known = last_good.clone().map(|saved| (saved.revision, saved.entries));
         let mut path = Path {
-            skeptic: Skeptic::new(belief.grace, last_good.clone()),
+            skeptic: Skeptic::new(belief.grace, known),
             assembler: Assembler::new(belief.keys),
             witness,
-            saver: belief.saved.map(|file| Saver::start(file, last_good.unwrap_or_default())),
+            saver: belief.saved.map(|file| Saver::start(file, last_good.clone())),
         };
-        path.step(&inputs.take_state(), &inputs.take_files());
+        let (state, filed) = (inputs.take_state(), inputs.take_files());
+        if let Some(Saved { revision, entries }) = last_good {
+            // What is bad in the registry by now keeps the value that a former run saw good.
+            path.assembler.apply(&State { link: state.link.clone(), revision, entries }, &filed, false);
+        }
+        path.step(&state, &filed);
         let (publish, snapshots) = watch::channel(path.assembler.snapshot().clone());
         let (report, doubts) = watch::channel(path.skeptic.report());
         let accepted = Arc::new(Notify::new());
@@ -115,12 +120,18 @@ struct Path {
 impl Path {
     fn step(&mut self, state: &State, files: &FileState) -> Outcome {
         let believed = self.skeptic.hear(state, Instant::now(), &*self.witness);
+        let was_doubted = self.skeptic.was_doubted();
+        let outcome = self.assembler.apply(&believed, files, was_doubted);
         if let Some(saver) = &self.saver
             && state.link.is_connected()
         {
-            saver.remember(&believed);
+            saver.remember(&believed, was_doubted, |key| self.assembler.rejects(key));
+            if was_doubted && self.skeptic.report().doubt.is_none() {
+                // The next process must not doubt again what was accepted.
+                saver.hurry();
+            }
         }
-        self.assembler.apply(&believed, files)
+        outcome
     }
 
     /// When something is to be done although nobody says anything new.

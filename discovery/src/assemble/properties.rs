@@ -91,7 +91,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let state = State { link: Link::Connecting { why: None }, revision: 0, entries: OrdMap::new() };
+        let state =
+            State { link: Link::Connecting { why: None }, revision: 0, ahead: false, entries: OrdMap::new() };
         Self { state, good: OrdMap::new(), files: FileState::default() }
     }
 
@@ -158,14 +159,14 @@ fn is_good(key: &Key, entry: &Entry) -> bool {
 
 fn from_nothing(state: &State, files: &FileState) -> Assembler {
     let mut assembler = Assembler::default();
-    assembler.apply(state, files);
+    assembler.apply(state, files, false);
     assembler
 }
 
 fn check(assembler: &mut Assembler, world: &mut World) -> Result<(), TestCaseError> {
     let before = assembler.snapshot().clone();
     world.look();
-    let outcome = assembler.apply(&world.state, &world.files);
+    let outcome = assembler.apply(&world.state, &world.files, false);
     let now = assembler.snapshot();
 
     let good = State { entries: world.good.clone(), ..world.state.clone() };

@@ -12,7 +12,7 @@ struct Scripted(watch::Sender<State>);
 
 impl Scripted {
     fn new(link: Link) -> Self {
-        let state = State { link, revision: 0, entries: imbl::OrdMap::new() };
+        let state = State { link, revision: 0, ahead: false, entries: imbl::OrdMap::new() };
         Self(watch::channel(state).0)
     }
 
@@ -196,6 +196,28 @@ async fn what_changes_nothing_wakes_nobody_but_its_revision_shows() {
     assert!(running.snapshots.borrow().apps.ptr_eq(&before.apps));
 }
 
+/// ZooKeeper's changes are read one by one, and its revision may come after them.
+#[test]
+fn the_revision_of_a_change_is_reached_also_when_it_comes_after_the_change() {
+    let registry = Scripted::new(Link::Connected { since: Instant::now() });
+    let (mut assembler, files) = (assembler::Assembler::new(None), FileState::default());
+    let mut routed = |revision: u64, ahead: bool| {
+        registry.0.send_modify(|state| (state.revision, state.ahead) = (revision, ahead));
+        assembler.apply(&registry.0.borrow(), &files);
+        assembler.snapshot().routed_revision
+    };
+    registry.put(C1, "10.0.0.1:80");
+    registry.put(C1, "10.0.0.1:81");
+    assert_eq!(routed(1, true), 1, "the entry's version is 2");
+    assert_eq!(routed(2, true), 2, "and is reached");
+    assert_eq!(routed(7, false), 2, "what others write does not move it");
+    registry.delete(C1);
+    assert_eq!(routed(8, true), 8);
+    assert_eq!(routed(9, true), 9, "nobody says of which version a removal was");
+    assert_eq!(routed(11, false), 11);
+    assert_eq!(routed(12, false), 11);
+}
+
 #[tokio::test]
 async fn misplaced_keys_harm_nobody_else() {
     let mut running = start().await;
@@ -244,6 +266,54 @@ async fn a_start_without_the_registry_serves_what_the_last_run_has_saved() {
 }
 
 #[tokio::test]
+async fn a_bad_value_takes_the_last_good_one_from_no_later_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = SavedFile { path: folder.path().join("saved"), registry: "zookeeper a:1".to_owned() };
+    let connected = || Link::Connected { since: Instant::now() };
+    let mut first = start_with(connected(), Some(saved.clone())).await;
+    let good = [
+        (C1, "10.0.0.1:80"),
+        ("app/shop", r#"{"hosts": ["shop.de"]}"#),
+        ("route/old", r#"{"hosts": ["old.de"], "respond": {"status": 204}}"#),
+        ("operator/shop/v1/c1", r#"{"state": "drain"}"#),
+    ];
+    good.iter().for_each(|(key, value)| first.registry.put(key, value));
+    first.until(|snapshot| snapshot.registry_revision == 4).await;
+    good.iter().for_each(|(key, _)| first.registry.put(key, "{"));
+    first.registry.put("app/new", "{");
+    first.until(|snapshot| snapshot.rejections.len() == 5).await;
+    let state = first.registry.0.borrow().clone();
+    first.cancel.cancel();
+    first.task.await.unwrap();
+
+    let shows_all = |snapshot: &Snapshot| {
+        let endpoint = &snapshot.apps["shop"].endpoints[0];
+        let route = topology::RouteId::parse("old").unwrap();
+        assert!(snapshot.apps.contains_key(&topology::AppId::of_route(&route)));
+        assert_eq!(snapshot.apps["shop"].spec.hosts.len(), 1);
+        assert_eq!((endpoint.address.port(), endpoint.word.state), (80, topology::AdminState::Drain));
+    };
+    // Without the registry, and with it.
+    let without = start_with(Link::Connecting { why: None }, Some(saved.clone())).await;
+    shows_all(&without.snapshots.borrow());
+    without.cancel.cancel();
+    without.task.await.unwrap();
+    let mut with = start_with(Link::Connecting { why: None }, Some(saved.clone())).await;
+    with.registry.0.send_replace(state.clone());
+    let snapshot = with.until(|snapshot| snapshot.rejections.len() == 5).await;
+    shows_all(&snapshot);
+    // One that was made anew has no last good value, in the next run either.
+    with.registry.delete("app/shop");
+    with.registry.put("app/shop", "{");
+    with.until(|snapshot| snapshot.registry_revision == state.revision + 2).await;
+    with.cancel.cancel();
+    with.task.await.unwrap();
+    let kept = saved.load().unwrap().unwrap().entries;
+    let keys: Vec<_> = kept.keys().map(Key::as_str).collect();
+    assert_eq!(keys, ["operator/shop/v1/c1", "route/old", C1]);
+}
+
+#[tokio::test]
 async fn a_registry_that_went_back_is_served_as_it_was_until_an_operator_accepts_it() {
     let mut running = start().await;
     running.registry.put(C1, "10.0.0.1:80");
@@ -255,6 +325,34 @@ async fn a_registry_that_went_back_is_served_as_it_was_until_an_operator_accepts
     assert_eq!(addresses(&snapshot, "shop"), ["10.0.0.1:80"]);
     running.accepted.notify_one();
     running.until(|snapshot| snapshot.apps.len() == 1).await;
+}
+
+#[tokio::test]
+async fn what_a_registry_has_lost_and_gets_back_bad_keeps_its_last_good_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = SavedFile { path: folder.path().join("saved"), registry: "zookeeper a:1".to_owned() };
+    let mut running = start_with(Link::Connected { since: Instant::now() }, Some(saved.clone())).await;
+    running.registry.put(C1, "10.0.0.1:80");
+    running.registry.put("app/shop", r#"{"hosts": ["shop.de"]}"#);
+    (0..5).for_each(|number| running.registry.put(&format!("vip/{number}"), "x"));
+    running.until(|snapshot| snapshot.registry_revision == 7).await;
+    running.registry.0.send_modify(|state| (state.revision, state.entries) = (1, imbl::OrdMap::new()));
+    running.registry.put(C1, "10.0.0.1:80");
+    running.registry.put("app/shop", "{");
+    running.accepted.notify_one();
+    let is_believed = |snapshot: &Snapshot| snapshot.registry_revision == 3 && snapshot.rejections.len() == 1;
+    let snapshot = running.until(is_believed).await;
+    assert_eq!(snapshot.apps["shop"].spec.hosts.len(), 1);
+    // What was accepted is on the disk at once, and the next process neither doubts nor forgets.
+    let is_saved = || saved.load().is_ok_and(|saved| saved.is_some_and(|saved| saved.revision == 3));
+    while !is_saved() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let state = running.registry.0.borrow().clone();
+    let mut next = start_with(Link::Connecting { why: None }, Some(saved.clone())).await;
+    next.registry.0.send_replace(state);
+    let snapshot = next.until(is_believed).await;
+    assert_eq!(snapshot.apps["shop"].spec.hosts.len(), 1);
 }
 
 #[tokio::test]

@@ -83,6 +83,8 @@ pub struct Skeptic {
     /// The highest one that was believed.
     believed: u64,
     doubt: Option<Doubt>,
+    /// Whether it was doubted at any moment of the last [`Self::hear`].
+    was_doubted: bool,
     held: BTreeMap<Key, Hold>,
     /// How many addresses the registry has of each app.
     addresses: HashMap<AppId, usize>,
@@ -116,6 +118,7 @@ impl Skeptic {
             heard_revision: 0,
             believed,
             doubt: None,
+            was_doubted: false,
             held: BTreeMap::new(),
             addresses: HashMap::new(),
             losses: HashMap::new(),
@@ -125,9 +128,11 @@ impl Skeptic {
     /// What is to be served, after the registry has said `state` or time has passed. Its revision is the one
     /// up to which the registry was believed.
     pub fn hear(&mut self, state: &State, now: Instant, witness: &dyn Witness) -> State {
+        self.was_doubted = self.doubt.is_some();
         if state.link.is_connected() {
             self.take_in(state, now, witness);
         }
+        self.was_doubted |= self.doubt.is_some();
         self.release(now, witness);
         if self.doubt.is_some() && self.held.is_empty() {
             self.doubt = None;
@@ -136,7 +141,8 @@ impl Skeptic {
         if self.doubt.is_none() && self.heard_revision > 0 {
             self.believed = self.heard_revision;
         }
-        State { link: state.link.clone(), revision: self.believed, entries: self.served.clone() }
+        let (link, entries) = (state.link.clone(), self.served.clone());
+        State { link, revision: self.believed, ahead: state.ahead, entries }
     }
 
     /// An operator says that the registry is right as it is.
@@ -147,6 +153,12 @@ impl Skeptic {
 
     pub fn report(&self) -> Report {
         Report { doubt: self.doubt, held: self.held.keys().cloned().collect() }
+    }
+
+    /// Whether what was heard last comes from a registry that is doubted, or was until then: that a key was made anew is
+    /// nobody's decision there, but follows from what the registry has lost.
+    pub fn was_doubted(&self) -> bool {
+        self.was_doubted
     }
 
     /// Whether time alone can change what is served.

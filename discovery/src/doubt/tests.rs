@@ -70,7 +70,7 @@ impl Scene {
     }
 
     fn hear_with(&self, link: Link) -> State {
-        let state = State { link, revision: self.revision, entries: self.entries.clone() };
+        let state = State { link, revision: self.revision, ahead: false, entries: self.entries.clone() };
         self.skeptic.borrow_mut().hear(&state, self.now, &self.dead)
     }
 
@@ -231,7 +231,8 @@ fn a_former_runs_table_is_served_until_the_registry_speaks_and_then_only_if_that
     let saved = (scene.revision, scene.entries.clone());
     for (went_back, wanted) in [(false, 0), (true, 3)] {
         let mut next = Scene::after(Some(saved.clone()));
-        let before = State { link: Link::Connecting { why: None }, revision: 0, entries: OrdMap::new() };
+        let before =
+            State { link: Link::Connecting { why: None }, revision: 0, ahead: false, entries: OrdMap::new() };
         let served = next.skeptic.borrow_mut().hear(&before, next.now, &next.dead);
         assert_eq!((served.revision, served.entries.len()), (saved.0, 3));
         next.revision = if went_back { saved.0 - 1 } else { saved.0 + 1 };

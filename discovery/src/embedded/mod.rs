@@ -53,6 +53,7 @@ impl Embedded {
         let (publish, state) = watch::channel(State {
             link: Link::Connected { since: Instant::now() },
             revision: contents.revision,
+            ahead: false,
             entries: contents.entries,
         });
         let (orders, waiting) = mpsc::channel(MAX_WAITING);

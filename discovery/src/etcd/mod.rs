@@ -103,6 +103,7 @@ impl Etcd {
         let (state, _) = channel::channel(State {
             link: Link::Connecting { why: None },
             revision: 0,
+            ahead: false,
             entries: OrdMap::new(),
         });
         let shared = Arc::new(Shared {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use topology::{AppSpec, AppTls, HostPattern, PathMatch, ProxyVersion, Split, VersionId};
@@ -13,6 +14,7 @@ use super::health::read_health;
 use super::limits::read_limits;
 use super::log::read_log;
 use super::matching::read_matches;
+use super::port::read_ports;
 use super::retries::{read_hedge, read_retries};
 use super::statistics::read_statistics;
 use super::sticky::read_sticky;
@@ -21,6 +23,8 @@ use crate::document::Table;
 
 /// The largest app known to us claims some 300 customer domains.
 pub(super) const MAX_HOSTS: usize = 1_000;
+/// More addresses than one answer in a datagram has room for.
+const MAX_VIPS: usize = 16;
 /// As many as hosts: each pair becomes a route.
 pub(super) const MAX_PATHS: usize = 1_000;
 /// More listeners than any gateway has.
@@ -36,8 +40,11 @@ const MAX_PROFILE_NAME_BYTES: usize = 64;
 /// `None` when a mistake was reported that leaves no spec to return.
 pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> {
     let hosts = table.list("hosts", MAX_HOSTS, HostPattern::parse).map(distinct).unwrap_or_default();
+    let vips = table.list("vips", MAX_VIPS, vip).map(distinct);
+    table.refuse_empty("vips", "name a virtual IP, or leave it out for those that all apps share");
     let paths = table.list("paths", MAX_PATHS, PathMatch::parse).map(distinct);
     table.refuse_empty("paths", "write [\"/\"], or leave it out, to take every path");
+    let ports = read_ports(table);
     let listeners = read_listeners(table);
     let split = read_split_at(table);
     let balance = read_balance(table).unwrap_or_default();
@@ -61,6 +68,8 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
     let containment = read_containment(table, capacity);
     Some(AppSpec {
         hosts,
+        ports,
+        vips: vips.map(Arc::from),
         paths: paths.unwrap_or_else(|| vec![PathMatch::all()]),
         listeners,
         split,
@@ -84,6 +93,12 @@ pub(super) fn read_spec(table: &Table<'_>, place: Place<'_>) -> Option<AppSpec> 
         limits,
         containment,
     })
+}
+
+fn vip(text: &str) -> Result<IpAddr, String> {
+    let message =
+        || format!("{text:?} is no address; write one such as \"10.0.0.200\", without a prefix length");
+    text.parse::<IpAddr>().map_err(|_| message())
 }
 
 pub(super) fn read_listeners(table: &Table<'_>) -> Option<Vec<Arc<str>>> {

@@ -14,6 +14,7 @@ mod intern;
 mod limits;
 mod log;
 mod matching;
+mod port;
 mod retries;
 mod route;
 mod statistics;

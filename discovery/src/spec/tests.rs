@@ -290,6 +290,21 @@ fn spec_with(lines: &str) -> AppSpec {
 }
 
 #[test]
+fn an_apps_own_addresses_are_addresses_and_some() {
+    assert_eq!(spec_with("").vips, None);
+    let vips = spec_with("vips = [\"10.0.0.201\", \"2001:db8::1\", \"10.0.0.201\"]").vips.unwrap();
+    let wanted: Vec<std::net::IpAddr> =
+        ["10.0.0.201", "2001:db8::1"].iter().map(|ip| ip.parse().unwrap()).collect();
+    assert_eq!(vips[..], wanted);
+    let mistakes = mistakes_of("id = \"a\"\nvips = [\"10.0.0.0/24\"]");
+    assert!(
+        mistakes.contains("shop.toml:2: vips[0]: \"10.0.0.0/24\" is no address; write one such as"),
+        "{mistakes}"
+    );
+    assert!(mistakes_of("id = \"a\"\nvips = []").contains("vips: is empty; name a virtual IP"));
+}
+
+#[test]
 fn timeouts_are_what_is_written_and_else_left_to_the_gateway() {
     assert_eq!(spec_with("").timeouts, None);
     let spec = spec_with(

@@ -107,6 +107,7 @@ impl ZooKeeper {
         let (state, _) = watch::channel(State {
             link: Link::Connecting { why: None },
             revision: 0,
+            ahead: false,
             entries: OrdMap::new(),
         });
         let shared = Arc::new(Shared {

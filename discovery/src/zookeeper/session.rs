@@ -177,6 +177,7 @@ impl Supervisor {
         self.shared.state.send_modify(|state| {
             state.link = Link::Connected { since };
             state.revision = state.revision.max(revision);
+            state.ahead = !idle;
             state.entries = entries;
         });
         if !was_connected {

@@ -8,12 +8,14 @@ pub mod auth;
 pub(crate) mod body;
 mod certificates;
 mod changes;
+mod dns;
 pub(crate) mod entries;
 mod explain;
 mod filters;
 pub(crate) mod guard;
 mod judge;
 mod openapi;
+mod ports;
 pub(crate) mod problem;
 mod process;
 mod revisions;
@@ -102,6 +104,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/v1/vips/drain", post(vips::drain))
         .route("/v1/vips/undrain", post(vips::undrain))
         .route("/v1/vips/{ip}/move", post(vips::hand_over))
+        .route("/v1/ports", get(ports::list))
+        .route("/v1/dns", get(dns::show))
         .route("/v1/traffic", get(traffic))
         .route("/v1/config", get(entries::list))
         .route("/v1/config/apply", post(changes::apply))

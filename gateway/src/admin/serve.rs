@@ -36,6 +36,9 @@ const MAX_CONNECTIONS: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For a request's head, and between two requests.
 const HEAD: Duration = Duration::from_secs(30);
+/// For a client that takes nothing of what it is sent, or has gone without a word. Nothing else would ever give its place
+/// back: nobody writes to a peer for ever.
+const STALL: Duration = Duration::from_secs(30);
 /// For what is being answered when the process ends: a write that was begun is told of.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Tokens and certificates are looked at this often.
@@ -149,12 +152,21 @@ async fn serve_tcp(
     while let Some((permit, (stream, address))) = door.next(|| listener.accept()).await {
         // Answers are short and wait for nothing.
         let _ = stream.set_nodelay(true);
+        bound_stalls(&stream, STALL);
         match &tls {
             None => door.serve(stream, Peer::Loopback(address.ip()), permit),
             Some(tls) => door.serve_tls(stream, address, tls, permit),
         }
     }
     door.close().await;
+}
+
+/// Linux ends a connection whose peer has acknowledged nothing, or had no room for anything, for so long (tcp(7),
+/// TCP_USER_TIMEOUT).
+fn bound_stalls(stream: &TcpStream, longest: Duration) {
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(longest)) {
+        tracing::debug!(%error, "a client may take nothing for ever");
+    }
 }
 
 async fn serve_unix(listener: UnixListener, router: Router, cancel: CancellationToken) {
@@ -271,4 +283,26 @@ fn user_of(stream: &UnixStream) -> Arc<str> {
         (fields.nth(1)? == number).then(|| Arc::from(name))
     });
     name.unwrap_or_else(|| number.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_not_written_to_for_ever() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let _never_reads = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        bound_stalls(&stream, Duration::from_millis(300));
+        let block = vec![0; 1 << 20];
+        let error = loop {
+            if let Err(error) = stream.write_all(&block).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
 }

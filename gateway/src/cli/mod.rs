@@ -6,6 +6,7 @@
 mod certificates;
 mod connection;
 mod deploying;
+mod dns;
 mod endpoints;
 mod failure;
 mod output;
@@ -95,6 +96,13 @@ pub enum Request {
         #[command(subcommand)]
         command: vip::Command,
     },
+    /// Names: what this gateway answers, and what it writes to other servers
+    Dns {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: dns::Command,
+    },
     /// What all gateways of the registry run, and what is doubted or rejected
     Status {
         #[command(flatten)]
@@ -112,6 +120,7 @@ pub fn run(request: &Request) -> ExitCode {
         | Request::Endpoints { common, .. }
         | Request::Certificates { common, .. }
         | Request::Vip { common, .. }
+        | Request::Dns { common, .. }
         | Request::Status { common } => common.output,
         Request::Deploying(request) => request.api().output,
     };
@@ -139,6 +148,7 @@ fn carry_out(request: &Request, output: Output) -> Result<(), Failure> {
                 certificates::run(&Admin::new(common.reach())?, command, output).await
             }
             Request::Vip { common, command } => vip::run(&Admin::new(common.reach())?, command, output).await,
+            Request::Dns { common, command } => dns::run(&Admin::new(common.reach())?, command, output).await,
             Request::Status { common } => status::run(&Admin::new(common.reach())?, output).await,
             Request::Deploying(request) => {
                 deploying::run(&Admin::new(request.api().reach())?, request, output).await

@@ -6,7 +6,7 @@ impl Config {
     /// The keys whose values differ in `wanted` and that only a start takes up.
     pub fn needing_restart(&self, wanted: &Self) -> Vec<&'static str> {
         // Every field is named, so that one to come cannot be forgotten here.
-        let Self { registry, registry_keys, belief, gateway, admin, deploy, apps, vip } = self;
+        let Self { registry, registry_keys, belief, gateway, admin, deploy, apps, vip, dns: _ } = self;
         let GatewayConfig {
             id,
             workers,
@@ -16,6 +16,8 @@ impl Config {
             statistics,
             tracing,
             listeners: _,
+            app_ports: _,
+            limits: _,
             drain_delay: _,
             drain_timeout: _,
             upstream_tls,
@@ -61,14 +63,18 @@ impl Config {
         let GatewayConfig {
             trusted_proxies,
             listeners,
+            app_ports,
+            limits,
             max_buffers,
             drain_delay,
             drain_timeout,
             handover_drain_timeout,
             ..
         } = wanted.gateway;
+        self.dns = wanted.dns;
         self.gateway.trusted_proxies = trusted_proxies;
         self.gateway.listeners = listeners;
+        (self.gateway.app_ports, self.gateway.limits) = (app_ports, limits);
         self.gateway.max_buffers = max_buffers;
         self.gateway.drain_delay = drain_delay;
         self.gateway.drain_timeout = drain_timeout;

@@ -17,6 +17,7 @@ use super::{Config, RuntimeConfig, TlsConfig, UpstreamTlsConfig, VipSection, fil
 use crate::admin::auth::tokens::TokenFile;
 use crate::balance::StickyKeys;
 use crate::deploy_api::read_logins;
+use crate::dns::inspect_keys;
 use crate::filter;
 use crate::listener::tls::{self, UpstreamProfiles};
 use crate::table::compile::{Settings, endpoint_tls};
@@ -53,6 +54,9 @@ pub fn check_and_warn(path: &Path) -> Result<(Config, Vec<String>), Mistakes> {
                 key: "vip".to_owned(),
                 message: why,
             });
+        }
+        for (key, why) in config.dns.as_ref().map(inspect_keys).unwrap_or_default() {
+            mistakes.push(of_key(&name, &key, why));
         }
         check_deploy(&name, config, &mut mistakes);
         let upstream_tls = check_upstream_tls(&name, config, &mut mistakes)?;

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use deploy::engine::Settings;
 use deploy::model::read_ports;
 use deploy::runtime::docker::Endpoint;
 use discovery::document::Table;
@@ -19,6 +21,8 @@ const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
 const DEFAULT_OWNER: &str = "sluice";
 /// A label of a container; engines take more.
 const MAX_OWNER_BYTES: usize = 64;
+/// An answer that is late is no host that is lost; nobody waits for a day.
+const LOST_AFTER: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3600);
 /// 1 PiB.
 const MAX_MEMORY: u64 = 1 << 50;
 /// In hundredths of a processor: 10,000 of them.
@@ -34,6 +38,8 @@ pub struct DeployConfig {
     pub runtime: RuntimeConfig,
     /// The host that this process enters into the registry. `None`: operators enter hosts.
     pub host: Option<HostConfig>,
+    /// A host that has not answered for so long is lost, and its instances move. Default: a minute.
+    pub lost_after: Duration,
 }
 
 /// What runs instances.
@@ -150,10 +156,12 @@ pub(super) fn read_deploy(
             None
         }
     };
+    let lost_after = table.duration("lost_after", LOST_AFTER).unwrap_or(Settings::default().lost_after);
     let enters = table.has("host") || matches!(runtime, Some(RuntimeConfig::Process { .. }));
     let host = read_host(&table, gateway_id, enters);
     table.finish();
-    Some(DeployConfig { address, tls, runtime: runtime?, host: if enters { Some(host?) } else { None } })
+    let host = if enters { Some(host?) } else { None };
+    Some(DeployConfig { address, tls, runtime: runtime?, host, lost_after })
 }
 
 fn check_door(

@@ -1,6 +1,7 @@
 //! The file's sections and keys.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use topology::{AppId, HostPattern};
 
 use super::access_log::read_access_log;
 use super::admin::read_admin;
+use super::app_ports::read_app_ports;
 use super::deploying::read_deploy;
+use super::dns::read_dns;
 use super::handover::{DEFAULT_HANDOVER_DRAIN, MAX_HANDOVER_DRAIN, handover_path};
 use super::limits::read_general;
 use super::listener::read_listeners;
@@ -48,13 +51,14 @@ pub(super) fn read_config(root: Table<'_>, base: &Path) -> Option<Config> {
         gateway.as_ref().map_or((None, &[][..]), |gateway| (Some(&*gateway.id), &gateway.listeners));
     let deploy = read_deploy(&root, base, id, listeners, admin.as_ref());
     let vip = read_vip(&root, base, gateway.as_mut());
-    let has_vip = root.has("vip");
+    let dns = read_dns(&root, base, gateway.as_ref(), vip.as_ref());
+    let is_read = (vip.is_some() || !root.has("vip")) && (dns.is_some() || !root.has("dns"));
     root.finish();
-    if has_vip && vip.is_none() {
+    if !is_read {
         return None;
     }
     let (registry, registry_keys, belief) = registry?;
-    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps, vip })
+    Some(Config { registry, registry_keys, belief, gateway: gateway?, admin, deploy, apps, vip, dns })
 }
 
 fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
@@ -72,6 +76,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let shared_probes = table.integer("shared_probes", 1..=MAX_SHARED_PROBES);
     let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
+    let limits = Arc::new(limits);
+    let app_ports = read_app_ports(&table);
     let upstream_tls = read_upstream_tls(&table, base);
     let tenants = read_tenants(&table);
     let rate_limits = read_rate_limits(&table, "rate_limits", true);
@@ -93,6 +99,8 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         sticky_key_file,
         shared_probes,
         listeners,
+        app_ports,
+        limits,
         upstream_tls,
         tenants,
         max_buffers,
@@ -138,7 +146,7 @@ fn base_domain(text: &str) -> Result<String, String> {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network =
         text.parse::<IpNet>().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
     let network = network.map_err(|_| {

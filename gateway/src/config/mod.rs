@@ -6,9 +6,11 @@
 
 mod access_log;
 mod admin;
+mod app_ports;
 mod changes;
 mod check;
 mod deploying;
+mod dns;
 mod file;
 mod handover;
 mod limits;
@@ -42,10 +44,12 @@ use crate::listener::{Limits, Presence, Transport};
 use crate::table::limits::TenantLimits;
 use crate::trace::Target;
 
+pub use app_ports::AppPortsConfig;
 pub use check::{check, check_and_warn, inspect_access};
 pub use deploying::{DeployConfig, DockerConfig, DockerTls, HostConfig, RuntimeConfig};
+pub use dns::{DnsSection, NameserverConfig, SecondaryConfig, UpdateConfig};
 pub use sticky::{UNSHARED_KEY, sticky_keys};
-pub use stream::{TcpConfig, UdpConfig};
+pub use stream::{DEFAULT_MAX_SESSIONS, DEFAULT_UDP_IDLE, TcpConfig, UdpConfig};
 pub use virtual_ips::{ProbeConfig, VipSection};
 
 /// Everything that a process is started with.
@@ -64,6 +68,8 @@ pub struct Config {
     pub apps: AppsConfig,
     /// `None`: no virtual IPs.
     pub vip: Option<VipSection>,
+    /// `None`: names are somebody else's.
+    pub dns: Option<DnsSection>,
 }
 
 /// Where routing is kept.
@@ -136,6 +142,10 @@ pub struct GatewayConfig {
     pub shared_probes: Option<usize>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
+    /// What apps may ask for.
+    pub app_ports: AppPortsConfig,
+    /// Of listeners that say nothing of their own.
+    pub limits: Arc<Limits>,
     pub upstream_tls: Vec<UpstreamTlsConfig>,
     /// By name, each once; `"*"` stands for every tenant without limits of its own.
     pub tenants: Vec<(Arc<str>, TenantLimits)>,

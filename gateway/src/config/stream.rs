@@ -19,9 +19,9 @@ const MIN_IDLE: Duration = Duration::from_secs(1);
 const MAX_IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// For a resolver's answer, or a game's pause. nginx has ten minutes, which fills tables with the
 /// sessions of one-packet clients; conntrack in the kernel gives up after 30 s without an answer.
-const DEFAULT_UDP_IDLE: Duration = Duration::from_secs(60);
+pub const DEFAULT_UDP_IDLE: Duration = Duration::from_secs(60);
 /// Each costs a socket: as many as fit beside connections below the usual limit of open files.
-const DEFAULT_MAX_SESSIONS: usize = 10_000;
+pub const DEFAULT_MAX_SESSIONS: usize = 10_000;
 const MAX_SESSIONS: usize = 1_000_000;
 
 /// A TCP listener.

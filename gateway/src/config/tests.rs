@@ -503,6 +503,10 @@ fn mistakes_name_line_key_and_what_to_write() {
             "sluice.toml:3: deploy.docker.endpoint: \"tcp://x\" is no endpoint; write \"unix:///var/run/docker.sock\" or \"tcp://10.0.0.1:2376\"",
         ),
         (
+            before("[deploy]\nlost_after = \"1s\""),
+            "sluice.toml:2: deploy.lost_after: \"1s\" is out of range; write 5s to 1h",
+        ),
+        (
             before("[deploy]\nhost_address = \"0.0.0.0\""),
             "sluice.toml:2: deploy.host_address: is no IP address of this machine; write one such as \"10.0.0.1\"",
         ),

@@ -1,15 +1,17 @@
 //! The `[vip]` section. What its values must be to each other is [`vip::config`]'s to say.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use discovery::document::Table;
+use ipnet::IpNet;
 use topology::HostPattern;
 use vip::config::{AddressSettings, Fence, MIN_KEY_BYTES, Mistake, Mode, Settings, VipConfig};
 use vip::eligibility::Thresholds;
 
+use super::file::network;
 use super::values::{file_path, label, socket_address};
 use super::{GatewayConfig, ListenerConfig, ListenerProtocol};
 use crate::listener::Presence;
@@ -19,6 +21,8 @@ use crate::listener::proxy_protocol;
 const ANY: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
 /// Just above what [`vip::config`] refuses by name.
 const MAX_ADDRESSES: usize = 4_096;
+/// Of one network of the pool: as many as a gateway may have addresses.
+const MAX_POOL: u64 = 256;
 /// Of one address: more than any fleet has that shares one link.
 const MAX_GATEWAYS: usize = 1_000;
 const MAX_WEIGHT: u32 = 1_000;
@@ -39,6 +43,8 @@ const MAX_PATH_BYTES: usize = 1_024;
 pub struct VipSection {
     /// Without its key.
     settings: Settings,
+    /// Of its addresses, those that apps may ask for.
+    pool: Vec<IpAddr>,
     pub peer_key_file: Option<PathBuf>,
     /// `None`: the data path is not probed.
     pub probe: Option<ProbeConfig>,
@@ -81,6 +87,15 @@ impl VipSection {
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.settings.addresses.iter().map(|address| address.ip)
+    }
+
+    /// Those that no app can ask for.
+    pub fn shared(&self) -> impl Iterator<Item = IpAddr> {
+        self.ips().filter(|ip| !self.pool.contains(ip))
+    }
+
     pub fn has(&self, ip: IpAddr) -> bool {
         self.settings.addresses.iter().any(|address| address.ip == ip)
     }
@@ -96,12 +111,16 @@ pub(super) fn read_vip(
     let peer_key_file = table.parsed("peer_key_file", |text| file_path(base, text));
     let mut settings = read_settings(&table);
     let sections = table.tables("address", MAX_ADDRESSES);
-    table.required("address", table.has("address").then_some(()), "a [[vip.address]] section with an ip");
+    let pool = read_pool(&table);
+    let has_any = table.has("address") || table.has("pool");
+    table.required("address", has_any.then_some(()), "a [[vip.address]] section with an ip");
     table.refuse_empty("address", "write a [[vip.address]] section with an ip");
     // With the section that each stands in: one that cannot be read has been reported.
     let read = sections.iter().filter_map(|section| Some((read_address(section)?, section)));
     let (addresses, places): (Vec<_>, Vec<_>) = read.unzip();
     settings.addresses = addresses;
+    let of_pool = |ip| AddressSettings { ip, ..AddressSettings::default() };
+    settings.addresses.extend(pool.iter().copied().map(of_pool));
     let peers = settings.mode == Mode::Peer;
     if peers {
         let example = "peer_key_file = \"peer.key\", with at least 32 random bytes, or mode = \"registry\"";
@@ -124,7 +143,35 @@ pub(super) fn read_vip(
         }
     }
     table.finish();
-    is_good.then_some(VipSection { settings, peer_key_file, probe: probe? })
+    is_good.then_some(VipSection { settings, pool, peer_key_file, probe: probe? })
+}
+
+/// Addresses for apps to ask for, each by itself.
+fn read_pool(table: &Table<'_>) -> Vec<IpAddr> {
+    let networks = table.list("pool", MAX_ADDRESSES, |text| {
+        let network = network(text)?;
+        let count =
+            1u64.checked_shl(u32::from(network.max_prefix_len() - network.prefix_len())).unwrap_or(u64::MAX);
+        let fits = count <= MAX_POOL;
+        fits.then_some(network)
+            .ok_or_else(|| format!("{text:?} has more than {MAX_POOL} addresses, and each is held by itself"))
+    });
+    table.refuse_empty("pool", "write pool = [\"10.0.0.208/29\"], or leave it out");
+    networks.into_iter().flatten().flat_map(all_of).collect()
+}
+
+/// The first and the last one too: they are host addresses, and no network of their own.
+fn all_of(network: IpNet) -> Vec<IpAddr> {
+    match network {
+        IpNet::V4(network) => {
+            let (first, last) = (u32::from(network.network()), u32::from(network.broadcast()));
+            (first..=last).map(|ip| Ipv4Addr::from(ip).into()).collect()
+        }
+        IpNet::V6(network) => {
+            let (first, last) = (u128::from(network.network()), u128::from(network.broadcast()));
+            (first..=last).map(|ip| Ipv6Addr::from(ip).into()).collect()
+        }
+    }
 }
 
 fn read_settings(table: &Table<'_>) -> Settings {

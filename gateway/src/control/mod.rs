@@ -23,12 +23,15 @@ pub use failures::{Failure, Failures, on_failing};
 pub use outliers::Judge;
 pub use witness::ProbedEndpoints;
 
+use tokio::sync::watch;
+
 use crate::metrics::RetiredServices;
 
 /// What is known of the changes so far; for metrics.
 #[derive(Debug)]
 pub struct Applied {
     last: Mutex<Last>,
+    changes: watch::Sender<u64>,
     /// What changes have taken out of the table.
     pub retired: RetiredServices,
     pub departed: Departed,
@@ -44,7 +47,12 @@ struct Last {
 impl Default for Applied {
     fn default() -> Self {
         let last = Last { at: Instant::now(), took: Duration::ZERO, count: 0 };
-        Self { last: Mutex::new(last), retired: RetiredServices::default(), departed: Departed::default() }
+        Self {
+            last: Mutex::new(last),
+            changes: watch::Sender::new(0),
+            retired: RetiredServices::default(),
+            departed: Departed::default(),
+        }
     }
 }
 
@@ -52,6 +60,12 @@ impl Applied {
     fn record(&self, took: Duration) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Last { at: Instant::now(), took, count: last.count + 1 };
+        self.changes.send_replace(last.count);
+    }
+
+    /// Told of each table after it is in force.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     fn last(&self) -> Last {

@@ -127,7 +127,9 @@ impl Exchange {
                 let both = async { tokio::join!(self.speak(&key), self.listen()) };
                 cancel.run_until_cancelled(both).await;
             }
-            _ => tracing::warn!(id = self.id, "gateway.id is no part of a registry key: probes are not shared"),
+            _ => {
+                tracing::warn!(id = self.id, "gateway.id is no part of a registry key: probes are not shared")
+            }
         }
     }
 
@@ -273,7 +275,8 @@ mod tests {
     }
 
     fn verdicts() -> Verdicts {
-        let mut verdicts = Verdicts { down: [down("c1", "timed out"), down("c2", "")].into(), ..Verdicts::default() };
+        let mut verdicts =
+            Verdicts { down: [down("c1", "timed out"), down("c2", "")].into(), ..Verdicts::default() };
         verdicts.sums[5] = u64::MAX;
         verdicts
     }
@@ -289,8 +292,10 @@ mod tests {
             true => Link::Connected { since: std::time::Instant::now() },
             false => Link::Lost { since: std::time::Instant::now(), why: "gone".into() },
         };
-        let entries: OrdMap<Key, Entry> =
-            said.iter().map(|(key, value, version)| (Key::parse(key).unwrap(), entry(value, *version))).collect();
+        let entries: OrdMap<Key, Entry> = said
+            .iter()
+            .map(|(key, value, version)| (Key::parse(key).unwrap(), entry(value, *version)))
+            .collect();
         State { link, revision: 1, entries }
     }
 

@@ -3,53 +3,67 @@
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use deploy::engine::{AppStatus, OperatorError};
-use deploy::model::{Deployment, keys};
+use deploy::engine::{Accepted, AppStatus, Asked, OperatorError};
+use deploy::model::{Deployment, OperationKind, fingerprint, keys};
 use deploy::rollout::command::Command;
 use discovery::registry::Expect;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use topology::AppId;
+use utoipa::{IntoParams, ToSchema};
 
-use super::router::{ApiState, Asked, app_id, asked, etag, expectation};
-use super::views;
+use super::names::ByApp;
+use super::openapi::{ChangeProblems, ReadProblems};
+use super::operations::{Change, LOOK, MAX_WAIT, mark_replayed};
+use super::router::{ApiState, Queried, asked, etag, expectation};
+use super::views::{self, AppList, AppView, Explained, Judged, Told, Written};
 use crate::admin::auth::Identity;
-use crate::admin::body::{read_json, read_json_bytes};
+use crate::admin::body::read_json_bytes;
 use crate::admin::problem::Problem;
 
-/// In seconds: whoever waits longer asks again.
-const MAX_WAIT: u64 = 300;
-/// Probes' words are in no registry: while somebody waits they are looked at this often.
-const LOOK: Duration = Duration::from_millis(500);
 /// Changes of one value by several at once, each on what the other left.
 const ATTEMPTS: usize = 8;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
+/// How every app is.
+#[utoipa::path(
+    get, path = "/v1/apps", tag = "apps",
+    responses((status = 200, body = AppList), ReadProblems),
+)]
 pub(super) async fn list(
     State(api): State<ApiState>,
     Extension(identity): Extension<Identity>,
-    query: Asked<Nothing>,
+    query: Queried<Nothing>,
 ) -> Result<Response, Problem> {
     asked(query)?;
     let apps = api.operator.apps();
     let shown = apps.iter().filter(|(app, _)| api.sees(&identity, app));
-    let items: Vec<_> = shown.map(|(app, status)| views::app(app, status)).collect();
-    Ok(axum::Json(json!({ "items": items })).into_response())
+    let items = shown.map(|(app, status)| views::app(app, status)).collect();
+    Ok(axum::Json(AppList { items }).into_response())
 }
 
 fn find(api: &ApiState, app: &AppId) -> Result<AppStatus, Problem> {
     api.operator.status(app).ok_or_else(|| OperatorError::NoSuchApp(app.clone()).into())
 }
 
-pub(super) async fn show(State(api): State<ApiState>, Path(app): Path<String>) -> Result<Response, Problem> {
-    let app = app_id(&app)?;
+/// What is wanted of an app, as it was written, and how it is.
+#[utoipa::path(
+    get, path = "/v1/apps/{app}", tag = "apps", params(ByApp),
+    responses(
+        (status = 200, body = AppView, headers(("ETag" = String, description = "Of what is wanted."))),
+        ReadProblems
+    ),
+)]
+pub(super) async fn show(State(api): State<ApiState>, ByApp(app): ByApp) -> Result<Response, Problem> {
     let status = find(&api, &app)?;
     let mut view = views::app(&app, &status);
     let written = api.operator.written(&app);
@@ -63,40 +77,80 @@ pub(super) async fn show(State(api): State<ApiState>, Path(app): Path<String>) -
     })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manner {
+    /// Judge it, and say where one more instance would go, and write nothing.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Writes what is wanted. With `dry_run`: judges it, and says where one more instance would go.
+/// Says what is wanted of an app: an app's file as JSON, without its `id`.
+#[utoipa::path(
+    put, path = "/v1/apps/{app}", tag = "apps",
+    params(
+        ByApp, Manner,
+        ("If-Match" = Option<String>, Header, description = "Only where its ETag is still this one; `*`: only where it exists."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only where it does not exist."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to ask again."),
+    ),
+    request_body(content = Object, content_type = "application/json"),
+    responses(
+        (status = 200, body = inline(views::PutAnswer), headers(("ETag" = String, description = "Of what is wanted."))),
+        (status = 201, body = Written, headers(("ETag" = String, description = "Of what is wanted."))),
+        ChangeProblems
+    ),
+)]
 pub(super) async fn put(
     State(api): State<ApiState>,
-    Path(app): Path<String>,
-    manner: Asked<Manner>,
+    Extension(identity): Extension<Identity>,
+    ByApp(app): ByApp,
+    manner: Queried<Manner>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (app, manner) = (app_id(&app)?, asked(manner)?);
+    let manner = asked(manner)?;
     let before = api.operator.written(&app);
-    let expect = expectation(request.headers(), before.is_some())?;
+    let change = Change::of(&identity, request.method(), request.uri(), request.headers())?;
+    let expect = expectation(request.headers(), before.is_some());
     let value = read_json_bytes(request).await?;
     if manner.dry_run {
+        expect?;
         let deployment = Deployment::parse(&keys::deployment(&app), &value);
         let deployment = deployment.map_err(|mistakes| Problem::invalid(&mistakes))?;
         let verdicts = api.operator.dry_run(&app, &deployment);
-        let shown: Vec<_> = verdicts.iter().map(views::verdict).collect();
-        return Ok(axum::Json(json!({ "dry_run": true, "hosts": shown })).into_response());
+        let hosts = verdicts.iter().map(views::verdict).collect();
+        return Ok(axum::Json(Judged { dry_run: true, hosts }).into_response());
+    }
+    let asks = change.asks(OperationKind::Deploy, &value);
+    if let Some(accepted) = api.operator.known(&app, &asks).await? {
+        return Ok(written(&api, StatusCode::OK, &app, &accepted));
     }
     let value = keep_generation(&app, before.as_ref(), value)?;
-    let version = api.operator.put(&app, value, expect).await?;
+    let accepted = api.operator.put(&app, value, expect?, &asks).await?;
     let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(written(status, &app, version))
+    Ok(written(&api, status, &app, &accepted))
 }
 
-fn written(status: StatusCode, app: &AppId, version: u64) -> Response {
-    let body = axum::Json(json!({ "id": app.to_string(), "etag": etag(version) }));
-    (status, [(header::ETAG, etag(version))], body).into_response()
+/// The ETag of what was asked for, where that is wanted still.
+fn tag(api: &ApiState, app: &AppId, accepted: &Accepted) -> Option<String> {
+    if let Some(version) = accepted.version {
+        return Some(etag(version));
+    }
+    let (value, version) = api.operator.written(app)?;
+    let is_same = accepted.operation.wanted.as_deref() == Some(&*fingerprint(&[&value]));
+    is_same.then(|| etag(version))
+}
+
+fn written(api: &ApiState, status: StatusCode, app: &AppId, accepted: &Accepted) -> Response {
+    let tag = tag(api, app, accepted);
+    let operation = accepted.operation.id.clone();
+    let body = axum::Json(Written { id: app.to_string(), etag: tag.clone(), operation });
+    let response = match tag {
+        Some(tag) => (status, [(header::ETAG, tag)], body).into_response(),
+        None => (status, body).into_response(),
+    };
+    mark_replayed(accepted, response)
 }
 
 /// Whoever writes what is wanted need not know how often the configuration was changed.
@@ -116,94 +170,169 @@ fn keep_generation(app: &AppId, before: Option<&(Bytes, u64)>, value: Bytes) -> 
     serde_json::to_vec(&members).map(Bytes::from).map_err(failed)
 }
 
+/// Wants nothing of an app any more: all of it goes, last its configuration.
+#[utoipa::path(
+    delete, path = "/v1/apps/{app}", tag = "apps",
+    params(
+        ByApp,
+        ("If-Match" = Option<String>, Header, description = "Only where its ETag is still this one."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to ask again."),
+    ),
+    responses((status = 202, body = Written), ChangeProblems),
+)]
 pub(super) async fn remove(
     State(api): State<ApiState>,
-    Path(app): Path<String>,
+    Extension(identity): Extension<Identity>,
+    ByApp(app): ByApp,
+    method: Method,
+    uri: Uri,
     fields: HeaderMap,
 ) -> Result<Response, Problem> {
-    let app = app_id(&app)?;
-    let expect = expectation(&fields, api.operator.written(&app).is_some())?;
-    api.operator.delete(&app, expect).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(json!({ "id": app.to_string() }))).into_response())
+    let asks = Change::of(&identity, &method, &uri, &fields)?.asks(OperationKind::Remove, &[]);
+    let accepted = match api.operator.known(&app, &asks).await? {
+        Some(before) => before,
+        None => {
+            let expect = expectation(&fields, api.operator.written(&app).is_some())?;
+            api.operator.delete(&app, expect, &asks).await?
+        }
+    };
+    let operation = accepted.operation.id.clone();
+    let body = axum::Json(Written { id: app.to_string(), etag: None, operation });
+    Ok(mark_replayed(&accepted, (StatusCode::ACCEPTED, body).into_response()))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wait {
     /// In seconds, until nothing changes by itself any more.
+    #[param(maximum = 300)]
     wait: Option<u64>,
-    /// Of an earlier answer: returns as soon as anything else is shown.
+    /// `mark` of an earlier answer: returns as soon as anything else is shown.
     unlike: Option<String>,
 }
 
-/// How an app is. 404 when nothing of it is left.
+/// How an app is, when nothing changes by itself any more or `wait` is over. 404 when nothing of it is left.
+#[utoipa::path(
+    get, path = "/v1/apps/{app}/status", tag = "apps", params(ByApp, Wait),
+    responses((status = 200, body = AppView), ReadProblems),
+)]
 pub(super) async fn status(
     State(api): State<ApiState>,
-    Path(app): Path<String>,
-    wait: Asked<Wait>,
+    ByApp(app): ByApp,
+    wait: Queried<Wait>,
 ) -> Result<Response, Problem> {
-    let (app, wait) = (app_id(&app)?, asked(wait)?);
+    let wait = asked(wait)?;
     let seconds = wait.wait.unwrap_or(0);
     if seconds > MAX_WAIT {
         return Err(Problem::malformed("wait", format!("write 0 to {MAX_WAIT} seconds")));
     }
+    // Each looks at everything now and then.
+    let _place = if seconds > 0 { Some(api.place()?) } else { None };
     let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
     let mut changes = api.operator.changes();
     loop {
         changes.mark_unchanged();
-        let view = views::app(&app, &find(&api, &app)?);
-        let mut shown = serde_json::to_value(&view).unwrap_or_default();
-        let mark = mark(&shown);
+        let mut view = views::app(&app, &find(&api, &app)?);
+        let mark = mark(&view);
         let is_other = wait.unlike.as_ref().is_some_and(|unlike| *unlike != mark);
         if view.settled || is_other || tokio::time::Instant::now() >= until || api.cancel.is_cancelled() {
-            shown["mark"] = mark.into();
-            return Ok(axum::Json(shown).into_response());
+            view.mark = Some(mark);
+            return Ok(axum::Json(view).into_response());
         }
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = tokio::time::sleep(LOOK) => {}
-            () = tokio::time::sleep_until(until) => {}
-            () = api.cancel.cancelled() => {}
-        }
+        api.anything(&mut changes, until).await;
     }
 }
 
 /// The same for the same view, in every process of this release.
-fn mark(shown: &Value) -> String {
+fn mark(view: &AppView) -> String {
     use std::hash::BuildHasher as _;
-    format!("{:016x}", foldhash::fast::FixedState::default().hash_one(shown.to_string()))
+    let shown = serde_json::to_string(view).unwrap_or_default();
+    format!("{:016x}", foldhash::fast::FixedState::default().hash_one(shown))
 }
 
-#[derive(Debug, Deserialize)]
+/// Another number of instances, other limits of each, or both.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scale {
-    instances: u32,
+    #[schema(minimum = 0, maximum = 1000)]
+    instances: Option<u32>,
+    /// Of each instance of the version that is wanted.
+    #[schema(example = "512MiB")]
+    memory: Option<String>,
+    /// Processors, likewise.
+    #[schema(value_type = Option<f64>, example = 0.5)]
+    cpu: Option<serde_json::Number>,
 }
 
+impl Scale {
+    fn apply(&self, members: &mut Map<String, Value>) -> Result<(), Problem> {
+        if let Some(instances) = self.instances {
+            if members.contains_key("autoscale") {
+                let detail = "the app has autoscale, which decides: change its bounds, or remove it";
+                return Err(Problem::new(StatusCode::CONFLICT, "refused", detail));
+            }
+            members.insert("instances".to_owned(), instances.into());
+        }
+        let memory = self.memory.clone().map(|memory| ("memory", Value::from(memory)));
+        let cpu = self.cpu.clone().map(|cpu| ("cpu", Value::Number(cpu)));
+        let limits: Vec<_> = memory.into_iter().chain(cpu).collect();
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let unreadable = || Problem::malformed("", "what is wanted now cannot be read; write it anew");
+        let named = members.get("version").and_then(Value::as_str).map(str::to_owned);
+        let versions = members.get_mut("versions").and_then(Value::as_object_mut).ok_or_else(unreadable)?;
+        let version = named.or_else(|| versions.keys().next().cloned()).ok_or_else(unreadable)?;
+        let spec = versions.get_mut(&version).and_then(Value::as_object_mut).ok_or_else(unreadable)?;
+        let resources = spec.entry("resources").or_insert_with(|| Map::new().into());
+        let resources = resources.as_object_mut().ok_or_else(unreadable)?;
+        resources.extend(limits.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        Ok(())
+    }
+}
+
+/// Wants another number of instances, or other limits: in place, where their hosts can.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/scale", tag = "apps",
+    params(ByApp, ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to ask again.")),
+    request_body(content = Scale, content_type = "application/json"),
+    responses(
+        (status = 200, body = Written, headers(("ETag" = String, description = "Of what is wanted."))),
+        ChangeProblems
+    ),
+)]
 pub(super) async fn scale(
     State(api): State<ApiState>,
-    Path(app): Path<String>,
+    Extension(identity): Extension<Identity>,
+    ByApp(app): ByApp,
     request: Request,
 ) -> Result<Response, Problem> {
-    let app = app_id(&app)?;
-    let wanted: Scale = read_json(request).await?;
-    let version = change(&api, &app, |members| {
-        if members.contains_key("autoscale") {
-            let detail = "the app has autoscale, which decides: change its bounds, or remove it";
-            return Err(Problem::new(StatusCode::CONFLICT, "refused", detail));
-        }
-        members.insert("instances".to_owned(), wanted.instances.into());
-        Ok(())
-    });
-    Ok(written(StatusCode::OK, &app, version.await?))
+    let change = Change::of(&identity, request.method(), request.uri(), request.headers())?;
+    let body = read_json_bytes(request).await?;
+    let wanted: Scale = parse(&body)?;
+    let asks = change.asks(OperationKind::Scale, &body);
+    if wanted.instances.is_none() && wanted.memory.is_none() && wanted.cpu.is_none() {
+        return Err(Problem::malformed("", "write instances, memory or cpu"));
+    }
+    let accepted = rewrite(&api, &app, &asks, |members| wanted.apply(members));
+    Ok(written(&api, StatusCode::OK, &app, &accepted.await?))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::malformed("", format!("the body: {error}")))
 }
 
 /// Changes what is wanted, on the condition that nobody else does meanwhile; made anew where somebody did.
-async fn change(
+async fn rewrite(
     api: &ApiState,
     app: &AppId,
+    asks: &Asked,
     make: impl Fn(&mut Map<String, Value>) -> Result<(), Problem>,
-) -> Result<u64, Problem> {
+) -> Result<Accepted, Problem> {
+    if let Some(before) = api.operator.known(app, asks).await? {
+        return Ok(before);
+    }
     let mut changes = api.operator.changes();
     for _ in 0..ATTEMPTS {
         changes.mark_unchanged();
@@ -214,7 +343,7 @@ async fn change(
         make(&mut members)?;
         let value =
             serde_json::to_vec(&members).map_err(|error| Problem::malformed("", error.to_string()))?;
-        match api.operator.put(app, value.into(), Expect::Version(version)).await {
+        match api.operator.put(app, value.into(), Expect::Version(version), asks).await {
             Err(OperatorError::Changed(_)) => {
                 // The watch shows it in a moment.
                 let _ = tokio::time::timeout(LOOK, changes.changed()).await;
@@ -225,7 +354,8 @@ async fn change(
     Err(Problem::new(StatusCode::CONFLICT, "busy", "others keep changing the same app; try again"))
 }
 
-#[derive(Debug, Deserialize)]
+/// What an operator says to a rollout.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
     action: Action,
@@ -233,7 +363,7 @@ pub(super) struct Order {
     to: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Action {
     Pause,
@@ -243,22 +373,35 @@ enum Action {
     Retry,
 }
 
+/// Says something to an app's rollout.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/rollout", tag = "apps",
+    params(ByApp, ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to ask again.")),
+    request_body(content = Order, content_type = "application/json"),
+    responses((status = 200, body = Told), ChangeProblems),
+)]
 pub(super) async fn command(
     State(api): State<ApiState>,
-    Path(app): Path<String>,
+    Extension(identity): Extension<Identity>,
+    ByApp(app): ByApp,
     request: Request,
 ) -> Result<Response, Problem> {
-    let app = app_id(&app)?;
-    let order: Order = read_json(request).await?;
+    let change = Change::of(&identity, request.method(), request.uri(), request.headers())?;
+    let body = read_json_bytes(request).await?;
+    let order: Order = parse(&body)?;
     if let Some(to) = order.to {
         if order.action != Action::Undo {
             return Err(Problem::malformed("to", "is for action = \"undo\" only; remove it"));
         }
-        let version = change(&api, &app, |members| {
+        let asks = change.asks(OperationKind::Deploy, &body);
+        let accepted = rewrite(&api, &app, &asks, |members| {
             members.insert("version".to_owned(), to.clone().into());
             Ok(())
         });
-        return Ok(written(StatusCode::OK, &app, version.await?));
+        let accepted = accepted.await?;
+        let status = api.operator.status(&app).unwrap_or_default();
+        let rollout = status.rollout.unwrap_or_default();
+        return Ok(told(&app, &rollout, &accepted, tag(&api, &app, &accepted)));
     }
     let command = match order.action {
         Action::Pause => Command::Pause,
@@ -267,30 +410,29 @@ pub(super) async fn command(
         Action::Undo => Command::Undo,
         Action::Retry => Command::Retry,
     };
-    let rollout = api.operator.command(&app, command).await?;
-    let body = json!({ "id": app.to_string(), "status": rollout.status.name(), "number": rollout.number });
-    Ok(axum::Json(body).into_response())
+    let asks = change.asks(command.operation(), &body);
+    let (rollout, accepted) = api.operator.command(&app, command, &asks).await?;
+    Ok(told(&app, &rollout, &accepted, None))
 }
 
-/// Replaces the app's configuration: names and values, which its versions refer to. It is shown to nobody.
-pub(super) async fn configure(
-    State(api): State<ApiState>,
-    Path(app): Path<String>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let app = app_id(&app)?;
-    let config = read_json(request).await?;
-    api.operator.configure(&app, &config).await?;
-    Ok(axum::Json(json!({ "id": app.to_string(), "names": config.len() })).into_response())
+fn told(app: &AppId, rollout: &deploy::model::Rollout, accepted: &Accepted, tag: Option<String>) -> Response {
+    let body = Told {
+        id: app.to_string(),
+        etag: tag,
+        status: rollout.status.name(),
+        number: rollout.number,
+        operation: accepted.operation.id.clone(),
+    };
+    mark_replayed(accepted, axum::Json(body).into_response())
 }
 
 /// Where one more instance of what is wanted would go, and why not elsewhere.
-pub(super) async fn explain(
-    State(api): State<ApiState>,
-    Path(app): Path<String>,
-) -> Result<Response, Problem> {
-    let app = app_id(&app)?;
+#[utoipa::path(
+    get, path = "/v1/apps/{app}/explain", tag = "apps", params(ByApp),
+    responses((status = 200, body = Explained), ReadProblems),
+)]
+pub(super) async fn explain(State(api): State<ApiState>, ByApp(app): ByApp) -> Result<Response, Problem> {
     let verdicts = api.operator.explain(&app)?;
-    let shown: Vec<_> = verdicts.iter().map(views::verdict).collect();
-    Ok(axum::Json(json!({ "id": app.to_string(), "hosts": shown })).into_response())
+    let hosts = verdicts.iter().map(views::verdict).collect();
+    Ok(axum::Json(Explained { id: app.to_string(), hosts }).into_response())
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use deploy::engine::Event;
@@ -13,7 +12,8 @@ use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::router::{ApiState, Asked, Narrow, asked};
+use super::openapi::ReadProblems;
+use super::router::{ApiState, Narrow, Queried, asked};
 use super::views::time;
 use crate::admin::auth::Identity;
 use crate::admin::problem::Problem;
@@ -22,15 +22,17 @@ use crate::admin::problem::Problem;
 const BEAT: Duration = Duration::from_secs(15);
 
 /// Of the engine in this process, from now on. Who is too slow is told how many were missed.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "apps", params(Narrow),
+    responses((status = 200, body = String, content_type = "text/event-stream"), ReadProblems),
+)]
 pub(super) async fn stream(
     State(api): State<ApiState>,
     Extension(identity): Extension<Identity>,
-    narrow: Asked<Narrow>,
+    narrow: Queried<Narrow>,
 ) -> Result<Response, Problem> {
     let only = asked(narrow)?.only()?;
-    let busy =
-        || Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many logs and events are followed");
-    let permit = api.streams.clone().try_acquire_owned().map_err(|_| busy())?;
+    let permit = api.place()?;
     let receiver = api.operator.events();
     let end = api.cancel.clone().cancelled_owned();
     let events = futures::stream::unfold(receiver, |mut receiver| async {

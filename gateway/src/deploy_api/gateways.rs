@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use deploy::autoscale::Load;
 use deploy::engine::Gateways;
+use deploy::lifecycle::Complaint;
 use deploy::model::Millis;
 use deploy::rollout::Traffic;
 use discovery::registry::State;
 use tokio::sync::watch;
 use topology::{AppId, InstanceKey, VersionId};
 
+use super::complaints::Complaints;
 use super::figures::Figures;
 use crate::control::report::{FAMILY, Report};
 use crate::worker::Shared;
@@ -29,6 +31,7 @@ pub(super) struct ReportedGateways {
     own: String,
     known: Mutex<Known>,
     figures: Figures,
+    complaints: Arc<Complaints>,
 }
 
 #[derive(Debug, Default)]
@@ -72,8 +75,13 @@ impl Known {
 }
 
 impl ReportedGateways {
-    pub(super) fn new(state: watch::Receiver<State>, own: String, shared: Arc<Shared>) -> Self {
-        Self { state, own, known: Mutex::default(), figures: Figures::new(shared) }
+    pub(super) fn new(
+        state: watch::Receiver<State>,
+        own: String,
+        shared: Arc<Shared>,
+        complaints: Arc<Complaints>,
+    ) -> Self {
+        Self { state, own, known: Mutex::default(), figures: Figures::new(shared), complaints }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -115,6 +123,10 @@ impl Gateways for ReportedGateways {
 
     fn load(&self, app: &AppId) -> Load {
         self.figures.load(app)
+    }
+
+    fn complaint(&self, app: &AppId, instance: &InstanceKey) -> Option<Complaint> {
+        self.complaints.of(app, instance)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -13,10 +13,13 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
-use topology::{AppId, HostId, InstanceId};
+use topology::{AppId, InstanceId};
+use utoipa::IntoParams;
 
-use super::router::{ApiState, Asked, Narrow, asked, chain, etag, expectation};
-use super::views;
+use super::names::{ByHost, ByInstance};
+use super::openapi::{ChangeProblems, HostProblems, ReadProblems};
+use super::router::{ApiState, Narrow, Queried, asked, chain, etag, expectation};
+use super::views::{self, HostList, HostWritten, InstanceList};
 use crate::admin::auth::Identity;
 use crate::admin::body::read_json_bytes;
 use crate::admin::problem::Problem;
@@ -28,47 +31,56 @@ const DEFAULT_TAIL: u32 = 1_000;
 /// A line of nothing, so that who has gone is noticed.
 const BEAT: Duration = Duration::from_secs(15);
 
+/// Every instance: where it runs, and how far it is.
+#[utoipa::path(
+    get, path = "/v1/instances", tag = "instances", params(Narrow),
+    responses((status = 200, body = InstanceList), ReadProblems),
+)]
 pub(super) async fn list(
     State(api): State<ApiState>,
     Extension(identity): Extension<Identity>,
-    narrow: Asked<Narrow>,
+    narrow: Queried<Narrow>,
 ) -> Result<Response, Problem> {
     let only = asked(narrow)?.only()?;
     let apps = api.operator.apps();
     let shown = apps
         .iter()
         .filter(|(app, _)| api.sees(&identity, app) && only.as_ref().is_none_or(|only| only == *app));
-    let items: Vec<_> = shown.flat_map(|(app, status)| views::instances(app, status)).collect();
-    Ok(axum::Json(json!({ "items": items })).into_response())
+    let items = shown.flat_map(|(app, status)| views::instances(app, status)).collect();
+    Ok(axum::Json(InstanceList { items }).into_response())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    /// Go on until it ends.
     #[serde(default)]
     follow: bool,
+    /// Only the last lines.
+    #[param(maximum = 100_000)]
     tail: Option<u32>,
 }
 
-/// One JSON object per line: `at`, `source`, `text`; a beat is an empty line.
+/// What an instance writes: one JSON object per line, `at`, `source`, `text`; an empty line is a sign of life.
+#[utoipa::path(
+    get, path = "/v1/instances/{instance}/logs", tag = "instances", params(ByInstance, Wanted),
+    responses((status = 200, body = String, content_type = "application/x-ndjson"), HostProblems),
+)]
 pub(super) async fn logs(
     State(api): State<ApiState>,
     Extension(identity): Extension<Identity>,
-    Path(instance): Path<String>,
-    wanted: Asked<Wanted>,
+    ByInstance(instance): ByInstance,
+    wanted: Queried<Wanted>,
 ) -> Result<Response, Problem> {
     let wanted = asked(wanted)?;
-    let instance =
-        InstanceId::parse(&instance).map_err(|error| Problem::malformed("instance", error.to_string()))?;
     let app = owner_of(&api, &instance)?;
     api.permit(&identity, &app)?;
     let tail = wanted.tail.unwrap_or(DEFAULT_TAIL);
     if tail > MAX_TAIL {
         return Err(Problem::malformed("tail", format!("write 0 to {MAX_TAIL} lines")));
     }
-    let busy =
-        || Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many logs and events are followed");
-    let permit = api.streams.clone().try_acquire_owned().map_err(|_| busy())?;
+    let permit = api.place()?;
     let (runtime, id) = api.operator.instance(&app, &instance)?;
     let request = LogRequest { follow: wanted.follow, since: None, tail: Some(tail) };
     let lines = runtime.logs(&id, &request).await.map_err(|error| of_runtime(&error))?;
@@ -115,40 +127,56 @@ fn shown(line: &LogLine) -> String {
     format!("{}\n", json!({ "at": at, "source": source, "text": String::from_utf8_lossy(&line.text) }))
 }
 
+/// Every host: what it has, and what of it is given out.
+#[utoipa::path(
+    get, path = "/v1/hosts", tag = "hosts",
+    responses((status = 200, body = HostList), ReadProblems),
+)]
 pub(super) async fn hosts(State(api): State<ApiState>) -> Response {
-    let items: Vec<_> = api.operator.hosts().iter().map(|(id, status)| views::host(id, status)).collect();
-    axum::Json(json!({ "items": items })).into_response()
+    let items = api.operator.hosts().iter().map(|(id, status)| views::host(id, status)).collect();
+    axum::Json(HostList { items }).into_response()
 }
 
-fn host_id(text: &str) -> Result<HostId, Problem> {
-    HostId::parse(text).map_err(|error| Problem::malformed("host", error.to_string()))
-}
-
+/// Enters a host, or changes it.
+#[utoipa::path(
+    put, path = "/v1/hosts/{host}", tag = "hosts",
+    params(
+        ByHost,
+        ("If-Match" = Option<String>, Header, description = "Only where its ETag is still this one; `*`: only where it exists."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only where it does not exist."),
+    ),
+    request_body(content = Object, content_type = "application/json"),
+    responses((status = 200, body = HostWritten), (status = 201, body = HostWritten), ChangeProblems),
+)]
 pub(super) async fn put_host(
     State(api): State<ApiState>,
-    Path(host): Path<String>,
+    ByHost(host): ByHost,
     request: Request,
 ) -> Result<Response, Problem> {
-    let host = host_id(&host)?;
     let is_there = api.operator.hosts().contains_key(&host);
     let expect = expectation(request.headers(), is_there)?;
     let value = read_json_bytes(request).await?;
     let version = api.operator.put_host(&host, value, expect).await?;
     let status = if is_there { StatusCode::OK } else { StatusCode::CREATED };
-    let body = axum::Json(json!({ "id": host.to_string(), "etag": etag(version) }));
+    let body = axum::Json(HostWritten { id: host.to_string(), etag: Some(etag(version)) });
     Ok((status, [(header::ETAG, etag(version))], body).into_response())
 }
 
+/// Removes a host. What ran there counts as gone: empty it first by `drained`.
+#[utoipa::path(
+    delete, path = "/v1/hosts/{host}", tag = "hosts",
+    params(ByHost, ("If-Match" = Option<String>, Header, description = "Only where its ETag is still this one.")),
+    responses((status = 200, body = HostWritten), ChangeProblems),
+)]
 pub(super) async fn remove_host(
     State(api): State<ApiState>,
-    Path(host): Path<String>,
+    ByHost(host): ByHost,
     fields: HeaderMap,
 ) -> Result<Response, Problem> {
-    let host = host_id(&host)?;
     let is_there = api.operator.hosts().contains_key(&host);
     if !is_there {
         return Err(Problem::not_found(format!("there is no host {host}")));
     }
     api.operator.delete_host(&host, expectation(&fields, is_there)?).await?;
-    Ok(axum::Json(json!({ "id": host.to_string() })).into_response())
+    Ok(axum::Json(HostWritten { id: host.to_string(), etag: None }).into_response())
 }

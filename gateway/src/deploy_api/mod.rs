@@ -4,6 +4,8 @@
 //! the control plane nor a worker. Gateways are known by what they report to the registry, this process's own included.
 
 mod apps;
+mod complaints;
+mod configuration;
 mod events;
 mod figures;
 mod gateways;
@@ -11,6 +13,9 @@ mod host;
 mod hosts;
 mod instances;
 mod logins;
+mod names;
+mod openapi;
+mod operations;
 mod prober;
 mod router;
 mod views;
@@ -20,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use deploy::engine::{Engine, Settings, Tools, system_clock};
+use deploy::engine::{Engine, Meter, Settings, Tools, system_clock};
 use discovery::registry::Registry;
 use discovery::secrets::Keys;
 use tokio::runtime::{Builder, Runtime};
@@ -28,8 +33,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Doors, Gate, serve};
 use crate::config::DeployConfig;
+use crate::control::Failures;
 use crate::worker::Shared;
 
+use complaints::Complaints;
 use gateways::ReportedGateways;
 use hosts::RuntimeHosts;
 pub use logins::read_logins;
@@ -44,6 +51,8 @@ const BIND_PAUSE: Duration = Duration::from_millis(100);
 pub struct Surroundings {
     pub registry: Arc<dyn Registry>,
     pub shared: Arc<Shared>,
+    /// Endpoints that keep failing this gateway's probes.
+    pub failures: Arc<Failures>,
     pub gateway_id: String,
     /// Opens configurations and sealed specs.
     pub keys: Option<Arc<Keys>>,
@@ -56,6 +65,7 @@ pub struct Surroundings {
 pub struct Deploy {
     config: DeployConfig,
     hosts: Arc<RuntimeHosts>,
+    meter: Arc<Meter>,
     /// `None`: it has no API.
     doors: Option<Doors>,
     is_bound: bool,
@@ -83,22 +93,33 @@ impl Deploy {
             config.door().map(open).transpose()?
         };
         let is_bound = listener.is_some();
-        Ok(Self { config: config.clone(), hosts, doors, is_bound, address, runtime: Some(runtime) })
+        let meter = Arc::default();
+        Ok(Self { config: config.clone(), hosts, meter, doors, is_bound, address, runtime: Some(runtime) })
+    }
+
+    /// What its engine has seen and done.
+    pub fn meter(&self) -> Arc<Meter> {
+        self.meter.clone()
     }
 
     /// Begins to work, until the surroundings say that it is over.
     pub fn start(&mut self, surroundings: Surroundings) {
         let Some(runtime) = &self.runtime else { return };
-        let Surroundings { registry, shared, gateway_id, keys, gate, cancel } = surroundings;
+        let Surroundings { registry, shared, failures, gateway_id, keys, gate, cancel } = surroundings;
+        let complaints = Arc::new(Complaints::new(shared.clone()));
+        let listening = complaints.clone().listen(failures.subscribe());
+        runtime.spawn(cancel.clone().run_until_cancelled_owned(listening));
         let tools = Tools {
             registry: registry.clone(),
             hosts: self.hosts.clone(),
-            gateways: Arc::new(ReportedGateways::new(registry.watch(), gateway_id, shared)),
+            gateways: Arc::new(ReportedGateways::new(registry.watch(), gateway_id, shared, complaints)),
             prober: Arc::new(HealthProber),
             keys,
             clock: system_clock(),
+            meter: self.meter.clone(),
         };
-        let engine = Engine::new(tools, Settings::default());
+        let settings = Settings { lost_after: self.config.lost_after, ..Settings::default() };
+        let engine = Engine::new(tools, settings);
         if let Some(doors) = self.doors.take() {
             let router = router::router(engine.operator(), gate.clone(), cancel.clone());
             let wanted = self.config.address.filter(|_| !self.is_bound);

@@ -11,17 +11,18 @@ use axum::routing::{get, post, put};
 use deploy::engine::{Operator, OperatorError};
 use discovery::registry::Expect;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use topology::AppId;
+use utoipa::IntoParams;
 
-use super::{apps, events, instances};
+use super::{apps, configuration, events, instances, openapi, operations};
 use crate::admin::Gate;
 use crate::admin::auth::{Denied, Identity, Role};
 use crate::admin::guard;
 use crate::admin::problem::Problem;
 
-/// Answers that go on: logs that are followed, events. They leave half of the connections to others.
+/// Answers that go on: logs that are followed, events, waits. They leave half of the connections to others.
 const MAX_STREAMS: usize = 128;
 
 #[derive(Clone)]
@@ -44,18 +45,34 @@ pub(super) fn router(operator: Operator, gate: Gate, cancel: CancellationToken) 
         .route("/v1/apps/{app}/status", get(apps::status))
         .route("/v1/apps/{app}/scale", post(apps::scale))
         .route("/v1/apps/{app}/rollout", post(apps::command))
-        .route("/v1/apps/{app}/config", put(apps::configure))
+        .route(
+            "/v1/apps/{app}/config",
+            get(configuration::show).put(configuration::replace).patch(configuration::merge),
+        )
+        .route("/v1/apps/{app}/operations", get(operations::list))
+        .route("/v1/apps/{app}/operations/{operation}", get(operations::show))
         .route("/v1/apps/{app}/explain", get(apps::explain))
         .route("/v1/instances", get(instances::list))
         .route("/v1/instances/{instance}/logs", get(instances::logs))
         .route("/v1/hosts", get(instances::hosts))
         .route("/v1/hosts/{host}", put(instances::put_host).delete(instances::remove_host))
         .route("/v1/events", get(events::stream))
+        .route("/v1/openapi.json", get(openapi::serve))
         .layer(axum::middleware::from_fn_with_state(gate, guard::check))
         .with_state(state)
 }
 
 impl ApiState {
+    /// A place for an answer that goes on, for as long as it does.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        const TAKEN: &str = "too many logs and events are followed, or ends of rollouts waited for";
+        let taken = |_| Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", TAKEN);
+        self.streams.clone().try_acquire_owned().map_err(taken)
+    }
+
     /// Whose apps somebody is shown.
     pub fn sees(&self, identity: &Identity, app: &AppId) -> bool {
         match &identity.role {
@@ -74,9 +91,9 @@ impl ApiState {
     }
 }
 
-pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Queried<T> = Result<Query<T>, QueryRejection>;
 
-pub(super) fn asked<T>(query: Asked<T>) -> Result<T, Problem> {
+pub(super) fn asked<T>(query: Queried<T>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| Problem::malformed("query", error.body_text()))
 }
 
@@ -85,9 +102,12 @@ pub(super) fn app_id(text: &str) -> Result<AppId, Problem> {
 }
 
 /// Only what concerns one app.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Narrow {
+    /// Only of this app.
+    #[param(example = "shop", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
     app: Option<String>,
 }
 
@@ -143,6 +163,7 @@ impl From<OperatorError> for Problem {
             OperatorError::NoSuchApp(_) | OperatorError::NoSuchInstance(..) => Self::not_found(detail),
             OperatorError::Refused(_) => Self::new(StatusCode::CONFLICT, "refused", detail),
             OperatorError::Changed(_) => Self::new(StatusCode::PRECONDITION_FAILED, "conflict", detail),
+            OperatorError::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail),
             OperatorError::Config(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail),
             OperatorError::Host(_) => Self::new(StatusCode::BAD_GATEWAY, "host", detail),
             OperatorError::Registry(error) => Self::registry(&error),

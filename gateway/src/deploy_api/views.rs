@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use topology::{AppId, HostId, InstanceId};
+use utoipa::ToSchema;
 
 /// Failures that are shown; the count is of all that are kept.
 const MAX_FAILURES: usize = 10;
 
 /// One app, in short or whole.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AppView {
     pub id: String,
     /// Of what is wanted.
@@ -22,6 +23,7 @@ pub(super) struct AppView {
     /// The version that is wanted.
     pub version: Option<String>,
     /// `changing`, `waiting` for an operator, `done`, `given_up`.
+    #[schema(value_type = String)]
     pub standing: &'static str,
     /// Whether it stays so by itself.
     pub settled: bool,
@@ -34,12 +36,88 @@ pub(super) struct AppView {
     pub instances: Vec<InstanceView>,
     /// As it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     pub deployment: Option<Value>,
+    /// For `unlike`, where it was waited for: the same as long as nothing else is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AppList {
+    pub items: Vec<AppView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct InstanceList {
+    pub items: Vec<InstanceView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HostList {
+    pub items: Vec<HostView>,
+}
+
+/// What was written.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Written {
+    pub id: String,
+    /// Of what is wanted now; missing where somebody has changed it since it was first asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// To wait for, at `/v1/apps/{app}/operations/{operation}`.
+    pub operation: String,
+}
+
+/// What would become of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Judged {
+    pub dry_run: bool,
+    pub hosts: Vec<VerdictView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "what PUT answers, for its description")]
+pub(super) enum PutAnswer {
+    Written(Written),
+    Judged(Judged),
+}
+
+/// What a rollout was told, and is now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Told {
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    #[schema(value_type = String)]
+    pub status: &'static str,
+    pub number: u64,
+    pub operation: String,
+}
+
+/// Where one more would go.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Explained {
+    pub id: String,
+    pub hosts: Vec<VerdictView>,
+}
+
+/// A host that was entered, or removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HostWritten {
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
+/// What wakes whoever waits.
+pub(super) type Shown = tokio::sync::watch::Receiver<discovery::registry::State>;
+
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RolloutView {
     pub number: u64,
+    #[schema(value_type = String)]
     pub status: &'static str,
     /// Versions: from where, and to where.
     pub from: Option<String>,
@@ -52,7 +130,7 @@ pub(super) struct RolloutView {
     pub failures_total: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FailureView {
     pub at: Option<String>,
     pub instance: String,
@@ -60,20 +138,21 @@ pub(super) struct FailureView {
     pub reason: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct InstanceView {
     pub app: String,
     pub version: String,
     pub instance: String,
     pub host: String,
     pub address: String,
+    #[schema(value_type = String)]
     pub phase: &'static str,
     pub since: Option<String>,
     /// Why it goes, or what its probe said last.
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct HostView {
     pub id: String,
     pub etag: String,
@@ -93,11 +172,12 @@ pub(super) struct HostView {
 }
 
 /// What would become of one more instance on a host.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VerdictView {
     pub host: String,
     pub fits: bool,
     /// A word that does not change, such as `memory`.
+    #[schema(value_type = Option<String>)]
     pub refusal: Option<&'static str>,
     pub reason: Option<String>,
     pub free_memory: String,
@@ -112,7 +192,7 @@ pub(super) fn app(id: &AppId, status: &AppStatus) -> AppView {
     let rollout = status.rollout.as_ref();
     let said = rollout.and_then(|rollout| rollout.reason.clone());
     let reason = match standing.is_settled() {
-        true => said,
+        true => said.or_else(|| status.withheld()),
         false => status.waits_for.clone().or_else(|| first_trouble(status)).or(said),
     };
     AppView {
@@ -127,6 +207,7 @@ pub(super) fn app(id: &AppId, status: &AppStatus) -> AppView {
         rollout: rollout.map(self::rollout),
         instances: instances(id, status),
         deployment: None,
+        mark: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::admin::{self, AdminState, Gate};
 use crate::app::Gateway;
 use crate::config::AdminConfig;
 use crate::deploy_api::Surroundings;
+use crate::dns::DnsPlan;
 use crate::metrics::Sources;
 use crate::serve::confirm;
 use crate::supervise::watch_workers;
@@ -28,18 +29,25 @@ pub struct Opened {
     pub sources: Sources,
     /// `None`: this gateway has no virtual IPs.
     pub vips: Option<VipPlan>,
+    /// `None`: there are no names, or another process answers for them still.
+    pub dns: Option<DnsPlan>,
 }
 
 impl Gateway {
     /// # Errors
     /// When a worker does not accept, or when a process that was to be taken over goes on.
     pub(crate) async fn take_charge(&mut self, opened: Opened) -> anyhow::Result<()> {
-        let Opened { mut inheritance, handover, embedded, sources, vips } = opened;
+        let Opened { mut inheritance, handover, embedded, sources, vips, dns } = opened;
         ensure!(confirm(self.listeners.workers()).await, "a worker cannot accept");
         let mut vips = vips.map(|plan| self.vip_starter(plan));
         if !inheritance.is_takeover() {
             self.vips = vips.take().map(Starter::start).transpose()?;
         }
+        let dns = match (dns, &self.config.dns) {
+            (None, Some(section)) => Some(DnsPlan::prepare(section, None, true)?),
+            (dns, _) => dns,
+        };
+        self.dns = dns.map(|plan| plan.start(self.dns_surroundings.clone())).transpose()?;
         inheritance.serving().await?;
         // From here on there is no way back: what cannot be done is logged, and requests are served.
         self.listeners.complete();
@@ -97,6 +105,7 @@ impl Gateway {
         deploy.start(Surroundings {
             registry: self.registry.clone(),
             shared: self.shared.clone(),
+            failures: sources.failures.clone(),
             gateway_id: self.config.gateway.id.clone(),
             keys,
             gate: Gate {

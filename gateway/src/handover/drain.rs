@@ -102,7 +102,8 @@ impl Gateway {
     /// Stops accepting and ends when what is open has ended, or has had its time: after a hand-over
     /// `handover_drain_timeout`, since nobody waits for it. Returns whether everything ended by itself.
     pub async fn drain_after(self, taken: Taken, mut nudges: impl AsyncFnMut() -> Nudge) -> bool {
-        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, vips, .. } = self;
+        let Self { serving, shared, workers, log, control, tasks, config, mut listeners, vips, dns, .. } =
+            self;
         let (drain, hurried) = (config.gateway.handover_drain_timeout, config.gateway.drain_timeout);
         let pid = taken.pid.as_raw_nonzero();
         tracing::info!(pid, ?drain, "handed over: draining");
@@ -115,6 +116,10 @@ impl Gateway {
         self.observing.cancel();
         self.handover.into_iter().for_each(Giver::leave);
         drop(self.admin_socket);
+        // The newer process answers at the same addresses.
+        if let Some(dns) = dns {
+            dns.stop().await;
+        }
         serving.drain(Instant::now());
         // Before the first word of the drain: the newer process waits for it, since one name is one holder.
         if let Some(vips) = vips {
@@ -150,7 +155,7 @@ impl Gateway {
                 },
             }
         };
-        Remains { shared, control, tasks, log }.end(drained, joined).await;
+        Remains { shared, control, tasks, log, dns: None }.end(drained, joined).await;
         drained
     }
 }

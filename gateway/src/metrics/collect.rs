@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use deploy::engine::Meter;
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
 use healthcheck::ProbeStats;
@@ -24,9 +25,11 @@ use super::{
 };
 use crate::access_log::LogWatch;
 use crate::control::{Applied, Failures};
+use crate::dns::DnsDesk;
 use crate::handover::Lineage;
 use crate::listener::tls::TlsRegistry;
 use crate::listeners::Doorways;
+use crate::ports::Board;
 use crate::statistics::Store;
 use crate::table::limits::Tenants;
 use crate::table::{Nearness, RoutingTable, Stage, Stay};
@@ -63,6 +66,11 @@ pub struct Sources {
     pub admin: Arc<AdminMetrics>,
     /// `None`: there are no virtual IPs.
     pub vips: Option<Arc<VipDesk>>,
+    /// `None`: this process has no deploy API.
+    pub deploy: Option<Arc<Meter>>,
+    /// What apps have asked for, and what became of it.
+    pub ports: Board,
+    pub dns: Arc<DnsDesk>,
 }
 
 #[derive(Debug, Clone)]
@@ -91,6 +99,11 @@ impl Exporter {
         if let Some(vips) = &self.0.vips {
             super::vips::collect(vips, &mut families);
         }
+        if let Some(meter) = &self.0.deploy {
+            super::deploy::collect(meter, &mut families);
+        }
+        families.extend(ports(&self.0.ports).finish());
+        super::dns::collect(&self.0.dns, &mut families);
         self.listeners(&mut families);
         super::overload::overload(&self.0.shared, &self.0.workers, &mut families);
         super::tls::certificates(&self.0.tls, &mut families);
@@ -226,7 +239,10 @@ impl Exporter {
         let (colleagues, silent) = sharing.colleagues();
         for (family, value) in [
             (
-                Family::counter("sluice_probes_saved_total", "Probes that other gateways' verdicts have made needless."),
+                Family::counter(
+                    "sluice_probes_saved_total",
+                    "Probes that other gateways' verdicts have made needless.",
+                ),
                 sharing.saved() as f64,
             ),
             (
@@ -237,7 +253,10 @@ impl Exporter {
                 sharing.stale() as f64,
             ),
             (
-                Family::gauge("sluice_endpoints_probed_elsewhere", "Endpoints that other gateways probe for this one."),
+                Family::gauge(
+                    "sluice_endpoints_probed_elsewhere",
+                    "Endpoints that other gateways probe for this one.",
+                ),
                 sharing.heeded() as f64,
             ),
             (
@@ -517,4 +536,14 @@ fn ejections(table: &RoutingTable, families: &mut Vec<MetricFamily>) {
         }
     }
     families.extend(ejections.finish());
+}
+
+fn ports(board: &Board) -> Family {
+    let mut family =
+        Family::gauge("sluice_app_ports", "Ports of their own that apps ask for, by whether they have them.");
+    let board = board.load();
+    let refused = board.iter().filter(|asked| asked.refusal.is_some()).count();
+    family.sample(&[("state", "open")], (board.len() - refused) as f64);
+    family.sample(&[("state", "refused")], refused as f64);
+    family
 }

@@ -8,6 +8,8 @@ mod cells;
 mod collect;
 mod connections;
 mod datagrams;
+mod deploy;
+mod dns;
 mod effects;
 mod families;
 mod filters;

@@ -28,6 +28,11 @@ use shared::{Printer, Shared, Sharing};
 /// which costs CPU where an open socket costs a file descriptor that traffic may need.
 const MAX_KEPT_CONNECTIONS: usize = 4096;
 
+/// Probes under way at once, over all endpoints. Each has a socket: without a bound, endpoints that hang in their tens of
+/// thousands take all that the process may have, and clients find none. It is reached where more than 4,096 a second hang for
+/// the whole default timeout, which takes 20,000 such endpoints; then probes come late.
+const MAX_ATTEMPTS: usize = 4096;
+
 /// Learns of every change of state that a probe found, on the task of that probe: it must not block.
 /// Changes that the owner caused itself (a target removed or moved to another address is unknown again)
 /// are not told.
@@ -116,6 +121,7 @@ impl Checker {
             on_failing: OnceLock::new(),
             stats: Arc::default(),
             changed: AtomicU64::new(0),
+            attempts: Semaphore::new(MAX_ATTEMPTS),
             connections: Arc::new(Semaphore::new(MAX_KEPT_CONNECTIONS)),
         };
         Self {

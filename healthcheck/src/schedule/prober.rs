@@ -27,6 +27,8 @@ pub(super) struct Surroundings {
     pub(super) stats: Arc<ProbeStats>,
     /// A bit for every bucket of shared targets of which a probe has found something new.
     pub(super) changed: AtomicU64,
+    /// A permit for every probe under way.
+    pub(super) attempts: Semaphore,
     /// A permit for every connection kept between probes.
     pub(super) connections: Arc<Semaphore>,
 }
@@ -61,11 +63,16 @@ impl Prober {
         let mut start = first;
         let mut kept = None;
         while cancel.run_until_cancelled(sleep_until(start)).await.is_some() {
+            let surroundings = self.surroundings.clone();
+            let Some(Ok(place)) = cancel.run_until_cancelled(surroundings.attempts.acquire()).await else {
+                return;
+            };
             // Counted from when this probe really starts: after a stall there is nothing to catch up.
             start = Instant::now();
             let attempt = Box::pin(self.probe(start, kept));
             let Some(connection) = cancel.run_until_cancelled(attempt).await else { return };
             kept = connection;
+            drop(place);
             let interval = pace::interval(&self.target.settings, self.target.cell.is_up());
             start += pace::jittered(interval, &mut self.random);
         }
@@ -171,6 +178,7 @@ mod tests {
             on_failing: OnceLock::new(),
             stats: Arc::default(),
             changed: AtomicU64::new(0),
+            attempts: Semaphore::new(1),
             connections: Arc::new(Semaphore::new(1)),
         });
         let prober = Prober::new(target, writer, surroundings, 0, fastrand::Rng::with_seed(1));

@@ -69,9 +69,8 @@ pub(super) struct Printer {
 impl Printer {
     fn print(&mut self, target: &ProbeTarget) -> Fingerprint {
         let known = self.settings.take().filter(|(settings, _)| Arc::ptr_eq(settings, &target.settings));
-        let (settings, hash) = known.unwrap_or_else(|| {
-            (target.settings.clone(), Fingerprint::of_settings(&target.settings))
-        });
+        let (settings, hash) =
+            known.unwrap_or_else(|| (target.settings.clone(), Fingerprint::of_settings(&target.settings)));
         self.settings = Some((settings, hash));
         Fingerprint::of(target, hash)
     }

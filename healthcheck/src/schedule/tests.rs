@@ -290,3 +290,22 @@ fn cpu_ticks() -> u64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
+
+#[tokio::test]
+async fn no_more_probes_are_under_way_than_there_may_be() {
+    let server = TestServer::answering(PONG).await;
+    server.set(Behaviour::Hang);
+    let (mut checker, _) = checker();
+    Arc::get_mut(&mut checker.surroundings).unwrap().attempts = Semaphore::new(2);
+    let targets: Vec<_> =
+        (0..6).map(|number| target(&format!("c{number}"), server.address, INTERVAL)).collect();
+    checker.reconcile(&app(), targets);
+    eventually("two are asked", || server.accepted() == 2).await;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.accepted(), 2);
+    // Those that are removed give their places to others.
+    checker.reconcile(&app(), vec![target("c9", server.address, INTERVAL)]);
+    eventually("another one is asked", || server.accepted() == 3).await;
+}

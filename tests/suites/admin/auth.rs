@@ -75,6 +75,18 @@ fn roles_are_enforced_and_authors_recorded() {
     for path in ["/metrics", "/v1/table", "/v1/revisions", "/v1/process", "/v1/certificates"] {
         tenant.get(path).expect(403);
     }
+    // What becomes of its requests, and of nobody else's.
+    let told = tenant.get("/v1/explain?app=shop&url=http://shop.test/").expect(200).json;
+    assert_eq!(
+        (&told["app"], &told["outcome"]["reason"]),
+        (&json!("shop"), &json!("no_endpoints")),
+        "{told}"
+    );
+    tenant.get("/v1/explain?url=http://shop.test/").expect(403);
+    tenant.get("/v1/explain?app=other&url=http://other.test/").expect(403);
+    let foreign = tenant.get("/v1/explain?app=shop&url=http://other.test/").expect(404).text;
+    let unknown = tenant.get("/v1/explain?app=shop&url=http://nobody.test/").expect(404).text;
+    assert_eq!(foreign, unknown, "whether it is anybody's is not told");
     // Pruning and rolling back end where its apps do.
     tenant
         .post(

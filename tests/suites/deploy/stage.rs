@@ -1,8 +1,8 @@
 //! A gateway with a deploy API, and a folder with an app.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -12,13 +12,35 @@ use tests::{Config, DEADLINE, Finished, Gateway, RawClient, eventually, finish, 
 /// Python takes a while to start where every core is busy, and there are several to start one after the other.
 pub const PATIENCE: std::time::Duration = DEADLINE.saturating_mul(8);
 
-/// Ports of a stage. No two of a process have any in common, and few processes.
+/// Ports of a stage.
 const PORTS: u16 = 40;
-static STAGES: AtomicU16 = AtomicU16::new(0);
+/// Below the kernel's range of ephemeral ports.
+const FIRST_PORT: u16 = 20_000;
+const RANGES: u16 = 300;
+
+/// First and last of a range that nobody else has as long as this process lives: neither a test of it nor another process.
+pub fn ports() -> [u16; 2] {
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("sluice-test-ports");
+    fs::create_dir_all(&folder).expect("a temporary folder can be made");
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for range in 0..RANGES {
+        let path = folder.join(range.to_string());
+        let file = OpenOptions::new().create(true).append(true).open(path).expect("the folder is ours");
+        if file.try_lock().is_ok() {
+            taken.push(file);
+            let first = FIRST_PORT + range * PORTS;
+            return [first, first + PORTS - 1];
+        }
+    }
+    panic!("no range of ports is left of {RANGES}")
+}
 
 pub struct Stage {
     pub gateway: Gateway,
     pub project: TempDir,
+    /// Where the runtime's folder is one that several share; it goes with this stage.
+    shared: Option<TempDir>,
 }
 
 impl Stage {
@@ -33,17 +55,20 @@ impl Stage {
 
     /// As [`Self::with`], with another registry.
     pub fn on(config: Config, lines: &str) -> Self {
-        let of_process = u16::try_from(std::process::id() % 12).expect("it is small") * 800;
-        let first = 20_000 + of_process + STAGES.fetch_add(1, Ordering::Relaxed) % 20 * PORTS;
-        let last = first + PORTS - 1;
-        let section = format!(
-            "[deploy]\naddress = \"127.0.0.1:0\"\nstate = \"instances\"\nports = [{first}, {last}]\n{lines}"
-        );
-        let gateway = Gateway::start(&config.section(&section));
+        Self::configured(config, &format!("state = \"instances\"\nports = {:?}\n{lines}", ports()))
+    }
+
+    /// With these lines in `[deploy]`, beside an address.
+    pub fn configured(config: Config, lines: &str) -> Self {
+        let section = format!("[deploy]\naddress = \"127.0.0.1:0\"\n{lines}");
+        Self::around(Gateway::start(&config.section(&section)))
+    }
+
+    pub fn around(gateway: Gateway) -> Self {
         let project = TempDir::with_prefix("sluice-app-").expect("a temporary folder can be made");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/deploy/server.py");
         fs::copy(script, project.path().join("server.py")).expect("the folder is ours");
-        let stage = Self { gateway, project };
+        let stage = Self { gateway, project, shared: None };
         eventually(DEADLINE, "this machine is a host", || {
             let hosts = stage.json(0, &["hosts"]);
             hosts["items"][0]["reachable"] == true
@@ -51,9 +76,19 @@ impl Stage {
         stage
     }
 
+    /// Instances are in this folder, and end with this stage.
+    pub fn keep(&mut self, state: TempDir) {
+        self.shared = Some(state);
+    }
+
     /// Another process in the place of this one, as after a crash.
     pub fn restart(&mut self) {
         self.gateway.kill();
+        self.revive();
+    }
+
+    /// The next process, after one that has ended.
+    pub fn revive(&mut self) {
         let next = self.gateway.intruder();
         drop(self.gateway.follow(next));
     }
@@ -90,6 +125,19 @@ impl Stage {
         assert_eq!(finished.code, Some(code), "{arguments:?}: {}", finished.text());
         serde_json::from_str(&finished.stdout)
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", finished.text()))
+    }
+
+    /// What the API answers, without the command in between.
+    #[track_caller]
+    pub fn api(&self, request: &str, fields: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut client = RawClient::connect(self.gateway.deploy());
+        let length = body.len();
+        client.send(format!(
+            "{request} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
+        ));
+        let response = client.receive_for(request.split(' ').next().unwrap_or_default());
+        (response.status, serde_json::from_slice(&response.body).unwrap_or_default())
     }
 
     #[track_caller]
@@ -139,7 +187,9 @@ impl Stage {
             let inner = entries.flat_map(|entries| entries.flatten().map(|entry| entry.path()));
             inner.filter(|path| path.file_name().is_some_and(|name| name != ".removed")).collect()
         };
-        below(below(below(vec![self.gateway.folder().join("instances")])))
+        let own = self.gateway.folder().join("instances");
+        let state = self.shared.as_ref().map_or(own, |shared| shared.path().to_owned());
+        below(below(below(vec![state])))
     }
 }
 

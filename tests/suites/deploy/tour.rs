@@ -59,7 +59,8 @@ fn instances_are_scaled_replaced_and_heard() {
     let hosts = stage.json(0, &["hosts"]);
     assert_eq!(hosts["items"][0]["instances"], 3, "{hosts}");
 
-    stage.shown(0, &["deploy", "shop", "--remove", "--wait"]);
+    let said = stage.shown(0, &["deploy", "shop", "--remove", "--wait"]);
+    assert_eq!(said.lines().last(), Some("shop: nothing is left of it"), "{said}");
     eventually(PATIENCE, "it is gone", || {
         stage.json(0, &["apps"])["items"].as_array().is_some_and(Vec::is_empty)
     });

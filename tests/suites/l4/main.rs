@@ -1,6 +1,7 @@
 //! What is not HTTP: bytes over TCP, TLS that passes through or ends here, the PROXY protocol, datagrams.
 
 mod hashing;
+mod ports;
 mod proxy_header;
 mod server_names;
 mod tcp;

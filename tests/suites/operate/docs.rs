@@ -10,7 +10,12 @@ const REGISTRY: &str =
     "[registry]\nkind = \"embedded\"\npath = \"registry\"\n[apps]\nfiles = [\"apps/*.toml\"]\n";
 const LISTENER: &str =
     "[[gateway.listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nprotocol = \"http\"\n";
-const FILES: [(&str, &str); 5] = [
+/// As `tsig-keygen` prints it.
+const TSIG_KEY: &str =
+    "key \"transfer\" { algorithm hmac-sha256; secret \"rU5S0HgqPq8C0ry6Sx3zcV5Hx9bEbN7o6s7c4d3f2g0=\"; };\n";
+const FILES: [(&str, &str); 7] = [
+    ("transfer.key", TSIG_KEY),
+    ("update.key", TSIG_KEY),
     ("sticky.key", "now BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n"),
     ("peer.key", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934c\n"),
     ("apps/blocked.txt", "203.0.113.0/24\n"),
@@ -39,8 +44,9 @@ fn has_line(text: &str, start: &str) -> bool {
 
 /// `sluice.toml` and an app's file: `example` is in one of them.
 fn place(example: &str) -> (String, String) {
-    let is_gateways =
-        ["[gateway", "[[gateway.", "[admin", "[deploy", "[vip"].iter().any(|start| has_line(example, start));
+    let is_gateways = ["[gateway", "[[gateway.", "[admin", "[deploy", "[vip", "[dns"]
+        .iter()
+        .any(|start| has_line(example, start));
     let app = match (is_gateways, has_line(example, "id = ")) {
         (true, _) => String::new(),
         (false, true) => example.to_owned(),

@@ -11,6 +11,7 @@ use topology::{AppId, HostId, InstanceKey, VersionId};
 
 use crate::autoscale::Load;
 use crate::engine::{Gateways, Hosts, Prober};
+use crate::lifecycle::Complaint;
 use crate::model::{Host, Millis, Probe};
 use crate::rollout::Traffic;
 use crate::runtime::{
@@ -31,6 +32,14 @@ pub(in crate::engine) struct Truth {
     pub started: u64,
     /// Versions whose answers are errors.
     pub error_rate: f64,
+    /// No host gives an instance other limits where it runs.
+    pub limits_stay: bool,
+    /// Processors that each instance uses.
+    pub busy: f64,
+    /// Instances that answer their probes no more.
+    pub sick: BTreeSet<String>,
+    /// What gateways say of instances.
+    pub complaints: BTreeMap<String, Complaint>,
 }
 
 pub(in crate::engine) struct Instance {
@@ -42,6 +51,10 @@ pub(in crate::engine) struct Instance {
     pub environment: BTreeMap<String, String>,
     /// As it was last asked while nobody sent it anything new.
     pub in_flight: Option<u64>,
+    pub memory: Option<u64>,
+    /// Of processors, by then.
+    pub used: Duration,
+    pub looked: tokio::time::Instant,
     /// Every gateway has let go of it since then.
     pub released: Option<tokio::time::Instant>,
 }
@@ -165,6 +178,9 @@ impl Runtime for FakeHost {
             passes: 0,
             environment: spec.environment.clone(),
             in_flight: None,
+            memory: spec.resources.memory,
+            used: Duration::ZERO,
+            looked: tokio::time::Instant::now(),
             released: None,
         };
         let status = status(&instance);
@@ -222,8 +238,30 @@ impl Runtime for FakeHost {
         Ok(ExecOutcome { end: ExecEnd::Exited(0), output: bytes::Bytes::new(), truncated: false })
     }
 
-    async fn update(&self, _: &InstanceRef, _: &Resources) -> Result<(), RuntimeError> {
+    async fn update(&self, id: &InstanceRef, resources: &Resources) -> Result<(), RuntimeError> {
+        self.answer().await;
+        let mut truth = self.fleet.truth.lock().unwrap();
+        if truth.limits_stay || truth.rng.u32(..50) == 0 {
+            return Err(self.failed(Fault::OutOfResources, "uses more already"));
+        }
+        let instance = truth.instances.get_mut(id.instance.as_str());
+        let instance = instance.ok_or_else(|| self.failed(Fault::NoSuchInstance, "is not there"))?;
+        instance.memory = resources.memory;
         Ok(())
+    }
+
+    async fn cpu_used(&self, ids: &[InstanceRef]) -> Result<Vec<(InstanceRef, Duration)>, RuntimeError> {
+        self.answer().await;
+        let mut truth = self.fleet.truth.lock().unwrap();
+        let now = tokio::time::Instant::now();
+        let Truth { instances, busy, .. } = &mut *truth;
+        let used = |id: &InstanceRef| {
+            let instance = instances.get_mut(id.instance.as_str())?;
+            instance.used += (now - instance.looked).mul_f64(*busy);
+            instance.looked = now;
+            Some((id.clone(), instance.used))
+        };
+        Ok(ids.iter().filter_map(used).collect())
     }
 
     async fn host_facts(&self) -> Result<HostFacts, RuntimeError> {
@@ -249,11 +287,15 @@ impl Prober for Fleet {
     async fn probe(&self, address: SocketAddr, _: &str, _: &Probe) -> Result<(), String> {
         let mut truth = self.truth.lock().unwrap();
         let answers = |instance: &&mut Instance| instance.address == address && instance.ended.is_none();
-        let Some(instance) = truth.instances.values_mut().find(answers) else {
+        let Truth { instances, sick, .. } = &mut *truth;
+        let Some(instance) = instances.values_mut().find(answers) else {
             return Err("connection refused".to_owned());
         };
         if instance.id.version.as_str() == "bad" {
             return Err("503".to_owned());
+        }
+        if sick.contains(instance.id.instance.as_str()) {
+            return Err("500".to_owned());
         }
         instance.passes += 1;
         Ok(())
@@ -283,5 +325,9 @@ impl Gateways for Fleet {
 
     fn load(&self, _: &AppId) -> Load {
         Load::default()
+    }
+
+    fn complaint(&self, _: &AppId, instance: &InstanceKey) -> Option<Complaint> {
+        self.truth.lock().unwrap().complaints.get(instance.instance.as_str()).cloned()
     }
 }

@@ -17,7 +17,7 @@ use topology::HostId;
 
 use super::world::World;
 use super::*;
-use crate::model::{Phase, Rollout};
+use crate::model::{Phase, Record, Rollout};
 use crate::rollout::command::Command;
 use fleet::Fleet;
 use registry::Store;
@@ -32,6 +32,8 @@ pub(super) struct Stage {
     pub odds: Arc<AtomicU64>,
     pub kills: u64,
     pub keys: Option<Arc<Keys>>,
+    /// Of every instance that is wanted next.
+    pub memory: &'static str,
     died: Arc<Notify>,
     began: tokio::time::Instant,
     engines: Vec<JoinHandle<()>>,
@@ -61,6 +63,7 @@ impl Stage {
             odds: Arc::default(),
             kills: 0,
             keys: None,
+            memory: "256MiB",
             died: Arc::default(),
             began: tokio::time::Instant::now(),
             engines: Vec::new(),
@@ -86,6 +89,7 @@ impl Stage {
             gateways: Arc::new(self.fleet.clone()),
             prober: Arc::new(self.fleet.clone()),
             keys: self.keys.clone(),
+            meter: Arc::default(),
             clock: Arc::new(move || 1_700_000_000_000 + began.elapsed().as_millis() as u64),
         };
         let settings = Settings {
@@ -138,7 +142,9 @@ impl Stage {
 
     pub(super) async fn command(&mut self, app: &str, command: Command) -> Result<Rollout, OperatorError> {
         let operator = self.engine().operator();
-        operator.command(&AppId::parse(app).unwrap(), command).await
+        let asked = Asked::once(command.operation(), "a test");
+        let done = operator.command(&AppId::parse(app).unwrap(), command, &asked).await;
+        done.map(|(rollout, _)| rollout)
     }
 
     /// Until all is as wanted. What chance made fail is tried again, as an operator would.
@@ -173,11 +179,12 @@ impl Stage {
         running: bool,
         on: &str,
     ) {
+        let memory = self.memory;
         let versions: Vec<String> = ["v1", "v2", "bad", "exits", "missing"]
             .iter()
             .map(|version| {
                 format!(
-                    r#""{version}": {{"command": ["{app}", "{version}"], "resources": {{"memory": "256MiB"}},
+                    r#""{version}": {{"command": ["{app}", "{version}"], "resources": {{"memory": "{memory}"}},
                     "start_timeout": "20s", "drain_timeout": "5s", "probe": {{"deadline": "15s"}},
                     "hooks": {{"start": ["a"], "stop": ["b"]}}}}"#
                 )
@@ -300,6 +307,7 @@ async fn disturb(stage: &mut Stage) {
             let version = ["v1", "v2", "v1", "v2", "bad", "exits", "missing"][stage.rng.usize(..7)];
             let (count, policy) = (stage.rng.u32(1..5), POLICIES[stage.rng.usize(..POLICIES.len())]);
             let running = stage.rng.u32(..8) > 0;
+            stage.memory = ["256MiB", "512MiB"][stage.rng.usize(..2)];
             stage.deploy(app, version, count, policy, running, on);
         }
         5 => stage.store.remove(&format!("deploy/{app}")),

@@ -30,8 +30,12 @@ pub(in crate::engine) struct Handle {
 
 impl Store {
     pub(in crate::engine) fn new(seed: u64) -> Arc<Self> {
-        let state =
-            State { link: Link::Connected { since: Instant::now() }, revision: 1, entries: OrdMap::new() };
+        let state = State {
+            link: Link::Connected { since: Instant::now() },
+            revision: 1,
+            ahead: false,
+            entries: OrdMap::new(),
+        };
         Arc::new(Self {
             state: watch::Sender::new(state),
             sessions: Mutex::default(),

@@ -94,8 +94,11 @@ fn environment(spec: &InstanceSpec) -> Vec<String> {
         ("SLUICE_INSTANCE", spec.id.instance.to_string()),
         ("SLUICE_FILES", "/".to_owned()),
     ];
-    let given = spec.environment.iter().map(|(name, value)| format!("{name}={value}"));
-    given.chain(facts.map(|(name, value)| format!("{name}={value}"))).collect()
+    // Of two with one name programs find the first.
+    let is_fact = |name: &str| facts.iter().any(|(fact, _)| *fact == name);
+    let given = spec.environment.iter().filter(|(name, _)| !is_fact(name));
+    let given: Vec<_> = given.map(|(name, value)| format!("{name}={value}")).collect();
+    given.into_iter().chain(facts.map(|(name, value)| format!("{name}={value}"))).collect()
 }
 
 fn host_config(spec: &InstanceSpec, port: String) -> HostConfig {

@@ -23,7 +23,7 @@ use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, ListContainersOptions, RemoveContainerOptions,
+    CreateContainerOptions, CreateImageOptions, ListContainersOptions, RemoveContainerOptions, StatsOptions,
     StopContainerOptions, UploadToContainerOptions, WaitContainerOptions,
 };
 use futures::{StreamExt, TryStreamExt, stream as streams};
@@ -386,6 +386,26 @@ impl Runtime for DockerRuntime {
         self.running(id, &doing).await?;
         let (client, name) = (self.client().await?, self.name(id));
         self.call(&doing, client.update_container(&name, create::update(resources))).await
+    }
+
+    async fn cpu_used(&self, ids: &[InstanceRef]) -> Result<Vec<(InstanceRef, Duration)>, RuntimeError> {
+        let client = self.client().await?;
+        let measure = |id: InstanceRef| async move {
+            let (name, doing) = (self.name(&id), format!("measure {id}"));
+            let options = StatsOptions { stream: false, one_shot: true };
+            let mut told = Box::pin(client.stats(&name, Some(options)));
+            let told = self.call(&doing, async { told.next().await.transpose() }).await;
+            let told = match told {
+                Err(error) if error.fault == Fault::NoSuchInstance => return Ok(None),
+                told => told?,
+            };
+            let used = told.and_then(|told| told.cpu_stats?.cpu_usage?.total_usage);
+            // One that does not run has used nothing, by the engine's word.
+            Ok(used.filter(|nanos| *nanos > 0).map(|nanos| (id, Duration::from_nanos(nanos))))
+        };
+        let asked = streams::iter(ids.to_vec()).map(measure).buffer_unordered(INSPECTED_AT_ONCE);
+        let found: Vec<Option<_>> = asked.try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     async fn host_facts(&self) -> Result<HostFacts, RuntimeError> {

@@ -6,6 +6,7 @@
 //! and `docs/runtimes.md` for what operators need to know.
 
 mod cgroup;
+mod cpu;
 mod exec;
 mod facts;
 mod logs;
@@ -352,6 +353,11 @@ impl Runtime for ProcessRuntime {
             set.map_err(|error| shared.limit(&format!("{doing} {id}"), error))
         })
         .await
+    }
+
+    async fn cpu_used(&self, ids: &[InstanceRef]) -> Result<Vec<(InstanceRef, Duration)>, RuntimeError> {
+        let ids = ids.to_vec();
+        self.on_disk("measure instances".to_owned(), move |shared| Ok(cpu::used(shared, ids))).await
     }
 
     async fn host_facts(&self) -> Result<HostFacts, RuntimeError> {

@@ -88,9 +88,8 @@ pub fn permits(role: &Role, wish: Wish<'_>) -> bool {
             match wish.path {
                 "/v1/config" | "/v1/history" | "/v1/openapi.json" => reads,
                 "/v1/config/apply" | "/v1/rollback" => true,
-                "/v1/apps" | "/v1/endpoints" | "/v1/filters" | "/v1/traffic" | "/v1/tunnels" => {
-                    reads && is_own()
-                }
+                "/v1/apps" | "/v1/endpoints" | "/v1/explain" | "/v1/filters" | "/v1/traffic"
+                | "/v1/tunnels" => reads && is_own(),
                 path if path.starts_with("/v1/history/") => reads,
                 path => path.starts_with("/v1/config/apps/") || path.starts_with("/v1/config/operators/"),
             }
@@ -110,7 +109,8 @@ pub fn permits_deploying(role: &Role, wish: Wish<'_>) -> bool {
             match of_app {
                 Some(app) => apps.iter().any(|own| own.as_str() == app),
                 None => {
-                    let is_list = matches!(wish.path, "/v1/apps" | "/v1/instances" | "/v1/events");
+                    let is_list =
+                        matches!(wish.path, "/v1/apps" | "/v1/instances" | "/v1/events" | "/v1/openapi.json");
                     reads && (is_list || wish.path.starts_with("/v1/instances/"))
                 }
             }
@@ -156,14 +156,14 @@ mod tests {
     #[test]
     fn tenants_meet_their_own_apps_only() {
         let tenant = Role::Tenant([AppId::parse("shop").unwrap()].into());
-        for path in
-            ["/metrics", "/v1/table", "/v1/revisions", "/v1/certificates", "/v1/process", "/v1/explain"]
-        {
+        for path in ["/metrics", "/v1/table", "/v1/revisions", "/v1/certificates", "/v1/process"] {
             assert!(!may(&tenant, &Method::GET, path, Some("shop")), "{path}");
         }
-        assert!(may(&tenant, &Method::GET, "/v1/apps", Some("shop")));
-        assert!(!may(&tenant, &Method::GET, "/v1/apps", Some("blog")));
-        assert!(!may(&tenant, &Method::GET, "/v1/apps", None));
+        for path in ["/v1/apps", "/v1/explain"] {
+            assert!(may(&tenant, &Method::GET, path, Some("shop")), "{path}");
+            assert!(!may(&tenant, &Method::GET, path, Some("blog")), "{path}");
+            assert!(!may(&tenant, &Method::GET, path, None), "{path}");
+        }
         assert!(!may(&tenant, &Method::DELETE, "/v1/tunnels", Some("shop")));
         assert!(!may(&tenant, &Method::POST, "/v1/registry/accept", Some("shop")));
         assert!(may(&tenant, &Method::PUT, "/v1/config/apps/shop", None));

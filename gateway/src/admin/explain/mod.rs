@@ -111,6 +111,7 @@ pub fn explain(table: &RoutingTable, question: &Question, around: &Surroundings<
             return told;
         }
     };
+    told.is_read = true;
     told.request.host = reading.host.clone();
     told.request.path = String::from_utf8_lossy(&reading.path).into_owned();
     let listener = &*question.doorway.name;

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use topology::AppId;
 
 use super::question::{Asking, BadQuestion, Question};
+use super::view::Explanation;
 use super::{Surroundings, explain};
+use crate::admin::AdminState;
 use crate::admin::problem::{FieldMistake, Problem};
-use crate::admin::{AdminState, build};
 
 /// Of a query: what fits into one head, encoded.
 const MAX_HEADERS: usize = 128;
 
-const FIELDS: [&str; 5] = ["url", "method", "header", "client", "listener"];
+const FIELDS: [&str; 6] = ["url", "method", "header", "client", "listener", "app"];
 
 /// What was asked, in the words of the query.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ struct Wanted {
     headers: Vec<String>,
     client: Option<String>,
     listener: Option<String>,
+    /// Only if it is this one's, and nothing of others.
+    app: Option<AppId>,
 }
 
 impl Wanted {
@@ -35,6 +39,15 @@ impl Wanted {
                 "method" => &mut wanted.method,
                 "client" => &mut wanted.client,
                 "listener" => &mut wanted.listener,
+                "app" => {
+                    match AppId::parse(&value) {
+                        Ok(app) => wanted.app = Some(app),
+                        Err(error) => {
+                            mistakes.push(BadQuestion { field: "app", message: error.to_string() });
+                        }
+                    }
+                    continue;
+                }
                 "header" if wanted.headers.len() < MAX_HEADERS => {
                     wanted.headers.push(value.into_owned());
                     continue;
@@ -63,7 +76,8 @@ impl Wanted {
     }
 }
 
-/// 200 with the explanation; 400 with all that is wrong with the question.
+/// 200 with the explanation; 400 with all that is wrong with the question; 404 where `app` is asked for and the request is
+/// not that one's.
 pub async fn show(State(state): State<Arc<AdminState>>, RawQuery(query): RawQuery) -> Response {
     let wanted = match Wanted::read(query.as_deref().unwrap_or_default()) {
         Ok(wanted) => wanted,
@@ -82,13 +96,36 @@ pub async fn show(State(state): State<Arc<AdminState>>, RawQuery(query): RawQuer
         Ok(question) => question,
         Err(mistakes) => return refuse(&mistakes),
     };
-    build(move || {
+    let told = move || {
         let table = shared.table.load_full();
         let trusts = |address| shared.is_trusted(address);
         let around = Surroundings { trusts: &trusts, rate_limits: shared.rate_limits.as_ref() };
-        explain(&table, &question, &around)
-    })
-    .await
+        let told = explain(&table, &question, &around);
+        match &wanted.app {
+            Some(app) => told.only(app, &table).ok_or_else(|| foreign(app)),
+            None => Ok(told),
+        }
+    };
+    answer(told).await
+}
+
+/// Large answers are built where they hold nobody up.
+async fn answer(told: impl FnOnce() -> Result<Explanation, Problem> + Send + 'static) -> Response {
+    let build = || told().map_or_else(Problem::into_response, |told| axum::Json(told).into_response());
+    match tokio::task::spawn_blocking(build).await {
+        Ok(response) => response,
+        Err(error) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "explain", error.to_string()).into_response()
+        }
+    }
+}
+
+/// Whose it is instead, and whether it is anybody's, is not told.
+fn foreign(app: &AppId) -> Problem {
+    Problem::not_found(format!(
+        "no such request comes to app {app}: it has not this host and path, or an app that had them first does; \
+         /v1/apps?app={app} shows its hosts, paths and conflicts"
+    ))
 }
 
 fn refuse(mistakes: &[BadQuestion]) -> Response {

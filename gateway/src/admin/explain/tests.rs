@@ -237,3 +237,22 @@ proptest! {
         prop_assert_eq!(explained.outcome.is_forwarded, found.app().is_some());
     }
 }
+
+#[test]
+fn a_tenant_is_told_of_its_own_app_and_of_no_other_one() {
+    let table = table(&[
+        &format!("id = \"shop\"\nhosts = [\"shop.test\"]\n{}", endpoint("v1", "c1", 1)),
+        "id = \"secret\"\nhosts = [\"*.test\", \"shop.test\"]\npaths = [\"/secret\"]\n",
+    ]);
+    let [shop, secret] = ["shop", "secret"].map(|id| topology::AppId::parse(id).unwrap());
+    let all = serde_json::to_string(&of(&table, "http://shop.test/")).unwrap();
+    assert!(all.contains("secret"), "{all}");
+    let own = of(&table, "http://shop.test/").only(&shop, &table).expect("it is its own");
+    let own = serde_json::to_string(&own).unwrap();
+    assert!(own.contains("c1") && !own.contains("secret") && !own.contains("*.test"), "{own}");
+    // Of others, of nobody, and the other way round.
+    for url in ["http://shop.test/secret", "http://other.test/", "http://nobody.example/"] {
+        assert!(of(&table, url).only(&shop, &table).is_none(), "{url}");
+    }
+    assert!(of(&table, "http://shop.test/").only(&secret, &table).is_none());
+}

@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use topology::AppId;
 
 use super::question::Question;
 use crate::admin::views::{BalanceView, EndpointView};
 use crate::filter::Changes;
 use crate::reason::Reason;
+use crate::table::RoutingTable;
 
 /// What becomes of one request, and why.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
     /// Of the table that was asked.
     pub revision: u64,
+    /// Whether the request means anything, so that the table was asked at all.
+    #[serde(skip)]
+    pub is_read: bool,
     pub request: RequestView,
     pub outcome: Outcome,
     /// Patterns that cover the host, the most specific first.
@@ -207,6 +212,7 @@ impl Explanation {
         };
         Self {
             revision,
+            is_read: false,
             request,
             outcome: Outcome::default(),
             hosts: Vec::new(),
@@ -220,6 +226,20 @@ impl Explanation {
             versions: Vec::new(),
             policies: None,
         }
+    }
+}
+
+impl Explanation {
+    /// What of it is `app`'s, for who may know of no other one; `None`: nothing is. A request that means nothing whoever it
+    /// was for is told as it is.
+    pub(super) fn only(mut self, app: &AppId, table: &RoutingTable) -> Option<Self> {
+        if self.app.as_deref() != Some(app.as_str()) {
+            return (!self.is_read).then_some(self);
+        }
+        let hosts = table.app(app).map(|app| app.hosts()).unwrap_or_default();
+        self.hosts.retain(|step| hosts.iter().any(|host| host.to_string() == step.pattern));
+        self.routes.retain(|step| step.app == app.as_str());
+        Some(self)
     }
 }
 

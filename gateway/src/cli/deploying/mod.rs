@@ -1,5 +1,6 @@
 //! What runs: `sluice deploy`, `scale`, `rollout`, `ps`, `logs`, `apps`, `hosts`. A client of the deploy API.
 
+mod config;
 mod lists;
 mod logs;
 mod progress;
@@ -66,13 +67,20 @@ pub enum Request {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Another number of instances
+    /// Another number of instances, or other limits of each
     Scale {
         #[command(flatten)]
         api: Api,
         #[arg(value_parser = AppId::parse)]
         app: AppId,
-        instances: u32,
+        #[arg(required_unless_present_any = ["memory", "cpu"])]
+        instances: Option<u32>,
+        /// Of each instance of the version that is wanted, such as 512MiB; changed where it runs, if its host can
+        #[arg(long, value_name = "SIZE")]
+        memory: Option<String>,
+        /// Processors, likewise
+        #[arg(long, value_name = "NUMBER")]
+        cpu: Option<f64>,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -82,6 +90,13 @@ pub enum Request {
         api: Api,
         #[command(subcommand)]
         command: Rollout,
+    },
+    /// Values for an app's secrets and files
+    Config {
+        #[command(flatten)]
+        api: Api,
+        #[command(subcommand)]
+        command: config::Config,
     },
     /// Every instance: where it runs, and how far it is
     Ps {
@@ -151,6 +166,7 @@ impl Request {
             Self::Deploy { api, .. }
             | Self::Scale { api, .. }
             | Self::Rollout { api, .. }
+            | Self::Config { api, .. }
             | Self::Ps { api, .. }
             | Self::Logs { api, .. }
             | Self::Apps { api }
@@ -164,13 +180,21 @@ impl Request {
 pub async fn run(admin: &Admin, request: &Request, output: Output) -> Result<(), Failure> {
     match request {
         Request::Deploy { wish, waiting, .. } => deploy(admin, wish, waiting, output).await,
-        Request::Scale { app, instances, waiting, .. } => {
-            let done =
-                admin.post(&format!("/v1/apps/{app}/scale"), &json!({ "instances": instances })).await?;
-            let said = format!("{app}: {instances} instances are wanted");
+        Request::Scale { app, instances, memory, cpu, waiting, .. } => {
+            let parts = [
+                instances.map(|number| ("instances", json!(number), format!("{number} instances"))),
+                memory.as_ref().map(|size| ("memory", json!(size), format!("{} of memory", plain(size)))),
+                cpu.map(|number| ("cpu", json!(number), format!("{number} processors"))),
+            ];
+            let parts: Vec<_> = parts.into_iter().flatten().collect();
+            let words: Vec<_> = parts.iter().map(|(_, _, words)| words.as_str()).collect();
+            let said = format!("{app}: {} are wanted", words.join(", "));
+            let body = parts.into_iter().map(|(name, value, _)| (name.to_owned(), value)).collect();
+            let done = admin.post(&format!("/v1/apps/{app}/scale"), &Value::Object(body)).await?;
             tell(admin, app, &done, &said, waiting, output).await
         }
         Request::Rollout { command, .. } => rollout(admin, command, output).await,
+        Request::Config { command, .. } => config::run(admin, command, output).await,
         Request::Ps { app, .. } => lists::instances(admin, app.as_ref(), output).await,
         Request::Logs { wanted, .. } => logs::run(admin, wanted, output).await,
         Request::Apps { .. } => lists::apps(admin, output).await,

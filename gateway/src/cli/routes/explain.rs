@@ -16,18 +16,19 @@ pub struct Asked<'a> {
     pub method: &'a str,
     pub client: Option<&'a str>,
     pub listener: Option<&'a str>,
+    pub app: Option<&'a str>,
 }
 
 /// # Errors
 /// [`Failure`].
 pub async fn run(admin: &Admin, asked: Asked<'_>, output: Output) -> Result<(), Failure> {
-    let Asked { url, headers, method, client, listener } = asked;
+    let Asked { url, headers, method, client, listener, app } = asked;
     let mut query = Serializer::new(String::new());
     query.append_pair("url", url).append_pair("method", method);
     headers.iter().for_each(|header| {
         query.append_pair("header", header);
     });
-    let more = [("client", client), ("listener", listener)];
+    let more = [("client", client), ("listener", listener), ("app", app)];
     for (name, value) in more.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         query.append_pair(name, value);
     }

@@ -37,6 +37,9 @@ pub enum Command {
         /// The HTTP listener that is asked, instead of the one that has the URL's port or scheme
         #[arg(long, value_name = "NAME")]
         listener: Option<String>,
+        /// Only if this app takes it, and nothing of others: what a tenant's token is good for
+        #[arg(long, value_name = "APP")]
+        app: Option<String>,
     },
     /// Where entries differ from files; ends with 3 if they do
     Diff {
@@ -98,9 +101,9 @@ pub struct Files {
 pub async fn run(admin: &Admin, command: &Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Ls { app } => ls::run(admin, app.as_deref(), output).await,
-        Command::Explain { url, headers, method, client, listener } => {
-            let (client, listener) = (client.as_deref(), listener.as_deref());
-            explain::run(admin, explain::Asked { url, headers, method, client, listener }, output).await
+        Command::Explain { url, headers, method, client, listener, app } => {
+            let (client, listener, app) = (client.as_deref(), listener.as_deref(), app.as_deref());
+            explain::run(admin, explain::Asked { url, headers, method, client, listener, app }, output).await
         }
         Command::Diff { files } => change::diff(admin, files, output).await,
         Command::Apply { files, dry_run, message, waiting } => {

@@ -5,6 +5,7 @@ mod lifecycle;
 mod limits;
 mod output;
 mod survival;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

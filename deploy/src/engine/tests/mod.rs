@@ -1,22 +1,33 @@
 //! What becomes of an app, told by its end. Virtual time, and nobody is killed here: see `simulation`.
 
+mod asked;
+mod health;
+mod limits;
+
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use discovery::embedded::Embedded;
 use discovery::registry::Link;
+use topology::HostId;
 
 use super::simulation::Stage;
 use super::simulation::fleet::Fleet;
 use super::simulation::registry::Store;
 use super::*;
-use crate::model::{Ledger, Phase, Release, Rollout, Share, Status};
+use crate::model::{Ledger, OperationKind, Phase, Record, Release, Rollout, Share, Status};
 use crate::rollout::command::Command;
+use crate::scheduler;
 
 const QUICK: &str = r#"{"surge": 1, "progress_deadline": "120s"}"#;
 
 fn app(id: &str) -> AppId {
     AppId::parse(id).unwrap()
+}
+
+fn asks(kind: OperationKind) -> Asked {
+    Asked::once(kind, "a test")
 }
 
 async fn deployed(seed: u64, hosts: usize, instances: u32) -> Stage {
@@ -177,10 +188,12 @@ async fn of_two_conflicting_commands_both_are_told_what_is_true() {
         .await;
     let (one, other) = (stage.engine().operator(), stage.engine().operator());
     let id = app("shop");
-    let (paused, undone) = tokio::join!(one.command(&id, Command::Pause), other.command(&id, Command::Undo));
-    assert_eq!(undone.unwrap().status, Status::RollingBack);
+    let (pause, undo) = (asks(OperationKind::Pause), asks(OperationKind::Undo));
+    let (paused, undone) =
+        tokio::join!(one.command(&id, Command::Pause, &pause), other.command(&id, Command::Undo, &undo));
+    assert_eq!(undone.unwrap().0.status, Status::RollingBack);
     match paused {
-        Ok(paused) => assert_eq!(paused.status, Status::Paused),
+        Ok((paused, _)) => assert_eq!(paused.status, Status::Paused),
         Err(refused) => assert_eq!(refused.to_string(), "cannot pause a rollout that is rolling_back"),
     }
     assert_eq!(stage.rollout("shop").unwrap().status, Status::RollingBack);
@@ -188,25 +201,20 @@ async fn of_two_conflicting_commands_both_are_told_what_is_true() {
 
 #[tokio::test(start_paused = true)]
 async fn a_configuration_is_sealed_and_a_change_of_it_rolls_the_app() {
-    use std::os::unix::fs::PermissionsExt;
-
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("keys");
-    std::fs::write(&path, discovery::secrets::new_key("a").unwrap()).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let mut stage = Stage::new(9, 2);
-    stage.keys = Some(Arc::new(Keys::open(&path).unwrap()));
+    stage.keys = Some(sealing_keys(folder.path()));
     stage.start(true);
     let operator = stage.engine().operator();
     let json =
         r#"{"versions": {"v1": {"command": ["a"], "secrets": {"DB": "db.password"}}}, "instances": 2}"#;
-    operator.put(&app("shop"), json.into(), Expect::Absent).await.unwrap();
+    operator.put(&app("shop"), json.into(), Expect::Absent, &asks(OperationKind::Deploy)).await.unwrap();
     stage.until("it has failed", |stage| ended(stage, "shop").is_some()).await;
     let (_, reason) = ended(&stage, "shop").unwrap();
     assert_eq!(reason, "secrets.DB: the app's configuration has no db.password; set it");
     for secret in ["s3cret-1", "s3cret-2"] {
-        let config = [("db.password".to_owned(), secret.to_owned())].into();
-        operator.configure(&app("shop"), &config).await.unwrap();
+        let config = ConfigChange::Replace([("db.password".to_owned(), secret.to_owned())].into());
+        operator.configure(&app("shop"), &config, &asks(OperationKind::Configure)).await.unwrap();
         stage
             .until("all have it", |stage| {
                 let truth = stage.fleet.truth.lock().unwrap();
@@ -218,6 +226,23 @@ async fn a_configuration_is_sealed_and_a_change_of_it_rolls_the_app() {
     let state = stage.store.state();
     let tells = |value: &[u8]| value.windows(6).any(|window| window == b"s3cret");
     assert!(state.entries.values().all(|entry| !tells(&entry.value)), "the registry knows no secret");
+}
+
+fn serving_ids(stage: &Stage) -> BTreeSet<String> {
+    let world = World::read(stage.store.state());
+    let serves = |(id, record): (&InstanceId, &world::Versioned<Record>)| {
+        (record.value.phase == Phase::Serving).then(|| id.to_string())
+    };
+    world.apps["shop"].records.iter().filter_map(serves).collect()
+}
+
+fn sealing_keys(folder: &std::path::Path) -> Arc<Keys> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = folder.join("keys");
+    std::fs::write(&path, discovery::secrets::new_key("a").unwrap()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Arc::new(Keys::open(&path).unwrap())
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,6 +270,7 @@ async fn the_embedded_registry_carries_it() {
         gateways: Arc::new(fleet.clone()),
         prober: Arc::new(fleet.clone()),
         keys: None,
+        meter: Arc::default(),
         clock: system_clock(),
     };
     let engine =
@@ -265,7 +291,7 @@ async fn the_embedded_registry_carries_it() {
     let key = keys::host(&HostId::parse("h1").unwrap());
     registry.write(&key, host.to_vec().into(), Expect::Absent, Lifetime::Persistent).await.unwrap();
     let json = r#"{"versions": {"v1": {"command": ["a"], "probe": {"interval": "100ms"}}}, "instances": 2}"#;
-    operator.put(&app("shop"), json.into(), Expect::Absent).await.unwrap();
+    operator.put(&app("shop"), json.into(), Expect::Absent, &asks(OperationKind::Deploy)).await.unwrap();
     let serves = |state: &State| {
         let world = World::read(state.clone());
         let records = world.apps.get("shop").map(|view| view.records.values());
@@ -292,6 +318,7 @@ async fn a_thousand_instances_on_fifty_hosts_are_looked_at() {
         gateways: Arc::new(fleet.clone()),
         prober: Arc::new(fleet),
         keys: None,
+        meter: Arc::default(),
         clock: Arc::new(move || 1_000_000 + counted.fetch_add(1, Ordering::Relaxed)),
     };
     let mut engine = Engine::new(tools, Settings::default());
@@ -304,6 +331,24 @@ async fn a_thousand_instances_on_fifty_hosts_are_looked_at() {
     }
     // Forty claims, and nothing else.
     assert_eq!(store.state().revision - before, 40);
+    place_a_hundred(&engine, &store);
+}
+
+fn place_a_hundred(engine: &Engine, store: &Store) {
+    let mut seats = engine.parts.seats(&World::read(store.state()));
+    let (app, placement) = (app("next"), crate::model::Placement::default());
+    let resources = crate::model::Reservation { memory: 1 << 30, cpu: 100, ..Default::default() };
+    let wish = scheduler::Wish { app: &app, resources, placement: &placement, avoid: &[], shunned_by: &[] };
+    for seat in &mut seats {
+        seat.reachable = true;
+    }
+    let began = Instant::now();
+    for number in 0..100_u64 {
+        let seating = scheduler::choose(&wish, &seats, number).unwrap();
+        let seat = seats.iter_mut().find(|seat| seat.id == seating.host).unwrap();
+        seat.take(format!("next/i{number}"), resources, seating.port);
+    }
+    println!("a placement beside them: {:?}", began.elapsed() / 100);
 }
 
 /// Forty apps of 25 instances each, all serving.
@@ -334,6 +379,7 @@ fn fill(store: &Store) {
                 since: 0,
                 step: 4,
                 reason: None,
+                resizing: None,
                 told: BTreeMap::new(),
             };
             rollout.members.insert(id.to_string(), 4);

@@ -1,0 +1,88 @@
+//! A gateway that nobody changes: what probing takes, and whom a scrape disturbs.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use benches::clock::millis;
+use benches::distribution::Distribution;
+use benches::usage;
+use serde_json::json;
+use tests::Gateway;
+use tokio::runtime::Runtime;
+
+use super::changes::{CONNECTIONS, failures, latency, load};
+use super::endpoint::Endpoints;
+use super::site::{Kind, Shape, Site};
+use super::{Goals, Settings, await_serving};
+
+/// As long as every endpoint needs to be probed twice.
+const WARM_UP: Duration = Duration::from_secs(12);
+const PROMISED: &str = "5s";
+/// Between two scrapes: far more often than anybody's Prometheus.
+const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+/// Cores.
+const PROBING_GOAL: f64 = 1.0;
+/// Milliseconds.
+const SCRAPE_GOAL: f64 = 100.0;
+
+pub fn measure(
+    settings: &Settings,
+    runtime: &Runtime,
+    endpoints: &Endpoints,
+    goals: &mut Goals<'_>,
+) -> anyhow::Result<()> {
+    let shape = Shape { interval: PROMISED, ..settings.shape() };
+    let site = runtime.block_on(Site::fill(Kind::Embedded, shape, endpoints))?;
+    let gateway = Gateway::start(&site.config());
+    await_serving(&gateway, settings.shape());
+    thread::sleep(WARM_UP);
+    probing(settings, endpoints, &gateway, goals);
+    scrapes(settings, &gateway, goals)
+}
+
+/// Without any request.
+fn probing(settings: &Settings, endpoints: &Endpoints, gateway: &Gateway, goals: &mut Goals<'_>) {
+    let (began, before, probed) = (Instant::now(), usage::of_threads(gateway.pid()), endpoints.asked());
+    thread::sleep(Duration::from_secs(settings.seconds));
+    let seconds = began.elapsed().as_secs_f64();
+    let used = usage::difference(&before, &usage::of_threads(gateway.pid()));
+    let probes = endpoints.asked() - probed;
+    let cores: f64 = used.iter().map(|(_, used)| used.as_secs_f64() / seconds).sum();
+    for (thread, used) in &used {
+        goals.line(
+            "thread",
+            json!({"during": "probing", "thread": thread, "cores": used.as_secs_f64() / seconds}),
+        );
+    }
+    goals.figure("probes a second", probes as f64 / seconds, "", None);
+    goals.figure("cores of the process while it only probes", cores, "", Some(PROBING_GOAL));
+    let down = gateway.metrics().sum("sluice_endpoints", &[("state", "down")]);
+    goals.figure("endpoints that are taken for dead", down.unwrap_or(0.0), "", Some(0.0));
+}
+
+fn scrapes(settings: &Settings, gateway: &Gateway, goals: &mut Goals<'_>) -> anyhow::Result<()> {
+    let stretch = Duration::from_secs(settings.seconds);
+    let load = load(gateway, 0..CONNECTIONS).start();
+    thread::sleep(stretch);
+    let began = load.elapsed();
+    let (mut took, mut bytes) = (Vec::new(), 0);
+    while load.elapsed() - began < stretch {
+        let asked = Instant::now();
+        let answer = gateway.admin_get("/metrics");
+        anyhow::ensure!(answer.status == 200, "a scrape was answered with {}", answer.status);
+        took.push(millis(asked.elapsed()));
+        bytes = answer.body.len();
+        thread::sleep(SCRAPE_EVERY.saturating_sub(asked.elapsed()));
+    }
+    let ended = load.elapsed();
+    let report = load.stop();
+    failures(&report, goals, Kind::Embedded)?;
+    goals.line("scrapes", json!({"ms": took, "bytes": bytes}));
+    let took = Distribution::from_iter(took);
+    goals.figure("a scrape, median", took.median(), "ms", Some(SCRAPE_GOAL));
+    goals.figure("a scrape, max", took.max(), "ms", None);
+    goals.figure("a scrape's size", bytes as f64 / 1e6, "MB", None);
+    latency(&report, "requests without a scrape", &(Duration::ZERO..began), goals);
+    latency(&report, "requests with a scrape a second", &(began..ended), goals);
+    Ok(())
+}
