@@ -82,7 +82,8 @@ impl Discovery {
         let (state, filed) = (inputs.take_state(), inputs.take_files());
         if let Some(Saved { revision, entries }) = last_good {
             // What is bad in the registry by now keeps the value that a former run saw good.
-            path.assembler.apply(&State { link: state.link.clone(), revision, entries }, &filed, false);
+            let state = State { link: state.link.clone(), revision, ahead: false, entries };
+            path.assembler.apply(&state, &filed, false);
         }
         path.step(&state, &filed);
         let (publish, snapshots) = watch::channel(path.assembler.snapshot().clone());

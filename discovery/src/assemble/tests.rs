@@ -203,7 +203,7 @@ fn the_revision_of_a_change_is_reached_also_when_it_comes_after_the_change() {
     let (mut assembler, files) = (assembler::Assembler::new(None), FileState::default());
     let mut routed = |revision: u64, ahead: bool| {
         registry.0.send_modify(|state| (state.revision, state.ahead) = (revision, ahead));
-        assembler.apply(&registry.0.borrow(), &files);
+        assembler.apply(&registry.0.borrow(), &files, false);
         assembler.snapshot().routed_revision
     };
     registry.put(C1, "10.0.0.1:80");

@@ -30,6 +30,8 @@ pub(super) struct Supervisor {
     entries: OrdMap<Key, Entry>,
     /// The latest change that any read told of.
     newest: u64,
+    /// The ensemble has lost what was read before: its revision is lower, and that is to be told.
+    went_back: bool,
 }
 
 enum Done {
@@ -58,7 +60,7 @@ enum ConnectError {
 
 impl Supervisor {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, backoff: Backoff::default(), entries: OrdMap::new(), newest: 0 }
+        Self { shared, backoff: Backoff::default(), entries: OrdMap::new(), newest: 0, went_back: false }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -174,9 +176,10 @@ impl Supervisor {
         self.backoff.reset();
         let was_connected = self.shared.state.borrow().link.is_connected();
         let entries = self.entries.clone();
+        let went_back = std::mem::take(&mut self.went_back);
         self.shared.state.send_modify(|state| {
             state.link = Link::Connected { since };
-            state.revision = state.revision.max(revision);
+            state.revision = if went_back { revision } else { state.revision.max(revision) };
             state.ahead = !idle;
             state.entries = entries;
         });
@@ -204,6 +207,9 @@ impl Supervisor {
             self.entries.remove(key);
         }
         let (unusable, nodes) = (found.unusable, found.nodes.len());
+        if epoch(found.newest) < epoch(self.newest) {
+            (self.newest, self.went_back) = (0, true);
+        }
         self.apply(found);
         let elapsed = started.elapsed();
         tracing::debug!(nodes, entries = self.entries.len(), unusable, ?elapsed, "registry read");
@@ -227,6 +233,12 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Which leader a transaction is of: the upper half of its number. Whole ensembles go back to an earlier one only when they
+/// have lost what they had; what they have then is counted from there.
+fn epoch(zxid: u64) -> u64 {
+    zxid >> 32
 }
 
 /// With TLS where there is a CA: the client verifies servers by nothing else.

@@ -94,8 +94,12 @@ mod tests {
         let entry =
             |value: String| Entry { value: Bytes::from(value), version: 1, created: 1, ephemeral: true };
         let report = |applied| serde_json::to_string(&Report { applied, ..Report::default() }).unwrap();
-        let mut registry =
-            Registry { link: Link::Connecting { why: None }, revision: 9, entries: OrdMap::new() };
+        let mut registry = Registry {
+            link: Link::Connecting { why: None },
+            revision: 9,
+            ahead: false,
+            entries: OrdMap::new(),
+        };
         assert_eq!(view(&registry).applied, None);
         for (key, value) in [
             ("app/shop", "{}".to_owned()),

@@ -234,7 +234,7 @@ impl Asking<'_> {
     fn answer(&self, signing: Option<Signing>) -> Reply {
         let Self { zone, question, .. } = self;
         let kind = question.query_type();
-        let refuse = |code, signing| self.finish(response_to(self.request, code), None, signing);
+        let refuse = |code, signing| self.finish(&response_to(self.request, code), None, signing);
         if self.request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
             // RFC 6891 section 6.1.3.
             return refuse(ResponseCode::BADVERS, signing);
@@ -250,7 +250,7 @@ impl Asking<'_> {
                 let mut response = response_to(self.request, ResponseCode::NoError);
                 response.metadata.authoritative = true;
                 let by = self.fill(&mut response);
-                self.finish(response, Some(by), signing)
+                self.finish(&response, Some(by), signing)
             }
         }
     }
@@ -366,7 +366,7 @@ impl Asking<'_> {
 
     fn transfer(&self, signing: Option<Signing>) -> Reply {
         let Self { zone, access, asked, request, question } = self;
-        let answer = |code, signing| self.finish(response_to(request, code), None, signing);
+        let answer = |code, signing| self.finish(&response_to(request, code), None, signing);
         let is_incremental = question.query_type() == RecordType::IXFR;
         if *question.name() != zone.apex.origin {
             return answer(ResponseCode::NotAuth, signing);
@@ -386,7 +386,7 @@ impl Asking<'_> {
             let mut response = response_to(request, ResponseCode::NoError);
             response.metadata.authoritative = true;
             response.add_answer(zone.soa(zone.apex.ttl));
-            return self.finish(response, Some(zone.apex.origin.clone()), signing);
+            return self.finish(&response, Some(zone.apex.origin.clone()), signing);
         }
         Reply::Transfer(Box::new(Transfer::new(
             (*zone).clone(),
@@ -396,7 +396,7 @@ impl Asking<'_> {
         )))
     }
 
-    fn finish(&self, response: Message, by: Option<Name>, signing: Option<Signing>) -> Reply {
+    fn finish(&self, response: &Message, by: Option<Name>, signing: Option<Signing>) -> Reply {
         let code = response.metadata.response_code;
         let kind = self.question.query_type();
         let limit = match (self.asked.transport, &self.request.edns) {
@@ -405,7 +405,7 @@ impl Asking<'_> {
             (Transport::Udp, None) => PLAIN_DATAGRAM,
         };
         let room = signing.as_ref().map_or(0, |(key, _)| key.signature_bytes());
-        let Some((mut bytes, is_truncated)) = encode(&response, usize::from(limit).saturating_sub(room))
+        let Some((mut bytes, is_truncated)) = encode(response, usize::from(limit).saturating_sub(room))
         else {
             return bare_failure(self.request.metadata.id);
         };

@@ -80,7 +80,7 @@ impl Naming {
         let Some(app) = owner(table, host) else {
             // A home that nobody claims is there for the sake of aliases.
             let app = table.app(&self.resident(host)?)?;
-            return Some(self.addresses(&app));
+            return Some(self.addresses(app));
         };
         let home = self.home(&app.id);
         // RFC 1034 section 3.6.2: nothing stands beside an alias, and at the origin there is something.
@@ -172,7 +172,11 @@ mod tests {
             upstream_tls: Arc::default(),
             tenants: Arc::default(),
             statistics: false,
+            zone: None,
+            sticky: Arc::default(),
             sources: Arc::default(),
+            zone: None,
+            sticky: Arc::default(),
         };
         let apps = apps.iter().map(|app| (app.id.clone(), app.clone())).collect();
         let snapshot = Snapshot { revision: Revision(1), apps, ..Snapshot::default() };

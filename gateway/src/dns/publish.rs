@@ -18,13 +18,16 @@ use crate::worker::Shared;
 /// of which there is one a second, behind the clock that they follow.
 const PACE: Duration = Duration::from_secs(1);
 
+/// What is told of each address.
+pub type States = Box<dyn Fn(&Down) -> Vec<AddressState> + Send>;
+
 pub struct Publisher {
     pub naming: Naming,
     pub apex: Arc<Apex>,
     pub listens: Arc<[std::net::SocketAddr]>,
     pub shared: Arc<Shared>,
     pub desk: Arc<DnsDesk>,
-    pub states: Box<dyn Fn(&Down) -> Vec<AddressState> + Send>,
+    pub states: States,
     /// What `names` are of.
     pub former: Arc<RoutingTable>,
     pub names: Names,

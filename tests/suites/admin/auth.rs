@@ -77,11 +77,7 @@ fn roles_are_enforced_and_authors_recorded() {
     }
     // What becomes of its requests, and of nobody else's.
     let told = tenant.get("/v1/explain?app=shop&url=http://shop.test/").expect(200).json;
-    assert_eq!(
-        (&told["app"], &told["outcome"]["reason"]),
-        (&json!("shop"), &json!("no_endpoints")),
-        "{told}"
-    );
+    assert_eq!((&told["app"], &told["outcome"]["reason"]), (&json!("shop"), &json!("no_endpoint")), "{told}");
     tenant.get("/v1/explain?url=http://shop.test/").expect(403);
     tenant.get("/v1/explain?app=other&url=http://other.test/").expect(403);
     let foreign = tenant.get("/v1/explain?app=shop&url=http://other.test/").expect(404).text;

@@ -26,7 +26,9 @@ fn upgrades_scales_and_rollbacks_under_load_drop_nothing() {
         stage.shown(0, &["scale", "shop", "2", "--wait"]);
         eventually(PATIENCE, "the load went on", || load.ok() > before);
     }
-    load.stop().assert_undisturbed();
+    let report = load.stop();
+    println!("{} rounds: {report:?}", rounds());
+    report.assert_undisturbed();
 }
 
 #[test]

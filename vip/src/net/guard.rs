@@ -168,7 +168,7 @@ impl Entrusted {
 
     /// Can be cancelled: what was read is kept.
     async fn read_to_end(&mut self) {
-        let mut bytes = [0; 16 * 1024];
+        let mut bytes = [0; 4 * 1024];
         while let Some(source) = &mut self.source {
             match source.read(&mut bytes).await {
                 Ok(length @ 1..) if self.line.len() + length <= MAX_LAST_WORDS_BYTES => {

@@ -158,11 +158,8 @@ async fn converse(mut stream: TcpStream, peer: IpAddr, clerk: &Clerk, place: &Pl
                 drop(published);
                 let result = send_zone(&mut stream, *transfer, place, peer).await;
                 let cells = &clerk.desk.cells;
-                if result.is_ok() {
-                    cells.transfers_done.add()
-                } else {
-                    cells.transfers_failed.add()
-                }
+                let count = if result.is_ok() { &cells.transfers_done } else { &cells.transfers_failed };
+                count.add();
                 result?;
             }
             // Who speaks no DNS by datagram is ignored; by connection he is told by its end.
