@@ -296,7 +296,7 @@ mod tests {
             .iter()
             .map(|(key, value, version)| (Key::parse(key).unwrap(), entry(value, *version)))
             .collect();
-        State { link, revision: 1, entries }
+        State { link, revision: 1, ahead: false, entries }
     }
 
     #[test]

@@ -172,8 +172,6 @@ mod tests {
             upstream_tls: Arc::default(),
             tenants: Arc::default(),
             statistics: false,
-            zone: None,
-            sticky: Arc::default(),
             sources: Arc::default(),
             zone: None,
             sticky: Arc::default(),
