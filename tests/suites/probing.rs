@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tests::{Config, Cut, DEADLINE, Endpoint, Gateway, Kazoo, ZooKeeperServer, eventually, yields};
+use tests::{Config, CuttableProxy, DEADLINE, Endpoint, Gateway, Kazoo, ZooKeeperServer, eventually, yields};
 
 const ENDPOINTS: usize = 12;
 /// A session has to expire, and what was heard last holds for a while.
@@ -15,7 +15,7 @@ struct Fleet {
     endpoints: Vec<Endpoint>,
     gateways: Vec<Gateway>,
     /// Between each gateway and the registry.
-    cuts: Vec<Cut>,
+    cuts: Vec<CuttableProxy>,
     _server: ZooKeeperServer,
 }
 
@@ -35,8 +35,8 @@ impl Fleet {
             let address = endpoint.address().to_string();
             registrar.create(&path, address.as_bytes(), false).expect("it is registered");
         }
-        let cuts: Vec<_> = (0..3).map(|_| Cut::to(server.address())).collect();
-        let start = |(number, cut): (usize, &Cut)| {
+        let cuts: Vec<_> = (0..3).map(|_| CuttableProxy::to(server.address())).collect();
+        let start = |(number, cut): (usize, &CuttableProxy)| {
             let config = Config::with_workers(1).id(&format!("gw-{number}"));
             let config = config.zookeeper(&cut.address().to_string());
             Gateway::start(&config.gateway(&format!("shared_probes = {probers}")))
