@@ -68,6 +68,7 @@ struct Running {
     registry: Arc<Scripted>,
     folder: tempfile::TempDir,
     snapshots: watch::Receiver<Snapshot>,
+    doubts: watch::Receiver<Report>,
     accepted: Arc<Notify>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
@@ -85,8 +86,9 @@ async fn start_with(link: Link, saved: Option<SavedFile>) -> Running {
     let cancel = CancellationToken::new();
     let belief = Belief { keys: None, grace: GRACE, saved };
     let discovery = Discovery::start(registry.clone(), files, belief, Arc::new(AllServe), cancel.clone());
-    let (snapshots, accepted) = (discovery.snapshots.clone(), discovery.acceptance());
-    Running { registry, folder, snapshots, accepted, cancel, task: discovery.into_task() }
+    let (snapshots, doubts) = (discovery.snapshots.clone(), discovery.doubts.clone());
+    let accepted = discovery.acceptance();
+    Running { registry, folder, snapshots, doubts, accepted, cancel, task: discovery.into_task() }
 }
 
 impl Running {
@@ -339,6 +341,8 @@ async fn what_a_registry_has_lost_and_gets_back_bad_keeps_its_last_good_value() 
     running.registry.0.send_modify(|state| (state.revision, state.entries) = (1, imbl::OrdMap::new()));
     running.registry.put(C1, "10.0.0.1:80");
     running.registry.put("app/shop", "{");
+    // Only what is doubted can be accepted.
+    running.doubts.wait_for(|report| *report != Report::default()).await.unwrap();
     running.accepted.notify_one();
     let is_believed = |snapshot: &Snapshot| snapshot.registry_revision == 3 && snapshot.rejections.len() == 1;
     let snapshot = running.until(is_believed).await;

@@ -10,8 +10,7 @@ use gateway::dns::tsig::{Chain, Signed, TsigKey};
 use gateway::dns::zone::{Apex, Target, Zone};
 use hickory_proto::op::Message;
 
-const KEY: &str =
-    "key \"fuzz\" { algorithm hmac-sha256; secret \"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\"; };";
+const KEY: &str = "key \"fuzz\" { algorithm hmac-sha256; secret \"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\"; };";
 /// When the signed seeds were signed.
 const NOW: u64 = 1_800_000_000;
 /// RFC 1035 section 4.2.1.

@@ -12,7 +12,7 @@ use super::Output;
 use super::connection::Admin;
 use super::failure::Failure;
 use super::output::{Cell, Colour, columns, list, say, say_error, say_json, text};
-use super::wait::Waiting;
+use super::wait::Manner;
 
 /// Chains and keys have some 10 KiB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -37,15 +37,6 @@ pub enum Command {
         #[command(flatten)]
         manner: Manner,
     },
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Manner {
-    /// Why, for the history
-    #[arg(short, long, value_name = "TEXT")]
-    message: Option<String>,
-    #[command(flatten)]
-    waiting: Waiting,
 }
 
 fn read_name(text: &str) -> Result<CertificateName, String> {

@@ -11,7 +11,7 @@ use super::Output;
 use super::connection::Admin;
 use super::failure::Failure;
 use super::output::{Cell, Colour, columns, list, painted, say, say_error, say_json, text};
-use super::wait::Waiting;
+use super::wait::Manner;
 
 /// When somebody else says something of the same endpoint at the same time.
 const ATTEMPTS: usize = 5;
@@ -46,15 +46,6 @@ pub struct Said {
     endpoints: Vec<Target>,
     #[command(flatten)]
     manner: Manner,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Manner {
-    /// Why, for the history
-    #[arg(short, long, value_name = "TEXT")]
-    message: Option<String>,
-    #[command(flatten)]
-    waiting: Waiting,
 }
 
 /// One endpoint's name.

@@ -22,6 +22,16 @@ pub struct Waiting {
     wait: Option<u64>,
 }
 
+/// How a change is made.
+#[derive(Debug, Args)]
+pub struct Manner {
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
 impl Waiting {
     /// `outcome`: what the gateway said of the change. Returns what there is to say.
     ///

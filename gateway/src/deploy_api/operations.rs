@@ -167,6 +167,8 @@ pub(super) async fn show(
     if seconds > MAX_WAIT {
         return Err(Problem::malformed("wait", format!("write 0 to {MAX_WAIT} seconds")));
     }
+    // Each looks at everything now and then.
+    let _place = if seconds > 0 { Some(api.place()?) } else { None };
     let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
     let mut changes = api.operator.changes();
     loop {

@@ -226,7 +226,7 @@ mod tests {
         let (naming, empty) = (naming(), RoutingTable::default());
         let mut names = naming.begin();
         let shop = app("shop", 2, &["www.apps.test"], &["192.0.2.9"]);
-        let table = step(&empty, &[shop.clone()]);
+        let table = step(&empty, std::slice::from_ref(&shop));
         naming.follow(&empty, &table, &mut names);
         assert!(shown(&names.inside).contains(&"www.apps.test. shop.apps.test.".to_owned()));
         let taken = step(&table, &[shop.clone(), app("thief", 1, &["shop.apps.test"], &[])]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use topology::{App, AppId, Snapshot};
 
 use super::Claims;
@@ -19,14 +20,14 @@ pub struct ClaimWatch {
     snapshots: watch::Receiver<Snapshot>,
     seen: OrdMap<AppId, Arc<App>>,
     claims: Claims,
-    /// Something is to be tried again.
-    again: bool,
+    /// When something is to be tried again, however often apps change meanwhile.
+    again: Option<Instant>,
 }
 
 impl ClaimWatch {
     pub fn new(mut snapshots: watch::Receiver<Snapshot>) -> Self {
         let now = snapshots.borrow_and_update().apps.clone();
-        let mut watch = Self { snapshots, seen: OrdMap::new(), claims: Claims::new(), again: false };
+        let mut watch = Self { snapshots, seen: OrdMap::new(), claims: Claims::new(), again: None };
         watch.follow(now);
         watch
     }
@@ -38,9 +39,12 @@ impl ClaimWatch {
     /// Returns when there is something to do: apps ask for something else, or it is time to try again. Can be cancelled.
     pub async fn changed(&mut self) -> &Claims {
         loop {
-            let patience = match self.again {
-                true => tokio::time::sleep(AGAIN),
-                false => tokio::time::sleep(Duration::from_secs(u64::from(u32::MAX))),
+            let again = self.again;
+            let due = async {
+                match again {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
             };
             tokio::select! {
                 changed = self.snapshots.changed() => {
@@ -52,14 +56,14 @@ impl ClaimWatch {
                         return &self.claims;
                     }
                 }
-                () = patience => return &self.claims,
+                () = due => return &self.claims,
             }
         }
     }
 
     /// Whether something could not be opened, and is to be tried again.
     pub fn try_again(&mut self, again: bool) {
-        self.again = again;
+        self.again = again.then(|| Instant::now() + AGAIN);
     }
 
     fn follow(&mut self, now: OrdMap<AppId, Arc<App>>) -> bool {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use vip::net::Guard;
+use vip::net::{Guard, Line};
 use vip::peer::LastWords;
 
 /// Between two starts: what cannot run is not started in a circle.
@@ -33,9 +33,10 @@ impl GuardKeeper {
     /// When the first one cannot be started.
     pub fn start(
         command: impl Fn() -> Command + Send + 'static,
+        line: Line,
         words: watch::Receiver<LastWords>,
     ) -> vip::net::Result<Self> {
-        let guard = Guard::start(command())?;
+        let guard = Guard::start(command(), line)?;
         let (dismiss, dismissed) = oneshot::channel();
         Ok(Self { dismiss, task: tokio::spawn(keep(guard, command, words, dismissed)) })
     }
@@ -72,7 +73,7 @@ async fn keep(
                 () = tokio::time::sleep(PAUSE) => {}
                 _ = &mut dismissed => return,
             }
-            match Guard::start(command()) {
+            match Line::new().and_then(|line| Guard::start(command(), line)) {
                 Ok(guard) => break guard,
                 Err(error) => tracing::error!(%error, "there is no guard of the virtual IPs"),
             }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use vip::config::VipConfig;
 use vip::driver::{CommandError, Handle, Members, Parts, Status};
 use vip::identity::GatewayId;
-use vip::net::{Orders, stand_guard};
+use vip::net::{Line, Orders, stand_guard};
 
 use crate::config::{ProbeConfig, VipSection};
 use crate::handover::Lineage;
@@ -229,6 +229,7 @@ impl Starter {
     /// Nothing is held before the checks report, and they do not before there is a guard.
     fn start_once(&self) -> anyhow::Result<Running> {
         let Self { plan, registry, checks } = self;
+        let line = Line::new()?;
         let (platform, watcher, platform_events) = plan.open()?;
         let (member_sender, members) = channel::channel(Members::default());
         let driver = vip::driver::start(Parts {
@@ -243,7 +244,8 @@ impl Starter {
         let driver = Arc::new(driver);
         let (interface, ips) = (plan.config.interface.clone(), plan.ips());
         let table = (plan.config.fence == vip::config::Fence::Nft).then_some(platform::TABLE);
-        let guard = GuardKeeper::start(move || guard::command(&interface, table, &ips), driver.last_words())?;
+        let command = move || guard::command(&interface, table, &ips);
+        let guard = GuardKeeper::start(command, line, driver.last_words())?;
         let cancel = CancellationToken::new();
         let mut tasks = vec![
             tokio::spawn(watcher.run(cancel.clone())),

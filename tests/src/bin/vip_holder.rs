@@ -9,7 +9,9 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use vip::net::{Addresses, Announcer, Fence, Guard, Interface, Orders, missing_capabilities, stand_guard};
+use vip::net::{
+    Addresses, Announcer, Fence, Guard, Interface, Line, Orders, missing_capabilities, stand_guard,
+};
 
 const TABLE: &str = "sluice_vip";
 const INTERFACE: &str = "eth0";
@@ -71,7 +73,7 @@ async fn hold(lease: Duration, vips: &[IpAddr]) -> Result<(), Box<dyn Error>> {
     }
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("guard").args(vips.iter().map(IpAddr::to_string));
-    let guard = Guard::start(command)?;
+    let guard = Guard::start(command, Line::new()?)?;
     println!("{}", guard.pid().ok_or("the guard has ended")?);
     let mut turns = tokio::time::interval(lease / 6);
     let (said, mut dismissed) = oneshot::channel();

@@ -29,7 +29,7 @@ fn set(stage: &Stage, name: &str, value: &str, wait: bool) -> String {
 /// What an instance finds of it, by its own word.
 fn found(stage: &Stage) -> String {
     let lines = stage.shown(0, &["logs", "shop"]);
-    lines.lines().filter(|line| line.contains("found ")).next_back().unwrap_or_default().trim().to_owned()
+    lines.lines().rfind(|line| line.contains("found ")).unwrap_or_default().trim().to_owned()
 }
 
 #[test]

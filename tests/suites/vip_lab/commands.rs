@@ -1,9 +1,11 @@
 //! What operators say: list, move, drain, undrain; and a new process in the place of the old one.
 
-use tests::{DEADLINE, eventually};
+use std::net::SocketAddr;
+
+use tests::{Config, DEADLINE, eventually};
 
 use crate::faults::judge;
-use crate::lab::{Kind, Lab, name, vip};
+use crate::lab::{Kind, Lab, OWN_PORT, name, vip};
 
 #[test]
 fn addresses_are_listed_moved_and_drained_by_command() {
@@ -77,4 +79,24 @@ fn a_process_that_takes_over_holds_after_the_former_one_has_let_go() {
     lab.hear(100);
     assert_eq!(lab.settled(0), held);
     judge(&lab, "a hand-over", before, held);
+}
+
+#[test]
+fn an_apps_own_port_at_an_address_of_the_pool_moves_with_it() {
+    let lines = ["pool = [\"10.88.0.240/31\"]"];
+    let given = |config: Config| config.gateway("app_ports = { addresses = [\"10.88.0.240/31\"] }");
+    let Some(mut lab) = Lab::start_with(Kind::ZooKeeper(1), &[0], &lines, given) else { return };
+    let address: SocketAddr = OWN_PORT.parse().expect("an address");
+    let first = lab.settled_at(address.ip());
+    assert_eq!(lab.get_at(address).as_deref(), Some(&*name(first.by)));
+    let next = (first.by + 1) % 3;
+    let moved = lab.sluice(first.by, &["vip", "move", &address.ip().to_string(), &name(next)]);
+    assert_eq!(moved.code, Some(0), "{}", moved.text());
+    eventually(DEADLINE, "it holds", || lab.settled_at(address.ip()).by == next);
+    assert_eq!(lab.get_at(address).as_deref(), Some(&*name(next)));
+    // It listened there before it held it, and so does whoever comes after it.
+    lab.kill(next);
+    eventually(DEADLINE, "somebody else answers", || {
+        lab.get_at(address).is_some_and(|who| who != name(next))
+    });
 }

@@ -69,7 +69,9 @@ impl Lab {
         );
         let file = member.folder.path().join("keepalived.conf");
         std::fs::write(&file, config).expect("the folder is ours");
-        let pid_file = |name| member.folder.path().join(name);
+        let pid_file = |name: &str| member.folder.path().join(name);
+        // What was killed leaves its own.
+        ["pid", "vrrp.pid"].iter().for_each(|name| drop(std::fs::remove_file(pid_file(name))));
         let mut command = member.host.command("keepalived");
         command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]).arg(file);
         command.arg("--pid").arg(pid_file("pid")).arg("--vrrp_pid").arg(pid_file("vrrp.pid"));
@@ -79,10 +81,13 @@ impl Lab {
 
     fn signal(&mut self, at: usize, signal: Signal) {
         let program = self.members[at].program.as_ref().expect("it runs");
-        for child in children_of(program.pid()).into_iter().filter(|_| signal != Signal::TERM) {
-            kill_process(child, signal).expect("it is there while its parent is");
-        }
+        let children = children_of(program.pid());
+        // First, or it starts another child.
         program.signal(signal);
+        for child in children.into_iter().filter(|_| signal != Signal::TERM) {
+            // It may end with its parent.
+            kill_process(child, signal).ok();
+        }
     }
 
     fn begin(&mut self, fault: Fault, at: usize) {

@@ -21,6 +21,8 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 9);
 const PEER_KEY: &str = "a8d1f2c0b7e94563a8d1f2c0b7e94563";
 /// Of datagrams.
 pub const PORT: u16 = 53;
+/// Of an app's own, in a pool that most tests have not.
+pub const OWN_PORT: &str = "10.88.0.240:5432";
 /// Of plain TCP, to what speaks HTTP behind it.
 pub const RAW_PORT: u16 = 81;
 
@@ -131,9 +133,12 @@ impl Lab {
     fn config(&self, at: usize) -> Config {
         let member = &self.members[at];
         let endpoint = member.endpoint.as_ref().expect("it lives as long as its host");
+        let raw = App::new("raw").tcp_endpoint("v1", "c1", endpoint.address());
+        // Had where the configuration gives it.
+        let raw = raw.line(&format!("ports = [{{ address = \"{OWN_PORT}\" }}]"));
         let mut config = Config::in_front_of(endpoint.address())
             .app(&App::new("who").udp_endpoint("v1", "c1", member.echo))
-            .app(&App::new("raw").tcp_endpoint("v1", "c1", endpoint.address()))
+            .app(&raw)
             .id(&name(at))
             .registry(&self.registry.lines())
             .gateway("drain_timeout = \"1s\"")
@@ -286,10 +291,14 @@ impl Lab {
 
     /// A request on a connection of its own.
     pub fn get(&self, ip: Ipv4Addr) -> Option<String> {
+        self.get_at(SocketAddr::from((ip, 80)))
+    }
+
+    /// As [`Self::get`], of any address.
+    pub fn get_at(&self, address: SocketAddr) -> Option<String> {
         use std::io::Read as _;
         self.client.run(|| {
-            let mut stream =
-                std::net::TcpStream::connect_timeout(&SocketAddr::from((ip, 80)), DEADLINE).ok()?;
+            let mut stream = std::net::TcpStream::connect_timeout(&address, DEADLINE).ok()?;
             stream.set_read_timeout(Some(DEADLINE)).ok()?;
             stream.write_all(b"GET / HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n\r\n").ok()?;
             let mut answer = String::new();

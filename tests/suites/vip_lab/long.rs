@@ -72,16 +72,28 @@ fn every_fault_on_both_registries() {
     for (system, kind) in
         [("sluice, ZooKeeper of 3", Kind::ZooKeeper(3)), ("sluice, etcd of 3", Kind::Etcd(3))]
     {
-        let Some(mut lab) = Lab::start(kind, &[0], &[]) else { return };
-        for fault in Fault::ALL {
+        // Each fault on gateways that have not taken over lately: who did so five times within a minute lets others go first.
+        for fault in Fault::ALL.into_iter().filter(|fault| is_wanted(fault.name())) {
+            let Some(mut lab) = Lab::start(kind, &[0], &[]) else { return };
             let downtimes = (0..ROUNDS).map(|_| round(&mut lab, fault)).collect();
             keep(&mut kept, Row { system, fault: fault.name().to_owned(), downtimes, doubled: 0 });
         }
-        for fault in RegistryFault::ALL {
+        for fault in RegistryFault::ALL.into_iter().filter(|fault| is_wanted(&fault.name())) {
+            let Some(mut lab) = Lab::start(kind, &[0], &[]) else { return };
             let downtimes = (0..ROUNDS).map(|_| fault.round(&mut lab)).collect();
             keep(&mut kept, Row { system, fault: fault.name(), downtimes, doubled: 0 });
         }
     }
+    write("vip-failover", &kept);
+}
+
+#[test]
+#[ignore = "minutes: SLUICE_LONG=1 with --ignored"]
+fn the_same_faults_on_keepalived() {
+    if std::env::var_os("SLUICE_LONG").is_none() {
+        return;
+    }
+    let mut kept = Vec::new();
     for (system, every) in [("keepalived, 1 s", "1"), ("keepalived, 0.1 s", "0.1")] {
         let mut lab = keepalived::Lab::start(every);
         for fault in keepalived::FAULTS {
@@ -91,7 +103,12 @@ fn every_fault_on_both_registries() {
             keep(&mut kept, Row { system, fault: fault.name().to_owned(), downtimes, doubled });
         }
     }
-    write(&kept);
+    write("vip-keepalived", &kept);
+}
+
+/// `SLUICE_FAULT` names one.
+fn is_wanted(fault: &str) -> bool {
+    std::env::var("SLUICE_FAULT").map_or(true, |wanted| wanted == fault)
 }
 
 fn keep(kept: &mut Vec<Row>, row: Row) {

@@ -4,7 +4,8 @@
 //!
 //! `SLUICE_LONG=1` repeats each fault on an ensemble of ZooKeeper and a cluster of etcd, adds the registry's own faults, strikes
 //! keepalived with the same ones, and keeps the figures in benches/results:
-//! `SLUICE_LONG=1 cargo test --workspace --test vip_lab -- --ignored --nocapture --test-threads 1`.
+//! `SLUICE_LONG=1 cargo test --workspace --test vip_lab -- --ignored --nocapture --test-threads 1`. `SLUICE_FAULT="silent partition"`
+//! measures one.
 
 mod clients;
 mod commands;

@@ -25,15 +25,15 @@ fn said(program: &str, arguments: &[&str]) -> String {
 
 /// # Panics
 /// When the folder of results cannot be written.
-pub fn write(kept: &[Row]) {
+pub fn write(scenario: &str, kept: &[Row]) {
     let began = said("date", &["-u", "+%Y-%m-%dT%H%M%SZ"]);
     let (kernel, commit) = (said("uname", &["-r"]), said("git", &["rev-parse", "--short", "HEAD"]));
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or_default();
-    let run = json!({ "kind": "run", "scenario": "vip-failover", "kernel": kernel, "commit": commit, "lease_ms": 300, "probe_ms": 10 });
+    let run = json!({ "kind": "run", "scenario": scenario, "kernel": kernel, "commit": commit, "lease_ms": 300, "probe_ms": 10 });
     let mut raw = format!("{run}\n");
     let mut page = format!(
-        "# vip-failover, {began}\n\n\
+        "# {scenario}, {began}\n\n\
          Three gateways of sluice {commit}, a client and a registry of three in network namespaces on one bridge; lease 300 ms; a datagram \
          through the holder every 10 ms. Milliseconds from the last answer of the old holder to the first of the new one; for \
          the registry's faults the longest time without an answer. The same for three hosts with keepalived, whose answering \
@@ -52,6 +52,6 @@ pub fn write(kept: &[Row]) {
     }
     writeln!(raw, "{}", json!({ "kind": "end", "load": load })).expect("a string takes all");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/results");
-    fs::write(folder.join(format!("{began}-vip-failover.md")), page).expect("the folder is ours");
-    fs::write(folder.join(format!("{began}-vip-failover.jsonl")), raw).expect("the folder is ours");
+    fs::write(folder.join(format!("{began}-{scenario}.md")), page).expect("the folder is ours");
+    fs::write(folder.join(format!("{began}-{scenario}.jsonl")), raw).expect("the folder is ours");
 }

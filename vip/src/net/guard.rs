@@ -32,6 +32,10 @@ const STARTING: &str = "starting the guard of the virtual IPs";
 const WATCHING: &str = "watching the gateway's process";
 /// For a guard to take what it is handed, and for the rest of what a dead gateway has handed over.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Above what a gateway has open before it has clients, and below every limit.
+const HIGH_NUMBER: i32 = 900;
+/// Of `/proc/{pid}/stat`'s flags: it exits.
+const PF_EXITING: u32 = 0x4;
 /// Between sendings of the same last words: a neighbour may have to be resolved, a datagram may be lost.
 const REPEATS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(50)];
 
@@ -42,6 +46,33 @@ pub struct Orders {
     /// The name of the fence's tables. `None`: there is no fence.
     pub table: Option<String>,
     pub vips: Vec<IpAddr>,
+}
+
+/// The two ends of the socket over which last words go. Of what a process has open when it ends Linux closes the highest number
+/// first, and a packet socket takes it 16 ms: the gateway's end has a high number, and tells of the end before those.
+#[derive(Debug)]
+pub struct Line {
+    ours: UnixStream,
+    its: OwnedFd,
+}
+
+impl Line {
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The system's: no descriptors are left.
+    pub fn new() -> Result<Self> {
+        let pair = StdUnixStream::pair().and_then(|(ours, its)| {
+            // Wherever that cannot be had, the low one does, later.
+            let high = rustix::io::fcntl_dupfd_cloexec(&ours, HIGH_NUMBER).map(StdUnixStream::from);
+            let ours = high.unwrap_or(ours);
+            ours.set_nonblocking(true)?;
+            its.set_nonblocking(true)?;
+            Ok((UnixStream::from_std(ours)?, OwnedFd::from(its)))
+        });
+        let (ours, its) = pair.map_err(|error| failed(STARTING, error))?;
+        Ok(Self { ours, its })
+    }
 }
 
 /// A guard of this process. Dropping it leaves it on guard.
@@ -57,11 +88,9 @@ impl Guard {
     ///
     /// # Errors
     /// The system's: there is no such program, or no pidfd (Linux before 5.3).
-    pub fn start(mut command: Command) -> Result<Self> {
+    pub fn start(mut command: Command, line: Line) -> Result<Self> {
         let us = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| failed(STARTING, errno))?;
-        let (ours, its) = UnixStream::pair()
-            .and_then(|(ours, its)| Ok((ours, OwnedFd::from(its.into_std()?))))
-            .map_err(|error| failed(STARTING, error))?;
+        let Line { ours, its } = line;
         command.stdin(Stdio::from(us)).stdout(Stdio::from(its)).process_group(0);
         let child = tokio::process::Command::from(command).spawn();
         Ok(Self { child: child.map_err(|error| failed(STARTING, error))?, words: ours })
@@ -111,7 +140,7 @@ pub async fn stand_guard(orders: &Orders) -> Result<Vec<IpAddr>> {
     let deaf = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
     let deaf = deaf.into_iter().map(signal).collect::<io::Result<Vec<_>>>();
     let _deaf = deaf.map_err(|error| failed(WATCHING, error))?;
-    let process = watched_process()?;
+    let (process, pid) = watched_process()?;
     // Whatever can fail fails before it matters.
     let mut fence = orders.table.as_deref().map(Fence::attach).transpose()?;
     let mut addresses = Addresses::open()?;
@@ -121,7 +150,7 @@ pub async fn stand_guard(orders: &Orders) -> Result<Vec<IpAddr>> {
     let mut entrusted = Entrusted::open();
     tokio::select! {
         ended = process.readable() => drop(ended.map_err(|error| failed(WATCHING, error))?),
-        never = entrusted.follow() => match never {},
+        () = entrusted.follow(pid) => {}
     }
 
     let closed = fence.as_mut().map_or(Ok(()), |fence| fence.close(&orders.vips));
@@ -155,9 +184,13 @@ impl Entrusted {
         Self { source: source.ok(), line: Vec::new(), newest: LastWords::default() }
     }
 
-    async fn follow(&mut self) -> std::convert::Infallible {
+    /// Returns when the process that writes is about to end. Its end of the socket is closed before the process has ended, but
+    /// also when it has no use for a guard any more.
+    async fn follow(&mut self, pid: u32) {
         self.read_to_end().await;
-        std::future::pending().await
+        if !is_exiting(pid) {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What has been written before the process ended. Nobody writes any more.
@@ -207,16 +240,67 @@ async fn tell(words: &LastWords) {
     }
 }
 
-/// Standard input, if it is a pidfd.
-fn watched_process() -> Result<OwnedFd> {
+/// Standard input, if it is a pidfd, and the number of its process.
+fn watched_process() -> Result<(OwnedFd, u32)> {
     let input = io::stdin();
     let about = std::fs::read_to_string("/proc/self/fdinfo/0").map_err(|error| failed(WATCHING, error))?;
-    if !about.lines().any(|line| line.starts_with("Pid:")) {
-        return Err(Error::NoProcess);
+    let pid = about.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    let pid = pid.ok_or(Error::NoProcess)?;
+    let process = input.as_fd().try_clone_to_owned().map_err(|error| failed(WATCHING, error))?;
+    Ok((process, pid))
+}
+
+/// Whether no thread of the process will run its program again: each has begun to exit, in the kernel
+/// (`PF_EXITING`, the flags of proc(5)'s `stat`). What cannot be read is no proof.
+fn is_exiting(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let mut any = false;
+    for thread in threads {
+        let Ok(thread) = thread else { return false };
+        match std::fs::read_to_string(thread.path().join("stat")) {
+            Ok(stat) if flags(&stat).is_some_and(|flags| flags & PF_EXITING != 0) => any = true,
+            // Gone since it was listed.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
+            _ => return false,
+        }
     }
-    input.as_fd().try_clone_to_owned().map_err(|error| failed(WATCHING, error))
+    any
+}
+
+/// The ninth field. The second one is a name in brackets, and may hold anything.
+fn flags(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(6)?.parse().ok()
 }
 
 fn failed(doing: &'static str, error: impl Into<io::Error>) -> Error {
     Error::Kernel { doing, source: error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_found_behind_any_name() {
+        let stat = "17 (a) 9 (b) S 1 17 17 0 -1 4194564 100 0 0 0 0 0";
+        assert_eq!(flags(stat), Some(4_194_564));
+        assert_eq!(flags("17 (a) S 1"), None);
+        assert_eq!(flags(""), None);
+    }
+
+    #[test]
+    fn process_that_runs_is_not_exiting_and_one_that_is_gone_proves_nothing() {
+        assert!(!is_exiting(std::process::id()));
+        assert!(!is_exiting(u32::MAX));
+        let mut child = Command::new("true").spawn().unwrap();
+        // Waited for by nobody yet: it has ended, and its number is still its own.
+        let ended = rustix::process::waitid(
+            rustix::process::WaitId::Pid(rustix::process::Pid::from_child(&child)),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        );
+        ended.unwrap();
+        assert!(is_exiting(child.id()));
+        child.wait().unwrap();
+    }
 }

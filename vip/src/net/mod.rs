@@ -22,7 +22,7 @@ pub use announce::{Announcer, Schedule};
 pub use conflict::ConflictWatch;
 pub use error::{Capability, Error, Result};
 pub use fence::{FRESHNESS, Fence, Hold, MOST_ADDRESSES};
-pub use guard::{Guard, Orders, stand_guard};
+pub use guard::{Guard, Line, Orders, stand_guard};
 pub use interface::{Changes, Interface, Mac};
 pub use privileges::missing_capabilities;
 pub use readable::readable;

@@ -98,7 +98,7 @@ impl Client {
             let asked = wire.send(format!("GET /chaos HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
             match asked.and_then(|()| Response::read(&mut wire, "GET")) {
                 Ok(response) if response.status == 200 && response.text().starts_with(&begins) => {
-                    self.journal.served()
+                    self.journal.served();
                 }
                 Ok(response) => {
                     let (status, reason, text) = (response.status, response.reason(), response.text());

@@ -92,7 +92,7 @@ impl Fault {
             Self::LeaderKilled(at) | Self::MemberKilled(at) => registry.kill(*at),
             Self::MajorityKilled(which) => which.iter().for_each(|at| registry.kill(*at)),
             Self::AllKilled | Self::Emptied | Self::WentBack => {
-                (0..registry.len()).for_each(|at| registry.kill(at))
+                (0..registry.len()).for_each(|at| registry.kill(at));
             }
             Self::Restarted => registry.keep_data(),
             Self::LeaderFrozen(at) | Self::MemberFrozen(at) => registry.pause(*at),

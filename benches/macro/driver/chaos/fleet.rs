@@ -55,7 +55,7 @@ impl Fleet {
     }
 
     /// Waits until every gateway has these apps on its disk: from then on it may die.
-    pub fn await_saved(&self, deadline: Duration, apps: Vec<String>) {
+    pub fn await_saved(&self, deadline: Duration, apps: &[String]) {
         for member in &self.members {
             let path = member.gateway.folder().join(SAVED);
             eventually(deadline, "every gateway has saved its table", || {
@@ -133,8 +133,9 @@ impl Fleet {
                 std::thread::sleep(GLANCE);
             }
             let took = since.elapsed();
-            if took > CONVERGENCE && last.is_some() {
-                let difference = last.expect("there was one");
+            if took > CONVERGENCE
+                && let Some(difference) = last
+            {
                 late.get_or_insert_with(|| {
                     format!("gateway {at}, after {:.1} s: {difference}", took.as_secs_f64())
                 });

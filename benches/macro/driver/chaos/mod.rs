@@ -63,7 +63,7 @@ pub fn run(plan: Plan) -> Journal {
     let mut world = World::new(rng.fork());
     let mut fleet = Fleet::start(plan.gateways, &registry, &journal);
     registry.reconcile(&world);
-    fleet.await_saved(DEADLINE * 2, world.steady_apps());
+    fleet.await_saved(DEADLINE * 2, &world.steady_apps());
     let deaths = Deaths::start(world.mortals(), rng.fork(), &journal);
     let clients = Clients::start(&fleet, plan.clients, world.hosts(), &mut rng, &journal);
     let mut stage = Stage {

@@ -116,3 +116,25 @@ fn registry_mode_needs_no_peers_and_a_section_needs_an_address() {
     let said = with(section).unwrap_err();
     assert!(said.contains("vip.address: is missing; write a [[vip.address]] section"), "{said}");
 }
+
+#[test]
+fn a_pool_is_addresses_that_apps_may_ask_for_and_names_do_not_lead_to() {
+    let pool = "pool = [\"10.0.0.208/30\", \"2001:db8::8/127\"]\n";
+    let vip = with(&format!("{PEERS}{pool}")).unwrap().vip.unwrap();
+    let all: Vec<_> = vip.ips().map(|ip| ip.to_string()).collect();
+    let wanted = ["10.0.0.208", "10.0.0.209", "10.0.0.210", "10.0.0.211", "2001:db8::8", "2001:db8::9"];
+    assert_eq!(all, wanted);
+    assert_eq!(vip.shared().count(), 0);
+    let both = with(&format!("{PEERS}{pool}[[vip.address]]\nip = \"10.0.0.200\"\n")).unwrap().vip.unwrap();
+    assert_eq!(both.shared().map(|ip| ip.to_string()).collect::<Vec<_>>(), ["10.0.0.200"]);
+    for (pool, wanted) in [
+        ("pool = [\"10.0.0.0/8\"]\n", "more than 256 addresses"),
+        ("pool = [\"2001:db8::/64\"]\n", "more than 256 addresses"),
+        ("pool = [\"here\"]\n", "is no network"),
+        ("pool = []\n", "write pool ="),
+        ("pool = [\"10.0.0.208/31\", \"10.0.0.209/32\"]\n", "10.0.0.209"),
+    ] {
+        let told = with(&format!("{PEERS}{pool}")).unwrap_err();
+        assert!(told.contains("vip") && told.contains(wanted), "{told}");
+    }
+}
