@@ -204,18 +204,19 @@ impl Gateway {
         };
         let mut applier =
             Applier::new(settings.clone(), shared.clone(), applied.clone(), checker, tls.clone());
-        let exchange = config.gateway.shared_probes.map(|probers| {
+        let sharing = config.gateway.shared_probes.map(|probers| {
             let id = &config.gateway.id;
-            let (exchange, talk) = Exchange::new(registry.clone(), id.clone(), probers);
+            let (exchange, talk, doubts) = Exchange::new(registry.clone(), id.clone(), probers);
             applier.share_probes(id, probers, talk);
-            exchange
+            (exchange, doubts)
         });
+        let (exchange, found_bad) = sharing.unzip();
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
         if inheritance.is_takeover() {
             applier.await_first_probes(FIRST_PROBES).await;
         }
-        let judge = Judge::new(shared.clone(), reports);
+        let judge = Judge::new(shared.clone(), reports, found_bad);
         let mut tasks = vec![
             discovery.into_task(),
             tokio::spawn(applier.run(snapshots, control.clone())),

@@ -41,7 +41,7 @@ pub struct HealthReport {
     pub consecutive_failures: u32,
     pub passes_total: u64,
     pub failures_total: u64,
-    /// The gateways whose verdict this is; empty: our own.
+    /// The gateways that probe it for this one and agree with the state; empty: this one probes it.
     pub heard_from: Vec<Arc<str>>,
 }
 
@@ -49,8 +49,7 @@ pub struct HealthReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
     pub at: SystemTime,
-    /// `None`: another gateway says so.
-    pub result: Option<ProbeResult>,
+    pub result: ProbeResult,
     /// The error and its causes, at most [`crate::ProbeError::MAX_TEXT_BYTES`] long.
     pub text: Arc<str>,
 }
@@ -112,10 +111,12 @@ impl Record {
 pub(crate) struct Writer(u64);
 
 /// What a new prober makes of the state that it finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Inherit {
     /// Same endpoint, perhaps other settings: what was established still holds.
     State,
+    /// Same endpoint, and somebody says that the state is another one by now: one probe decides.
+    Doubt(Thresholds),
     /// Another address: what was established was of another socket.
     Nothing,
 }
@@ -161,6 +162,7 @@ impl HealthCell {
         record.heard_from.clear();
         match inherit {
             Inherit::State => record.verdict.restart_count(),
+            Inherit::Doubt(thresholds) => record.verdict.doubt(thresholds),
             Inherit::Nothing => self.forget(&mut record),
         }
         record.writer
@@ -192,7 +194,7 @@ impl HealthCell {
         record.last = Some(Last { at: now, latency, result });
         if let Err(error) = outcome {
             record.last_error =
-                Some(LastError { at: now, result: Some(error.result()), text: error.to_text().into() });
+                Some(LastError { at: now, result: error.result(), text: error.to_text().into() });
         }
         if !result.is_conclusive() {
             return Recorded::Unchanged;
@@ -209,29 +211,19 @@ impl HealthCell {
         Recorded::Changed(transition)
     }
 
-    /// Takes other gateways' verdict, unless `writer` was replaced.
-    pub(crate) fn heed(&self, writer: Writer, word: &Word) -> Recorded {
-        let Some(record) = self.record.get() else { return Recorded::Stale };
+    /// Notes that other gateways say what is known already, unless `writer` was replaced. Returns whether they say it for the
+    /// first time.
+    pub(crate) fn heed(&self, writer: Writer, word: &Word) -> bool {
+        let Some(record) = self.record.get() else { return false };
         let mut record = lock(record);
         if record.writer != writer {
-            return Recorded::Stale;
+            return false;
         }
         let is_first = record.heard_from.is_empty();
         if record.heard_from != word.by {
             record.heard_from = word.by.clone();
         }
-        let now = SystemTime::now();
-        if let Some(why) = &word.why
-            && record.last_error.as_ref().is_none_or(|known| known.text != *why)
-        {
-            record.last_error = Some(LastError { at: now, result: None, text: why.clone() });
-        }
-        let Some(transition) = record.verdict.adopt(word.is_up) else {
-            return if is_first { Recorded::Heard } else { Recorded::Unchanged };
-        };
-        record.since = now;
-        self.state.store(transition.to as u8, Relaxed);
-        Recorded::Changed(transition)
+        is_first
     }
 
     fn forget(&self, record: &mut Record) {
@@ -260,8 +252,6 @@ pub(crate) enum Recorded {
     /// It came from a prober that was stopped meanwhile.
     Stale,
     Unchanged,
-    /// For the first time, what was known already.
-    Heard,
     Changed(Transition),
 }
 
@@ -292,7 +282,7 @@ mod tests {
         assert_eq!((report.passes_total, report.failures_total), (1, 1));
         assert_eq!((report.last_latency, report.last_result), (Some(LATENCY), Some(ProbeResult::Pass)));
         let error = report.last_error.unwrap();
-        assert_eq!((error.result, &*error.text), (Some(ProbeResult::ConnectRefused), "connection refused"));
+        assert_eq!((error.result, &*error.text), (ProbeResult::ConnectRefused, "connection refused"));
     }
 
     #[test]
@@ -346,6 +336,6 @@ mod tests {
         assert_eq!(cell.record(writer, Thresholds::new(1, 1), &local, LATENCY), Recorded::Unchanged);
         let report = cell.report();
         assert_eq!((report.state, report.failures_total), (State::Unknown, 0));
-        assert_eq!(report.last_error.unwrap().result, Some(ProbeResult::Local));
+        assert_eq!(report.last_error.unwrap().result, ProbeResult::Local);
     }
 }

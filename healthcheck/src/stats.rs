@@ -22,6 +22,7 @@ pub struct SharingStats {
     received_down: AtomicU64,
     stale: AtomicU64,
     heeded: AtomicUsize,
+    disputed: AtomicUsize,
     colleagues: AtomicUsize,
     silent: AtomicUsize,
 }
@@ -32,7 +33,7 @@ impl SharingStats {
         self.saved.load(Relaxed) / 1_000
     }
 
-    /// Verdicts of others that were news, by the state that they say.
+    /// Verdicts of others that this gateway has looked into or begun to rely on, by the state that they say.
     pub fn received(&self) -> [(State, u64); 2] {
         [(State::Up, self.received_up.load(Relaxed)), (State::Down, self.received_down.load(Relaxed))]
     }
@@ -45,6 +46,12 @@ impl SharingStats {
     /// Endpoints that others probe for us.
     pub fn heeded(&self) -> usize {
         self.heeded.load(Relaxed)
+    }
+
+    /// Endpoints that others have to probe, and that this gateway probes since it sees them otherwise or since those others
+    /// contradict each other.
+    pub fn disputed(&self) -> usize {
+        self.disputed.load(Relaxed)
     }
 
     /// Gateways that share with this one, and how many of those are not heard.
@@ -65,8 +72,12 @@ impl SharingStats {
         self.stale.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn note(&self, heeded: usize, colleagues: usize, silent: usize) {
+    pub(crate) fn note(&self, heeded: usize, disputed: usize) {
         self.heeded.store(heeded, Relaxed);
+        self.disputed.store(disputed, Relaxed);
+    }
+
+    pub(crate) fn note_colleagues(&self, colleagues: usize, silent: usize) {
         self.colleagues.store(colleagues, Relaxed);
         self.silent.store(silent, Relaxed);
     }

@@ -13,7 +13,7 @@ use topology::{App, HealthSettings, OnFailure, Origin, Protocol, Snapshot};
 use super::Applied;
 use super::outliers::probed_back_to_life;
 use super::panic;
-use super::verdicts::Talk;
+use super::verdicts::{Doubt, Talk};
 use crate::config::UNSHARED_KEY;
 use crate::listener::tls::TlsRegistry;
 use crate::metrics::ServiceMetrics;
@@ -134,7 +134,10 @@ impl Applier {
                     let snapshot = snapshots.borrow_and_update().clone();
                     self.apply(snapshot);
                 }
-                heard = heard(self.talk.as_mut()), if is_sharing => self.checker.hear(heard),
+                news = news(self.talk.as_mut()), if is_sharing => match news {
+                    News::Heard(colleagues) => self.checker.hear(colleagues),
+                    News::Doubt((app, key)) => self.checker.doubt(&app, &key),
+                },
                 _ = looks.tick(), if is_sharing => self.look(),
                 // A bucket at a time: a change is not to wait for all of them.
                 () = tokio::task::yield_now(), if self.checker.is_behind() => self.checker.catch_up(),
@@ -191,12 +194,18 @@ impl Applier {
     }
 }
 
-/// The next time that something is heard of the others; never, once nobody listens any more.
-async fn heard(talk: Option<&mut Talk>) -> Option<Vec<Colleague>> {
-    let Some(talk) = talk else { return std::future::pending().await };
-    match talk.heard.changed().await {
-        Ok(()) => talk.heard.borrow_and_update().clone(),
-        Err(_) => std::future::pending().await,
+enum News {
+    Heard(Option<Vec<Colleague>>),
+    Doubt(Doubt),
+}
+
+/// What others say, or what requests have found; never, once nobody listens any more.
+async fn news(talk: Option<&mut Talk>) -> News {
+    let Some(Talk { heard, doubts, .. }) = talk else { return std::future::pending().await };
+    tokio::select! {
+        Ok(()) = heard.changed() => News::Heard(heard.borrow_and_update().clone()),
+        Some(doubt) = doubts.recv() => News::Doubt(doubt),
+        else => std::future::pending().await,
     }
 }
 

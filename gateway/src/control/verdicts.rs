@@ -13,7 +13,7 @@ use healthcheck::sharing::{
     BEAT, BUCKETS, Colleague, Down, EndpointHash, Fingerprint, MAX_DOWN, Verdicts, short,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use topology::{AppId, InstanceId, InstanceKey, VersionId};
@@ -22,6 +22,10 @@ use topology::{AppId, InstanceId, InstanceKey, VersionId};
 pub const FAMILY: &str = "verdict/";
 /// Between two looks, and so between two writes: what a death takes to be known everywhere beside the probes themselves.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// What one gateway writes a second at the most, in bytes, over the time that follows each write: a hundred endpoints that are down
+/// (10 KiB) are told three times a second, a thousand every third second, and of fifty gateways that lose everything at once the registry
+/// takes less than 2 MiB a second.
+const RATE: usize = 32 << 10;
 /// Before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// Others are not listened to: more than any fleet that shares a registry, and a few megabytes.
@@ -31,7 +35,15 @@ const MAX_COLLEAGUES: usize = 1_000;
 pub struct Talk {
     pub found: watch::Sender<Saying>,
     pub heard: watch::Receiver<Option<Vec<Colleague>>>,
+    /// Endpoints that requests have found bad.
+    pub doubts: mpsc::Receiver<Doubt>,
 }
+
+/// An endpoint that requests have found bad, whatever is said of it.
+pub type Doubt = (AppId, InstanceKey);
+
+/// Doubts that wait to be heard. Beyond these they are lost: outliers stay ejected for a while, and are found again.
+const MAX_DOUBTS: usize = 1_024;
 
 /// What a gateway has found, and how often it has looked: while that grows, its probes go on.
 pub type Saying = (u64, Arc<Verdicts>);
@@ -112,12 +124,17 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Its other end is for the control plane.
-    pub fn new(registry: Arc<dyn Registry>, id: String, shared_probes: usize) -> (Self, Talk) {
+    /// Its other ends are for the control plane, and for whoever judges endpoints by requests.
+    pub fn new(
+        registry: Arc<dyn Registry>,
+        id: String,
+        shared_probes: usize,
+    ) -> (Self, Talk, mpsc::Sender<Doubt>) {
         let (found_sender, found) = watch::channel(Saying::default());
         let (heard, heard_receiver) = watch::channel(None);
-        let talk = Talk { found: found_sender, heard: heard_receiver };
-        (Self { registry, id, shared_probes, found, heard }, talk)
+        let (doubt, doubts) = mpsc::channel(MAX_DOUBTS);
+        let talk = Talk { found: found_sender, heard: heard_receiver, doubts };
+        (Self { registry, id, shared_probes, found, heard }, talk, doubt)
     }
 
     /// Until `cancel`. A gateway whose id is no part of a key hears nobody, so that it probes everything, and says so.
@@ -148,8 +165,9 @@ impl Exchange {
             }
             beat += 1;
             match self.write(key, &Said::of(&verdicts, self.shared_probes, beat)).await {
-                Ok(()) => {
+                Ok(bytes) => {
                     (told, written_at, has_failed) = (Some((looks, verdicts)), Instant::now(), false);
+                    pause = rest(bytes);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut has_failed, true) {
@@ -161,10 +179,12 @@ impl Exchange {
         }
     }
 
-    async fn write(&self, key: &Key, said: &Said) -> anyhow::Result<()> {
+    /// Returns how long it was, in bytes.
+    async fn write(&self, key: &Key, said: &Said) -> anyhow::Result<usize> {
         let value = Bytes::from(serde_json::to_vec(said)?);
+        let bytes = value.len();
         self.registry.write(key, value, Expect::Any, Lifetime::Session).await?;
-        Ok(())
+        Ok(bytes)
     }
 
     async fn listen(&self) {
@@ -185,6 +205,11 @@ impl Exchange {
             }
         }
     }
+}
+
+/// After a write of so many bytes.
+fn rest(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / RATE as f64).clamp(INTERVAL, BEAT)
 }
 
 struct Listened {
@@ -259,6 +284,7 @@ impl Ear<'_> {
 #[cfg(test)]
 mod tests {
     use discovery::registry::Link;
+    use healthcheck::sharing::MAX_DOWN_BYTES;
     use imbl::OrdMap;
     use proptest::prelude::*;
 
@@ -304,6 +330,30 @@ mod tests {
         assert_eq!(Said::of(&verdicts(), 2, 1).verdicts(), Some(verdicts()));
         let said = serde_json::to_string(&Said::of(&Verdicts::default(), 2, 1)).unwrap();
         assert!(said.len() < 1_200, "the word on endpoints that are up is short: {}", said.len());
+    }
+
+    #[test]
+    fn however_much_is_down_the_word_on_it_is_bounded_in_bytes_and_in_bytes_a_second() {
+        let why = short(&"\u{1}".repeat(10_000));
+        // As many as may be named, with names that are as long as then fits, and errors that take six bytes for each of theirs.
+        let width = (MAX_DOWN_BYTES / MAX_DOWN - why.len()) / 3;
+        let name = |number| format!("{number:0>width$}");
+        let down = (0..MAX_DOWN).map(|number| {
+            let key = InstanceKey {
+                version: VersionId::parse(&name(1)).unwrap(),
+                instance: InstanceId::parse(&name(number)).unwrap(),
+            };
+            let app = AppId::parse(&name(2)).unwrap();
+            (EndpointHash::of(&app, &key), Down { app, key, print: Fingerprint(7), why: why.clone() })
+        });
+        let verdicts = Verdicts { down: down.collect(), ..Verdicts::default() };
+        let said = serde_json::to_vec(&Said::of(&verdicts, 2, u64::MAX)).unwrap();
+        assert!(said.len() < discovery::registry::MAX_VALUE_BYTES, "{}", said.len());
+        assert_eq!(rest(said.len()), BEAT);
+        assert_eq!(
+            (rest(1_100), rest(RATE), rest(2 * RATE)),
+            (INTERVAL, Duration::from_secs(1), Duration::from_secs(2))
+        );
     }
 
     #[test]

@@ -230,7 +230,7 @@ impl Exporter {
         let sharing = &self.0.probes.sharing;
         let mut received = Family::counter(
             "sluice_verdicts_received_total",
-            "Verdicts of other gateways on endpoints that these probe, by what they say; repeated ones are not counted.",
+            "Verdicts of other gateways that this one has looked into or begun to rely on, by what they say; repeated ones are not counted.",
         );
         for (state, count) in sharing.received() {
             received.sample(&[("state", state.as_str())], count as f64);
@@ -258,6 +258,13 @@ impl Exporter {
                     "Endpoints that other gateways probe for this one.",
                 ),
                 sharing.heeded() as f64,
+            ),
+            (
+                Family::gauge(
+                    "sluice_endpoints_disputed",
+                    "Endpoints that other gateways have to probe, and of which this one's probes do not find what they say.",
+                ),
+                sharing.disputed() as f64,
             ),
             (
                 Family::gauge("sluice_probe_sharers", "Other gateways that this one shares its probes with."),

@@ -97,6 +97,9 @@ enum Work {
     Own {
         cancel: CancellationToken,
         task: JoinHandle<()>,
+        since: Instant,
+        /// Others that have to probe it see it otherwise, and the log says so.
+        is_disputed: bool,
     },
     /// Others probe it.
     Heeded {
@@ -213,7 +216,12 @@ impl Checker {
         let prober = Prober::new(target.clone(), writer, self.surroundings.clone(), bucket, random);
         let cancel = self.cancel.child_token();
         let task = self.tasks.spawn(prober.run(first, cancel.clone()));
-        Probing { target, shared, is_mine: false, work: Work::Own { cancel, task } }
+        Probing {
+            target,
+            shared,
+            is_mine: false,
+            work: Work::Own { cancel, task, since: now, is_disputed: false },
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Probing that a fleet of gateways shares: which targets are probed here, and whose word is heeded for the others.
 //!
-//! A target is always probed here at first: what a new endpoint's first probe says holds at once, on every gateway. Its
-//! task ends when somebody who has to probe it has said something of it, and begins again when nobody does. So there is
-//! no moment in which nobody looks, whatever the registry, the network and the colleagues do.
+//! A word tells when to look, never what to see. Each state in force is one that a probe of this gateway's own has found:
+//! what others say takes the place of the next probes for as long as it is the same, and has one probe sent at once when it is
+//! not. So a gateway that lies, or that cannot reach what others can, takes nothing out anywhere but at home. When nobody says anything of
+//! a target, it is probed here, whatever the registry, the network and the colleagues do.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,15 +14,20 @@ use tokio::time::Instant;
 use topology::{AppId, HealthSettings, InstanceKey};
 
 use super::{Checker, ProbeTarget, Probing, Work, pace};
-use crate::State;
-use crate::cell::{Inherit, Recorded};
-use crate::sharing::desk::{Desk, Duty, Word};
-use crate::sharing::verdicts::{BUCKETS, Down, Fingerprint, MAX_DOWN, Verdicts, part, short};
+use crate::cell::Inherit;
+use crate::sharing::desk::{Desk, Duty};
+use crate::sharing::verdicts::{BUCKETS, Down, Fingerprint, MAX_DOWN, MAX_DOWN_BYTES, Verdicts, part, short};
 use crate::sharing::{Colleague, EndpointHash};
+use crate::verdict::Thresholds;
+use crate::{SharingStats, State};
 
 /// How long what was heard last is left as it is while nobody says anything: longer than gateways need to learn of a
 /// change and to say so, since otherwise every change would have whole buckets probed by everybody.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a target is probed here at least, once that has begun: somebody whose word turns all the time causes no more probes than
+/// one in this time.
+const HOLD: Duration = Duration::from_secs(3);
 
 /// By what a target is known to other gateways, if it is.
 pub(super) type Shared = Option<(EndpointHash, Fingerprint)>;
@@ -33,17 +39,33 @@ pub(super) struct Sharing {
     members: Vec<HashMap<EndpointHash, (AppId, InstanceKey)>>,
     /// A bit for every bucket with a target that waits for something that only time brings.
     waiting: u64,
-    saved: Vec<Saved>,
+    /// A bit for every bucket of which this gateway may have something else to say.
+    unsaid: u64,
+    sums: Vec<Sum>,
     looked_at: Instant,
     mine: Arc<Verdicts>,
 }
 
-/// In a bucket.
+/// Of a bucket.
 #[derive(Debug, Clone, Copy, Default)]
-struct Saved {
+struct Sum {
     heeded: usize,
+    disputed: usize,
     /// Probes a second that are not sent.
     rate: f64,
+}
+
+/// What one target is to be remembered for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Decided {
+    /// It is to be decided over again when some time has passed.
+    waits: bool,
+    /// Others have to probe it, and this gateway does not find what they say.
+    is_disputed: bool,
+}
+
+impl Decided {
+    const WAITS: Self = Self { waits: true, is_disputed: false };
 }
 
 impl Sharing {
@@ -84,7 +106,8 @@ impl Checker {
             desk: Desk::new(me, probers),
             members: vec![HashMap::new(); BUCKETS],
             waiting: 0,
-            saved: vec![Saved::default(); BUCKETS],
+            unsaid: 0,
+            sums: vec![Sum::default(); BUCKETS],
             looked_at: Instant::now(),
             mine: Arc::default(),
         }));
@@ -97,18 +120,41 @@ impl Checker {
         }
     }
 
-    /// To be called about once a second: notices who has fallen silent.
+    /// To be called a few times a second: notices who has fallen silent, and what probes have found.
     pub fn look(&mut self) {
-        let Some(sharing) = &mut self.sharing else { return };
+        let Some(mut sharing) = self.sharing.take() else { return };
         let now = Instant::now();
         sharing.desk.look(now);
+        self.notice(&mut sharing);
         sharing.desk.mark(std::mem::take(&mut sharing.waiting));
-        let rate: f64 = sharing.saved.iter().map(|saved| saved.rate).sum();
+        let rate: f64 = sharing.sums.iter().map(|sum| sum.rate).sum();
         let time = now - std::mem::replace(&mut sharing.looked_at, now);
-        let heeded = sharing.saved.iter().map(|saved| saved.heeded).sum();
+        let heeded = sharing.sums.iter().map(|sum| sum.heeded).sum();
+        let disputed = sharing.sums.iter().map(|sum| sum.disputed).sum();
         let stats = &self.surroundings.stats.sharing;
         stats.save(rate * time.as_secs_f64());
-        stats.note(heeded, sharing.desk.colleagues(), sharing.desk.stale());
+        stats.note(heeded, disputed);
+        stats.note_colleagues(sharing.desk.colleagues(), sharing.desk.stale());
+        self.sharing = Some(sharing);
+    }
+
+    /// Of our own probes.
+    fn notice(&self, sharing: &mut Sharing) {
+        let changed = self.surroundings.changed.swap(0, Relaxed);
+        sharing.desk.mark(changed);
+        sharing.unsaid |= changed;
+    }
+
+    /// Requests have found a target bad: it is probed here at once, whatever others say.
+    pub fn doubt(&mut self, app: &AppId, key: &InstanceKey) {
+        let Some(probing) = self.probing(app, key) else { return };
+        if let (Work::Heeded { .. }, Some((endpoint, _))) = (&probing.work, probing.shared) {
+            let doubt = probing.target.doubt();
+            self.probe_again(app, key, doubt);
+            if let Some(sharing) = &mut self.sharing {
+                sharing.waiting |= 1 << endpoint.bucket();
+            }
+        }
     }
 
     /// Whether [`Self::catch_up`] has something to do.
@@ -128,12 +174,13 @@ impl Checker {
     /// What this gateway says of those that it has to probe. The same object as before where it says the same.
     pub fn verdicts(&mut self) -> Arc<Verdicts> {
         let Some(mut sharing) = self.sharing.take() else { return Arc::default() };
-        let mut changed = self.surroundings.changed.swap(0, Relaxed);
-        if changed != 0 {
+        self.notice(&mut sharing);
+        let mut unsaid = std::mem::take(&mut sharing.unsaid);
+        if unsaid != 0 {
             let mut mine = (*sharing.mine).clone();
-            while changed != 0 {
-                let bucket = changed.trailing_zeros() as usize;
-                changed &= changed - 1;
+            while unsaid != 0 {
+                let bucket = unsaid.trailing_zeros() as usize;
+                unsaid &= unsaid - 1;
                 self.say(&sharing, bucket, &mut mine);
             }
             if mine != *sharing.mine {
@@ -148,8 +195,11 @@ impl Checker {
     fn say(&self, sharing: &Sharing, bucket: usize, mine: &mut Verdicts) {
         mine.down.retain(|endpoint, _| endpoint.bucket() != bucket);
         mine.sums[bucket] = 0;
+        let mut bytes: usize = mine.down.values().map(Down::bytes).sum();
         for (endpoint, (app, key)) in &sharing.members[bucket] {
-            let Some(probing) = self.probing(app, key).filter(|probing| probing.is_mine) else { continue };
+            // One whose task has died is nobody's to vouch for.
+            let is_probed = |probing: &&Probing| probing.is_mine && !probing.work.has_ended();
+            let Some(probing) = self.probing(app, key).filter(is_probed) else { continue };
             let Some((_, print)) = probing.shared else { continue };
             let cell = &probing.target.cell;
             match cell.state() {
@@ -157,7 +207,12 @@ impl Checker {
                 State::Down if mine.down.len() >= MAX_DOWN => continue,
                 State::Down => {
                     let why = cell.report().last_error.map(|error| short(&error.text)).unwrap_or_default();
-                    mine.down.insert(*endpoint, Down { app: app.clone(), key: key.clone(), print, why });
+                    let down = Down { app: app.clone(), key: key.clone(), print, why };
+                    bytes += down.bytes();
+                    if bytes > MAX_DOWN_BYTES {
+                        continue;
+                    }
+                    mine.down.insert(*endpoint, down);
                 }
                 State::Up => {}
             }
@@ -171,77 +226,42 @@ impl Checker {
             .iter()
             .map(|(app, key)| self.probing(app, key).and_then(|probing| probing.shared).unwrap_or_default())
             .collect();
-        let mut saved = Saved::default();
+        let mut sum = Sum::default();
         for ((app, key), duty) in members.iter().zip(sharing.desk.judge(bucket, &shared)) {
-            if self.obey(app, key, duty) {
-                sharing.waiting |= 1 << bucket;
-            }
+            let Decided { waits, is_disputed } = self.obey(app, key, duty);
+            sharing.waiting |= u64::from(waits) << bucket;
+            sum.disputed += usize::from(is_disputed);
             let Some(probing) = self.probing(app, key) else { continue };
             if let Work::Heeded { .. } = probing.work {
                 let target = &probing.target;
-                saved.heeded += 1;
-                saved.rate += pace::interval(&target.settings, target.cell.is_up()).as_secs_f64().recip();
+                sum.heeded += 1;
+                sum.rate += pace::interval(&target.settings, target.cell.is_up()).as_secs_f64().recip();
             }
         }
-        sharing.saved[bucket] = saved;
-        self.surroundings.changed.fetch_or(1 << bucket, Relaxed);
+        sharing.sums[bucket] = sum;
+        sharing.unsaid |= 1 << bucket;
     }
 
-    /// Returns whether that is to be decided again when some time has passed.
-    fn obey(&mut self, app: &AppId, key: &InstanceKey, duty: Duty) -> bool {
-        let Some(probing) = self.apps.get_mut(app).and_then(|app| app.get_mut(key)) else { return false };
+    fn obey(&mut self, app: &AppId, key: &InstanceKey, duty: Duty) -> Decided {
+        let stats = self.surroundings.stats.clone();
+        let Some(probing) = self.apps.get_mut(app).and_then(|app| app.get_mut(key)) else {
+            return Decided::default();
+        };
         probing.is_mine = duty == Duty::Probe;
-        match (duty, &mut probing.work) {
-            (Duty::Probe | Duty::Unheard, Work::Own { .. }) => false,
-            (Duty::Heed(_), Work::Own { .. }) if !probing.target.cell.is_probed() => true,
-            (Duty::Heed(word), Work::Own { cancel, .. }) => {
-                cancel.cancel();
-                let writer = probing.target.cell.attach(Inherit::State);
-                probing.work = Work::Heeded { writer, unheard: None };
-                self.heed(app, key, &word);
-                false
-            }
-            (Duty::Heed(word), Work::Heeded { unheard, .. }) => {
-                *unheard = None;
-                self.heed(app, key, &word);
-                false
-            }
-            (Duty::Unheard, Work::Heeded { unheard, .. }) => {
-                let since = *unheard.get_or_insert_with(Instant::now);
-                if since.elapsed() < GRACE {
-                    return true;
-                }
-                self.surroundings.stats.sharing.count_stale();
-                self.probe_again(app, key);
-                false
-            }
-            (Duty::Probe, Work::Heeded { .. }) => {
-                self.probe_again(app, key);
-                false
-            }
-        }
+        let decided = match &probing.work {
+            Work::Own { .. } => Ok(probing.relieve(duty, &stats.sharing)),
+            Work::Heeded { .. } => probing.heed(duty, &stats.sharing),
+        };
+        decided.unwrap_or_else(|inherit| {
+            self.probe_again(app, key, inherit);
+            Decided::WAITS
+        })
     }
 
-    fn heed(&self, app: &AppId, key: &InstanceKey, word: &Word) {
-        let Some(probing) = self.probing(app, key) else { return };
-        let Work::Heeded { writer, .. } = probing.work else { return };
-        let recorded = probing.target.cell.heed(writer, word);
-        let stats = &self.surroundings.stats;
-        match recorded {
-            Recorded::Stale | Recorded::Unchanged => {}
-            Recorded::Heard => stats.sharing.count_received(word.is_up),
-            Recorded::Changed(transition) => {
-                stats.sharing.count_received(word.is_up);
-                stats.count_transition(transition.to);
-                (self.surroundings.on_transition)(&probing.target, transition);
-            }
-        }
-    }
-
-    fn probe_again(&mut self, app: &AppId, key: &InstanceKey) {
+    fn probe_again(&mut self, app: &AppId, key: &InstanceKey, inherit: Inherit) {
         let Some(probing) = self.probing(app, key) else { return };
         let (target, shared, is_mine) = (probing.target.clone(), probing.shared, probing.is_mine);
-        let probing = Probing { is_mine, ..self.start(target, shared, Inherit::State) };
+        let probing = Probing { is_mine, ..self.start(target, shared, inherit) };
         if let Some(app) = self.apps.get_mut(app) {
             app.insert(key.clone(), probing);
         }
@@ -271,6 +291,75 @@ impl Checker {
 
     fn probing(&self, app: &AppId, key: &InstanceKey) -> Option<&Probing> {
         self.apps.get(app)?.get(key)
+    }
+}
+
+impl ProbeTarget {
+    fn doubt(&self) -> Inherit {
+        Inherit::Doubt(Thresholds::new(self.settings.rise, self.settings.fall))
+    }
+}
+
+impl Probing {
+    /// Of one that is probed here: ends that where others say what our own probes have found.
+    fn relieve(&mut self, duty: Duty, stats: &SharingStats) -> Decided {
+        let Work::Own { cancel, since, is_disputed, .. } = &mut self.work else { return Decided::default() };
+        let cell = &self.target.cell;
+        let word = match duty {
+            Duty::Probe | Duty::Unheard => {
+                *is_disputed = false;
+                return Decided::default();
+            }
+            // Its first probe has the bucket looked at again.
+            _ if cell.state() == State::Unknown => return Decided::default(),
+            _ if since.elapsed() < HOLD => return Decided::WAITS,
+            Duty::Divided => None,
+            Duty::Heed(word) => Some(word),
+        };
+        let Some(word) = word.filter(|word| word.is_up == cell.is_up()) else {
+            if !std::mem::replace(is_disputed, true) {
+                let ProbeTarget { app, key, .. } = &self.target;
+                let (state, why) = (cell.state().as_str(), cell.report().last_error.map(|error| error.text));
+                let why = why.as_deref().filter(|_| !cell.is_up()).unwrap_or("");
+                tracing::info!(target: "sluice::health", %app, version = %key.version, instance = %key.instance, state, why,
+                    "other gateways that probe this endpoint see it otherwise: it is probed here too");
+            }
+            return Decided { waits: false, is_disputed: true };
+        };
+        cancel.cancel();
+        let writer = cell.attach(Inherit::State);
+        if cell.heed(writer, &word) {
+            stats.count_received(word.is_up);
+        }
+        self.work = Work::Heeded { writer, unheard: None };
+        Decided::default()
+    }
+
+    /// Of one that others probe.
+    ///
+    /// # Errors
+    /// It is to be probed here, with this of what is known.
+    fn heed(&mut self, duty: Duty, stats: &SharingStats) -> Result<Decided, Inherit> {
+        let Work::Heeded { writer, unheard } = &mut self.work else { return Ok(Decided::default()) };
+        let cell = &self.target.cell;
+        match duty {
+            Duty::Heed(word) if word.is_up == cell.is_up() => {
+                *unheard = None;
+                cell.heed(*writer, &word);
+                Ok(Decided::default())
+            }
+            Duty::Heed(word) => {
+                stats.count_received(word.is_up);
+                Err(self.target.doubt())
+            }
+            Duty::Divided => Err(self.target.doubt()),
+            Duty::Probe => Err(Inherit::State),
+            Duty::Unheard if unheard.get_or_insert_with(Instant::now).elapsed() < GRACE => Ok(Decided::WAITS),
+            Duty::Unheard => {
+                stats.count_stale();
+                Err(Inherit::State)
+            }
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::verdicts::{Fingerprint, Verdicts, part};
-use super::{EndpointHash, Fleet, Heard, Probers, settle};
+use super::{EndpointHash, Fleet, Opinion, Probers, is_fresh, settle};
 
-/// How often a gateway says something, changed or not. Its word is heeded for [`settle`]'s three times as long.
+/// How often a gateway says something, changed or not. Its word is heeded for three times as long.
 pub const BEAT: Duration = Duration::from_secs(5);
 
 /// Another gateway that shares the probing.
@@ -27,7 +27,10 @@ pub struct Colleague {
 pub(crate) enum Duty {
     /// It is this gateway's to probe.
     Probe,
+    /// It is others' to probe, and all of those that can be believed say the same.
     Heed(Word),
+    /// It is others' to probe, and they contradict each other.
+    Divided,
     /// It is others' to probe, and none of them says anything that counts.
     Unheard,
 }
@@ -103,8 +106,7 @@ impl Desk {
     /// Notices who has not been heard for too long, and who is again.
     pub fn look(&mut self, now: Instant) {
         for (colleague, was_fresh) in self.colleagues.iter().zip(&mut self.are_fresh) {
-            let heard = Heard { is_up: true, age: now.saturating_duration_since(colleague.heard_at) };
-            let is_fresh = !self.is_away && settle([heard], BEAT).is_some();
+            let is_fresh = !self.is_away && is_fresh(now.saturating_duration_since(colleague.heard_at));
             if std::mem::replace(was_fresh, is_fresh) != is_fresh {
                 self.dirty = u64::MAX;
             }
@@ -167,13 +169,15 @@ impl Desk {
                 None => agree[*other].then_some((*other, true)),
             })
             .collect();
-        let words = heard.iter().map(|(_, is_up)| Heard { is_up: *is_up, age: Duration::ZERO });
-        let Some(is_up) = settle(words, BEAT) else { return Duty::Unheard };
-        let same = heard.iter().filter(|(_, says)| *says == is_up);
+        let is_up = match settle(heard.iter().map(|(_, is_up)| *is_up)) {
+            None => return Duty::Unheard,
+            Some(Opinion::Divided) => return Duty::Divided,
+            Some(opinion) => opinion == Opinion::Up,
+        };
         Duty::Heed(Word {
             is_up,
-            why: same.clone().find_map(|(other, _)| down(*other)).map(|down| down.why.clone()),
-            by: same.map(|(other, _)| self.colleagues[*other].name.clone()).collect(),
+            why: heard.iter().find_map(|(other, _)| down(*other)).map(|down| down.why.clone()),
+            by: heard.iter().map(|(other, _)| self.colleagues[*other].name.clone()).collect(),
         })
     }
 }
@@ -247,6 +251,23 @@ mod tests {
             desk.hear(Some(vec![colleague("b", verdicts, now)]), now);
             assert_eq!(judged(&desk, number), wanted);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_contradict_each_other_say_nothing() {
+        let now = Instant::now();
+        let fleet = Fleet::new("a", ["b", "c"]);
+        let number = (0..).find(|number| !fleet.probes(endpoint(*number).0, 2)).unwrap();
+        let mut desk = Desk::new("a", 2);
+        let said = |b, c| Some(vec![colleague("b", b, now), colleague("c", c, now)]);
+        let dead = || down(number, endpoint(number).1);
+        desk.hear(said(dead(), up(number)), now);
+        assert_eq!(judged(&desk, number), Duty::Divided);
+        desk.hear(said(dead(), dead()), now);
+        assert!(matches!(judged(&desk, number), Duty::Heed(word) if !word.is_up && word.by.len() == 2));
+        // Who says nothing that counts contradicts nobody.
+        desk.hear(said(dead(), Verdicts::default()), now);
+        assert!(matches!(judged(&desk, number), Duty::Heed(word) if !word.is_up && word.by.len() == 1));
     }
 
     #[tokio::test(start_paused = true)]

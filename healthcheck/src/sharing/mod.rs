@@ -4,6 +4,8 @@
 //! comes to the same result without a word, and when one goes, only what it probed is probed by somebody else.
 
 pub(crate) mod desk;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod verdicts;
 
 use std::time::Duration;
@@ -12,7 +14,7 @@ use smallvec::SmallVec;
 use topology::{AppId, InstanceKey};
 
 pub use desk::{BEAT, Colleague};
-pub use verdicts::{BUCKETS, Down, Fingerprint, MAX_DOWN, Verdicts, short};
+pub use verdicts::{BUCKETS, Down, Fingerprint, MAX_DOWN, MAX_DOWN_BYTES, Verdicts, short};
 
 /// An endpoint's share in every score.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,27 +81,27 @@ impl Fleet {
     }
 }
 
-/// What one prober says of an endpoint.
+/// What those that have to probe an endpoint say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
-    pub is_up: bool,
-    /// Since it was said.
-    pub age: Duration,
+pub(crate) enum Opinion {
+    Up,
+    Down,
+    Divided,
 }
 
-/// Verdicts older than this many intervals are not heeded: a prober that is stuck says nothing new either.
-const MAX_INTERVALS: u32 = 3;
+/// A word is not heeded any more when its gateway has said nothing for so many beats: a gateway that is stuck says nothing new either.
+const MAX_BEATS: u32 = 3;
 
-/// What the probers' verdicts come to; `None`: nobody said anything lately, and one has to probe oneself.
-///
-/// Down only by more than half of those that were heard: a prober whose own network is bad takes nothing out, as long
-/// as another one disagrees.
-pub fn settle(heard: impl IntoIterator<Item = Heard>, interval: Duration) -> Option<bool> {
-    let (mut up, mut down) = (0u32, 0u32);
-    for verdict in heard.into_iter().filter(|verdict| verdict.age <= interval.saturating_mul(MAX_INTERVALS)) {
-        *(if verdict.is_up { &mut up } else { &mut down }) += 1;
-    }
-    (up + down > 0).then_some(down <= up)
+/// Whether a word still counts, so long after its gateway was heard last.
+pub(crate) fn is_fresh(age: Duration) -> bool {
+    age <= BEAT * MAX_BEATS
+}
+
+/// `None`: nobody said anything. One gateway that sees it otherwise suffices for [`Opinion::Divided`]: nothing is decided by
+/// vote, since each of them may be right for its own network.
+pub(crate) fn settle(are_up: impl IntoIterator<Item = bool>) -> Option<Opinion> {
+    let opinion = |is_up| if is_up { Opinion::Up } else { Opinion::Down };
+    are_up.into_iter().map(opinion).reduce(|one, other| if one == other { one } else { Opinion::Divided })
 }
 
 fn score(gateway: u64, EndpointHash(endpoint): EndpointHash) -> u64 {
@@ -187,15 +189,14 @@ mod tests {
         }
 
         #[test]
-        fn down_takes_more_than_half_of_what_was_heard_lately(
-            heard in proptest::collection::vec((any::<bool>(), 0u64..10), 0..8),
-        ) {
-            let interval = Duration::from_secs(2);
-            let verdicts = heard.iter().map(|(is_up, age)| Heard { is_up: *is_up, age: Duration::from_secs(*age) });
-            let fresh: Vec<bool> = heard.iter().filter(|(_, age)| *age <= 6).map(|(is_up, _)| *is_up).collect();
-            let down = fresh.iter().filter(|is_up| !**is_up).count();
-            let wanted = (!fresh.is_empty()).then_some(2 * down <= fresh.len());
-            prop_assert_eq!(settle(verdicts, interval), wanted);
+        fn only_one_voice_is_an_opinion(are_up in proptest::collection::vec(any::<bool>(), 0..8)) {
+            let wanted = match (are_up.contains(&true), are_up.contains(&false)) {
+                (false, false) => None,
+                (true, false) => Some(Opinion::Up),
+                (false, true) => Some(Opinion::Down),
+                (true, true) => Some(Opinion::Divided),
+            };
+            prop_assert_eq!(settle(are_up), wanted);
         }
     }
 

@@ -21,8 +21,11 @@ pub const BUCKETS: usize = 64;
 /// Endpoints that are down and named. Others are left out of the sums, so that everybody probes them.
 pub const MAX_DOWN: usize = 1_000;
 
-/// Of what is wrong with one.
-pub const MAX_WHY_BYTES: usize = 200;
+/// The same for the bytes of their names and errors. Written down with every byte of an error as six they fit into a value of any registry.
+pub const MAX_DOWN_BYTES: usize = 128 << 10;
+
+/// Of what is wrong with one: it is for people, and each of the others has an error of its own.
+pub const MAX_WHY_BYTES: usize = 60;
 
 /// An endpoint as it was probed: who it is, where, and what was asked. Gateways that differ in this do not believe each other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,6 +55,16 @@ pub struct Down {
     pub print: Fingerprint,
     /// The last error, at most [`MAX_WHY_BYTES`] long.
     pub why: Arc<str>,
+}
+
+impl Down {
+    pub(crate) fn bytes(&self) -> usize {
+        let InstanceKey { version, instance } = &self.key;
+        [self.app.as_str(), version.as_str(), instance.as_str(), &*self.why]
+            .iter()
+            .map(|text| text.len())
+            .sum()
+    }
 }
 
 /// What a gateway says.

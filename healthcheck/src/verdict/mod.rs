@@ -83,12 +83,14 @@ impl Verdict {
         (from != to).then_some(Transition { from, to })
     }
 
-    /// Takes a state that others have established.
-    pub(crate) fn adopt(&mut self, is_up: bool) -> Option<Transition> {
+    /// Keeps the state and has one probe decide whether it still holds.
+    pub(crate) fn doubt(&mut self, thresholds: Thresholds) {
         self.restart_count();
-        let to = if is_up { State::Up } else { State::Down };
-        let from = std::mem::replace(&mut self.state, to);
-        (from != to).then_some(Transition { from, to })
+        match self.state {
+            State::Unknown => {}
+            State::Up => self.failures = thresholds.fall - 1,
+            State::Down => self.passes = thresholds.rise - 1,
+        }
     }
 
     fn wanted(&self, passed: bool, thresholds: Thresholds) -> State {

@@ -16,15 +16,37 @@ fn app() -> AppId {
 
 fn targets(address: SocketAddr, path: &str) -> Vec<ProbeTarget> {
     let interval = Duration::from_millis(20);
+    targets_with(
+        address,
+        HealthSettings {
+            path: path.into(),
+            interval,
+            unhealthy_interval: interval,
+            timeout: Duration::from_secs(10),
+            rise: 1,
+            fall: 1,
+            ..HealthSettings::default()
+        },
+    )
+}
+
+/// That are probed once, and then only when there is a reason.
+fn rarely_probed(address: SocketAddr) -> Vec<ProbeTarget> {
+    let interval = Duration::from_hours(1);
+    let timeout = Duration::from_secs(10);
+    let (rise, fall) = (3, 3);
     let settings = HealthSettings {
-        path: path.into(),
         interval,
         unhealthy_interval: interval,
-        timeout: Duration::from_secs(10),
-        rise: 1,
-        fall: 1,
+        timeout,
+        rise,
+        fall,
         ..HealthSettings::default()
     };
+    targets_with(address, settings)
+}
+
+fn targets_with(address: SocketAddr, settings: HealthSettings) -> Vec<ProbeTarget> {
     let settings = Arc::new(settings);
     let target = |number| ProbeTarget {
         app: app(),
@@ -85,6 +107,40 @@ fn talk(members: &mut [Member]) {
     }
 }
 
+/// What "b" would say that has found all of these, which are to be probed by it alone, in one state.
+fn word_of_b(member: &Member, of: &[usize], is_up: bool) -> Option<Vec<Colleague>> {
+    let mut verdicts = Verdicts::default();
+    for at in of {
+        let key = member.targets[*at].key.clone();
+        let (endpoint, print) = member.checker.probing(&app(), &key).unwrap().shared.unwrap();
+        let sum = &mut verdicts.sums[endpoint.bucket()];
+        *sum = sum.wrapping_add(part(print));
+        if !is_up {
+            verdicts.down.insert(endpoint, Down { app: app(), key, print, why: "gone".into() });
+        }
+    }
+    Some(vec![Colleague { name: "b".into(), verdicts: verdicts.into(), heard_at: Instant::now() }])
+}
+
+/// A gateway "a" that relies on "b", and for which endpoints.
+async fn relying_on_b(address: SocketAddr) -> (Member, Vec<usize>) {
+    let mut a = Member::new("a", 1, rarely_probed(address));
+    let fleet = crate::sharing::Fleet::new("a", ["b"]);
+    let of_b = |at: &usize| !fleet.probes(EndpointHash::of(&app(), &a.targets[*at].key), 1);
+    let foreign: Vec<usize> = (0..TARGETS).filter(of_b).collect();
+    eventually("it relies on b", || {
+        let word = word_of_b(&a, &foreign, true);
+        a.hear(word);
+        a.heeded() == foreign
+    })
+    .await;
+    (a, foreign)
+}
+
+fn states(member: &Member, of: &[usize], state: State) -> bool {
+    of.iter().all(|at| member.targets[*at].cell.state() == state)
+}
+
 fn heeded(members: &[Member]) -> usize {
     members.iter().map(|member| member.heeded().len()).sum()
 }
@@ -108,13 +164,20 @@ async fn two_gateways_probe_half_each_and_know_everything() {
         members.iter().flat_map(|member| &member.targets).all(|target| !target.cell.is_up())
     })
     .await;
-    let report = members[0].targets[members[0].heeded()[0]].cell.report();
-    assert_eq!(report.heard_from, ["b".into()]);
-    let error = report.last_error.unwrap();
-    assert_eq!((&*error.text, error.result), ("answered 500 Internal Server Error", None));
+    eventually("they share what is down", || {
+        talk(&mut members);
+        heeded(&members) == TARGETS
+    })
+    .await;
+    // Each look tells what was decided since the one before.
+    talk(&mut members);
+    let heeded = members[0].heeded();
+    assert!(heeded.iter().all(|at| members[0].targets[*at].cell.report().heard_from == ["b".into()]));
     let stats = members[0].checker.stats();
-    assert_eq!(stats.sharing.received()[1].1, members[0].heeded().len() as u64);
-    assert_eq!((stats.sharing.heeded(), stats.sharing.colleagues()), (members[0].heeded().len(), (1, 0)));
+    // Looked into, and relied on afterwards.
+    assert_eq!(stats.sharing.received()[1].1, 2 * heeded.len() as u64);
+    let known = (stats.sharing.heeded(), stats.sharing.disputed(), stats.sharing.colleagues());
+    assert_eq!(known, (heeded.len(), 0, (1, 0)));
 }
 
 #[tokio::test]
@@ -174,4 +237,75 @@ async fn a_target_that_goes_is_said_nothing_of_and_one_with_a_new_address_is_pro
     // The other still says that it is up, at the address that it had.
     talk(&mut members);
     assert!(!members[0].targets[moved].cell.is_up() && !members[0].heeded().contains(&moved));
+}
+
+#[tokio::test]
+async fn one_probe_of_its_own_confirms_bad_news_and_good_news() {
+    let server = TestServer::answering(PONG).await;
+    let (mut a, foreign) = relying_on_b(server.address).await;
+    for (answer, is_up, state) in [(OOPS, false, State::Down), (PONG, true, State::Up)] {
+        server.set(Behaviour::Answer(answer.to_owned()));
+        eventually("it knows, and relies on b again", || {
+            let word = word_of_b(&a, &foreign, is_up);
+            a.hear(word);
+            states(&a, &foreign, state) && a.heeded() == foreign
+        })
+        .await;
+    }
+    for at in foreign {
+        let report = a.targets[at].cell.report();
+        // Three in a row would have been asked for without b.
+        assert_eq!((report.passes_total, report.failures_total), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_lies_takes_nothing_out_and_costs_a_probe_in_three_seconds_at_the_most() {
+    let server = TestServer::answering(PONG).await;
+    let (mut a, foreign) = relying_on_b(server.address).await;
+    let began = Instant::now();
+    let mut turns = 0;
+    eventually("it contradicts b", || {
+        turns += 1;
+        let word = word_of_b(&a, &foreign, turns % 2 == 0);
+        a.hear(word);
+        let word = word_of_b(&a, &foreign, false);
+        a.hear(word);
+        a.checker.stats().sharing.disputed() == foreign.len()
+    })
+    .await;
+    assert!(turns > 10 && states(&a, &foreign, State::Up) && a.heeded().is_empty());
+    let most = 2 + began.elapsed().as_secs() / HOLD.as_secs();
+    for at in &foreign {
+        let report = a.targets[*at].cell.report();
+        assert!(report.failures_total == 0 && report.passes_total <= most, "{report:?}");
+    }
+    eventually("it relies on b that has come to its senses", || {
+        let word = word_of_b(&a, &foreign, true);
+        a.hear(word);
+        a.heeded() == foreign
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_requests_find_bad_is_probed_here_and_down_although_others_can_reach_it() {
+    let server = TestServer::answering(PONG).await;
+    let (mut a, foreign) = relying_on_b(server.address).await;
+    server.set(Behaviour::Answer(OOPS.to_owned()));
+    let bad = foreign[0];
+    a.checker.doubt(&app(), &a.targets[bad].key.clone());
+    // Which this gateway probes itself anyway, or nobody knows: nothing happens.
+    let own = (0..TARGETS).find(|at| !foreign.contains(at)).unwrap();
+    a.checker.doubt(&app(), &a.targets[own].key.clone());
+    a.checker.doubt(&AppId::parse("other").unwrap(), &a.targets[own].key.clone());
+    eventually("it is down and stays in dispute", || {
+        let word = word_of_b(&a, &foreign, true);
+        a.hear(word);
+        states(&a, &[bad], State::Down) && a.checker.stats().sharing.disputed() == 1
+    })
+    .await;
+    assert_eq!(a.heeded(), foreign[1..]);
+    assert_eq!(a.targets[bad].cell.report().failures_total, 1);
+    assert!(states(&a, &foreign[1..], State::Up));
 }
