@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use smallvec::SmallVec;
-
 use crate::probe::{Outcome, ProbeResult};
 use crate::sharing::desk::Word;
 use crate::verdict::{State, Thresholds, Transition, Verdict};
@@ -70,7 +68,7 @@ struct Record {
     passes: u64,
     failures: u64,
     /// See [`HealthReport::heard_from`].
-    heard_from: SmallVec<[Arc<str>; 2]>,
+    heard_from: Option<Arc<[Arc<str>]>>,
     writer: Writer,
 }
 
@@ -83,7 +81,7 @@ impl Record {
             last_error: None,
             passes: 0,
             failures: 0,
-            heard_from: SmallVec::new(),
+            heard_from: None,
             writer: Writer(0),
         }
     }
@@ -100,7 +98,7 @@ impl Record {
             consecutive_failures: self.verdict.consecutive_failures(),
             passes_total: self.passes,
             failures_total: self.failures,
-            heard_from: self.heard_from.to_vec(),
+            heard_from: self.heard_from.as_deref().unwrap_or_default().to_vec(),
         }
     }
 }
@@ -159,7 +157,7 @@ impl HealthCell {
     pub(crate) fn attach(&self, inherit: Inherit) -> Writer {
         let mut record = lock(self.record.get_or_init(|| Box::new(Mutex::new(Record::new(self.created)))));
         record.writer = Writer(record.writer.0 + 1);
-        record.heard_from.clear();
+        record.heard_from = None;
         match inherit {
             Inherit::State => record.verdict.restart_count(),
             Inherit::Doubt(thresholds) => record.verdict.doubt(thresholds),
@@ -219,9 +217,9 @@ impl HealthCell {
         if record.writer != writer {
             return false;
         }
-        let is_first = record.heard_from.is_empty();
-        if record.heard_from != word.by {
-            record.heard_from = word.by.clone();
+        let is_first = record.heard_from.is_none();
+        if record.heard_from.as_deref() != Some(&word.by[..]) {
+            record.heard_from = Some(word.by.as_slice().into());
         }
         is_first
     }

@@ -85,7 +85,7 @@ pub struct Checker {
 }
 
 struct Probing {
-    target: ProbeTarget,
+    target: Arc<ProbeTarget>,
     /// Where others may probe it for this gateway.
     shared: Option<(EndpointHash, Fingerprint)>,
     /// Of those: whether it is among the gateways that have to.
@@ -95,7 +95,6 @@ struct Probing {
 
 enum Work {
     Own {
-        cancel: CancellationToken,
         task: JoinHandle<()>,
         since: Instant,
         /// Others that have to probe it see it otherwise, and the log says so.
@@ -163,7 +162,7 @@ impl Checker {
                         let shared = self.enlist(former.as_ref(), &target, &mut printer);
                         match former {
                             Some(probing) => self.replace(&probing, target, shared),
-                            None => self.start(target, shared, Inherit::State),
+                            None => self.start(Arc::new(target), shared, Inherit::State),
                         }
                     }
                 };
@@ -204,24 +203,18 @@ impl Checker {
         let same_socket = old.target.address == target.address
             && old.target.protocol == target.protocol
             && old.target.has_same_tls(&target);
-        self.start(target, shared, if same_socket { Inherit::State } else { Inherit::Nothing })
+        self.start(Arc::new(target), shared, if same_socket { Inherit::State } else { Inherit::Nothing })
     }
 
-    fn start(&mut self, target: ProbeTarget, shared: Shared, inherit: Inherit) -> Probing {
+    fn start(&mut self, target: Arc<ProbeTarget>, shared: Shared, inherit: Inherit) -> Probing {
         let now = Instant::now();
         let first = now + self.first.delay(now, pace::interval(&target.settings, true), &mut self.random);
         let writer = target.cell.attach(inherit);
         let bucket = shared.map_or(0, |(endpoint, _)| 1 << endpoint.bucket());
         let random = self.random.fork();
         let prober = Prober::new(target.clone(), writer, self.surroundings.clone(), bucket, random);
-        let cancel = self.cancel.child_token();
-        let task = self.tasks.spawn(prober.run(first, cancel.clone()));
-        Probing {
-            target,
-            shared,
-            is_mine: false,
-            work: Work::Own { cancel, task, since: now, is_disputed: false },
-        }
+        let task = self.tasks.spawn(prober.run(first, self.cancel.clone()));
+        Probing { target, shared, is_mine: false, work: Work::Own { task, since: now, is_disputed: false } }
     }
 }
 
@@ -245,8 +238,8 @@ impl Probing {
 
 impl Work {
     fn end(&self) {
-        if let Self::Own { cancel, .. } = self {
-            cancel.cancel();
+        if let Self::Own { task, .. } = self {
+            task.abort();
         }
     }
 

@@ -303,7 +303,7 @@ impl ProbeTarget {
 impl Probing {
     /// Of one that is probed here: ends that where others say what our own probes have found.
     fn relieve(&mut self, duty: Duty, stats: &SharingStats) -> Decided {
-        let Work::Own { cancel, since, is_disputed, .. } = &mut self.work else { return Decided::default() };
+        let Work::Own { task, since, is_disputed } = &mut self.work else { return Decided::default() };
         let cell = &self.target.cell;
         let word = match duty {
             Duty::Probe | Duty::Unheard => {
@@ -318,7 +318,7 @@ impl Probing {
         };
         let Some(word) = word.filter(|word| word.is_up == cell.is_up()) else {
             if !std::mem::replace(is_disputed, true) {
-                let ProbeTarget { app, key, .. } = &self.target;
+                let ProbeTarget { app, key, .. } = &*self.target;
                 let (state, why) = (cell.state().as_str(), cell.report().last_error.map(|error| error.text));
                 let why = why.as_deref().filter(|_| !cell.is_up()).unwrap_or("");
                 tracing::info!(target: "sluice::health", %app, version = %key.version, instance = %key.instance, state, why,
@@ -326,7 +326,7 @@ impl Probing {
             }
             return Decided { waits: false, is_disputed: true };
         };
-        cancel.cancel();
+        task.abort();
         let writer = cell.attach(Inherit::State);
         if cell.heed(writer, &word) {
             stats.count_received(word.is_up);
