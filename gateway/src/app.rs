@@ -204,7 +204,8 @@ impl Gateway {
         };
         let mut applier =
             Applier::new(settings.clone(), shared.clone(), applied.clone(), checker, tls.clone());
-        let sharing = config.gateway.shared_probes.map(|probers| {
+        let shared_probes = config.gateway.shared_probes.filter(|_| config.registry.has_room_for_a_fleet());
+        let sharing = shared_probes.map(|probers| {
             let id = &config.gateway.id;
             let (exchange, talk, doubts) = Exchange::new(registry.clone(), id.clone(), probers);
             applier.share_probes(id, probers, talk);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests::{
-    Config, CuttableProxy, DEADLINE, Endpoint, EtcdServer, Gateway, Kazoo, Reply, ZooKeeperServer,
+    App, Config, CuttableProxy, DEADLINE, Endpoint, EtcdServer, Gateway, Kazoo, Reply, ZooKeeperServer,
     eventually, yields,
 };
 
@@ -241,6 +241,16 @@ fn a_gateway_whose_requests_fail_probes_for_itself_although_others_call_the_endp
     assert!(is_up(1) && is_up(2), "nobody's probe has failed");
     is_broken.store(false, SeqCst);
     eventually(PATIENCE, "it leaves the rest to the others again", || fleet.own(0) == before);
+}
+
+#[test]
+fn an_embedded_registry_has_no_fleet_and_nothing_is_written_for_one() {
+    let endpoint = Endpoint::start("c1");
+    let config =
+        Config::new().app(&App::everything(endpoint.address()).probed()).gateway("shared_probes = 2");
+    let gateway = Gateway::start(&config);
+    eventually(DEADLINE, "it probes", || endpoint.pings() > 0);
+    assert!(gateway.output().contains("gateway.shared_probes"), "{}", gateway.output());
 }
 
 #[test]

@@ -85,6 +85,11 @@ pub enum RegistryConfig {
 }
 
 impl RegistryConfig {
+    /// Whether other gateways may be on it.
+    pub fn has_room_for_a_fleet(&self) -> bool {
+        !matches!(self, Self::Embedded { .. })
+    }
+
     /// Who we are to it, where it is at the far end of a network.
     pub fn access(&self) -> Option<&Access> {
         match self {

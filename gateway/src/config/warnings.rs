@@ -1,6 +1,6 @@
 //! What is no mistake and still hardly what anybody wants.
 
-use super::{Config, RegistryConfig};
+use super::Config;
 use crate::listener::proxy_protocol::Mode;
 
 impl Config {
@@ -10,8 +10,7 @@ impl Config {
     }
 
     fn sharing_alone(&self) -> Option<String> {
-        let is_alone = matches!(self.registry, RegistryConfig::Embedded { .. });
-        self.gateway.shared_probes.filter(|_| is_alone).map(|_| {
+        self.gateway.shared_probes.filter(|_| !self.registry.has_room_for_a_fleet()).map(|_| {
             "gateway.shared_probes: an embedded registry is one process's own, so there is nobody to share with and every \
              endpoint is probed here; leave it out, or write registry.kind = \"zookeeper\" or \"etcd\""
                 .to_owned()
