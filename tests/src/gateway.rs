@@ -119,11 +119,13 @@ impl Gateway {
         Process::start(&mut command(self.folder.path(), &["run"]))
     }
 
-    /// Hands over to one more process and waits until that serves. Returns the former one.
+    /// Hands over to one more process and waits until that serves. Returns the former one, which drains: dropped it is
+    /// killed, with whatever clients it has left.
     ///
     /// # Panics
     /// When it does not come to serve.
     #[track_caller]
+    #[must_use = "the former process is killed when it is dropped, and its clients with it"]
     pub fn hand_over(&mut self) -> Process {
         let successor = self.successor();
         self.follow(successor)
@@ -146,11 +148,12 @@ impl Gateway {
         std::mem::replace(&mut self.process, Process::adopt(pid))
     }
 
-    /// Waits until `successor` serves. Returns the former process.
+    /// Waits until `successor` serves. Returns the former process, as [`Self::hand_over`] does.
     ///
     /// # Panics
     /// When it does not.
     #[track_caller]
+    #[must_use = "the former process is killed when it is dropped, and its clients with it"]
     pub fn follow(&mut self, mut successor: Process) -> Process {
         eventually(DEADLINE, "the next process serves", || {
             self.read_addresses();

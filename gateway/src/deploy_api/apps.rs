@@ -26,6 +26,8 @@ use crate::admin::auth::Identity;
 use crate::admin::body::read_json_bytes;
 use crate::admin::problem::Problem;
 
+/// For a change to come from the registry to whoever has made it, at most: the rest is for whoever asks to decide.
+const LAG: Duration = Duration::from_secs(1);
 /// Changes of one value by several at once, each on what the other left.
 const ATTEMPTS: usize = 8;
 
@@ -145,7 +147,8 @@ fn tag(api: &ApiState, app: &AppId, accepted: &Accepted) -> Option<String> {
 fn written(api: &ApiState, status: StatusCode, app: &AppId, accepted: &Accepted) -> Response {
     let tag = tag(api, app, accepted);
     let operation = accepted.operation.id.clone();
-    let body = axum::Json(Written { id: app.to_string(), etag: tag.clone(), operation });
+    let body =
+        axum::Json(Written { id: app.to_string(), etag: tag.clone(), revision: accepted.version, operation });
     let response = match tag {
         Some(tag) => (status, [(header::ETAG, tag)], body).into_response(),
         None => (status, body).into_response(),
@@ -197,7 +200,7 @@ pub(super) async fn remove(
         }
     };
     let operation = accepted.operation.id.clone();
-    let body = axum::Json(Written { id: app.to_string(), etag: None, operation });
+    let body = axum::Json(Written { id: app.to_string(), etag: None, revision: accepted.version, operation });
     Ok(mark_replayed(&accepted, (StatusCode::ACCEPTED, body).into_response()))
 }
 
@@ -210,12 +213,20 @@ pub(super) struct Wait {
     wait: Option<u64>,
     /// `mark` of an earlier answer: returns as soon as anything else is shown.
     unlike: Option<String>,
+    /// `revision` of a change: nothing older is shown. 409 `behind` where it does not come here within `wait`, of
+    /// which this may take a second.
+    after: Option<u64>,
 }
 
-/// How an app is, when nothing changes by itself any more or `wait` is over. 404 when nothing of it is left.
+/// How an app is, when nothing changes by itself any more or `wait` is over. 404 when nothing of it is left. Whoever has
+/// changed something asks with `after`: what is seen here may be older than the answer to that, whichever process gave it.
 #[utoipa::path(
     get, path = "/v1/apps/{app}/status", tag = "apps", params(ByApp, Wait),
-    responses((status = 200, body = AppView), ReadProblems),
+    responses(
+        (status = 200, body = AppView),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        ReadProblems
+    ),
 )]
 pub(super) async fn status(
     State(api): State<ApiState>,
@@ -231,17 +242,30 @@ pub(super) async fn status(
     let _place = if seconds > 0 { Some(api.place()?) } else { None };
     let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
     let mut changes = api.operator.changes();
+    let is_over = |until| tokio::time::Instant::now() >= until || api.cancel.is_cancelled();
+    let comes_until = until.min(tokio::time::Instant::now() + LAG);
+    while let Some(after) = wait.after.filter(|after| changes.borrow_and_update().revision < *after) {
+        if is_over(comes_until) {
+            return Err(behind(after));
+        }
+        api.anything(&mut changes, comes_until).await;
+    }
     loop {
         changes.mark_unchanged();
         let mut view = views::app(&app, &find(&api, &app)?);
         let mark = mark(&view);
         let is_other = wait.unlike.as_ref().is_some_and(|unlike| *unlike != mark);
-        if view.settled || is_other || tokio::time::Instant::now() >= until || api.cancel.is_cancelled() {
+        if view.settled || is_other || is_over(until) {
             view.mark = Some(mark);
             return Ok(axum::Json(view).into_response());
         }
         api.anything(&mut changes, until).await;
     }
+}
+
+fn behind(revision: u64) -> Problem {
+    let detail = format!("revision {revision} of the registry has not come here yet; ask again");
+    Problem::new(StatusCode::CONFLICT, "behind", detail)
 }
 
 /// The same for the same view, in every process of this release.
@@ -419,6 +443,7 @@ fn told(app: &AppId, rollout: &deploy::model::Rollout, accepted: &Accepted, tag:
     let body = Told {
         id: app.to_string(),
         etag: tag,
+        revision: accepted.version,
         status: rollout.status.name(),
         number: rollout.number,
         operation: accepted.operation.id.clone(),

@@ -37,6 +37,9 @@ pub(super) struct Configured {
     /// Of what is wanted of the app, which it is a part of; missing where there is no app, or where it is not seen yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// The registry's, with the change: for `after`, where its status is asked for. Missing where nothing was written now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     /// All that it has now.
     pub names: Vec<String>,
     pub operation: String,
@@ -109,8 +112,9 @@ async fn change<T: DeserializeOwned>(
     let names = api.operator.config_names(app).await?;
     let etag = await_wanted(api, app, accepted.operation.wanted.as_deref()).await;
     let operation = accepted.operation.id.clone();
-    let shown = axum::Json(Configured { id: app.to_string(), etag, names, operation }).into_response();
-    Ok(mark_replayed(&accepted, shown))
+    let revision = accepted.version;
+    let shown = axum::Json(Configured { id: app.to_string(), etag, revision, names, operation });
+    Ok(mark_replayed(&accepted, shown.into_response()))
 }
 
 /// The ETag of what is wanted, when it is seen: whoever waits for it next does not see what was wanted before.

@@ -65,6 +65,9 @@ pub(super) struct Written {
     /// Of what is wanted now; missing where somebody has changed it since it was first asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// The registry's, with the change: for `after`, where its status is asked for. Missing where nothing was written now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     /// To wait for, at `/v1/apps/{app}/operations/{operation}`.
     pub operation: String,
 }
@@ -90,6 +93,9 @@ pub(super) struct Told {
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// The registry's, with the change: for `after`, where its status is asked for. Missing where nothing was written now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     #[schema(value_type = String)]
     pub status: &'static str,
     pub number: u64,

@@ -33,7 +33,7 @@ fn the_socket_is_its_owners_and_stays_through_a_hand_over() {
     assert!(made.stdout.contains("\"revision\":1"), "{}", made.text());
     let history = ask(&["http://sluice/v1/history"]).stdout;
     assert!(history.contains("\"author\":\"unix:"), "{history}");
-    gateway.hand_over();
+    drop(gateway.hand_over());
     eventually(DEADLINE, "the newer process answers there", || {
         ask(&["http://sluice/v1/process"]).stdout.contains("\"generation\":2")
     });

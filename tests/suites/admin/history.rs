@@ -68,7 +68,7 @@ fn the_history_outlives_the_process_and_is_bounded() {
         let status = api.put("/v1/config/apps/shop", &hosts(&format!("h{n}.test"))).status;
         assert!(matches!(status, 200 | 201), "{status}");
     }
-    gateway.hand_over();
+    drop(gateway.hand_over());
     let api = Api::of(&gateway);
     let kept = api.get("/v1/history?limit=256").expect(200).json;
     let kept = kept["records"].as_array().unwrap();

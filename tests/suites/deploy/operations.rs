@@ -76,6 +76,36 @@ fn what_is_given_up_and_what_goes_is_told_by_its_operation() {
 }
 
 #[test]
+fn whoever_has_changed_an_app_is_shown_nothing_older() {
+    let stage = Stage::new();
+    let api = stage.gateway.deploy();
+    stage.write(&file("v1", ""));
+    stage.deploy();
+    let status =
+        |after: u64| ask(api, "GET", &format!("/v1/apps/shop/status?wait=1&after={after}"), &[], None);
+    let answers = [
+        ask(api, "POST", "/v1/apps/shop/scale", &[], Some(&json!({ "instances": 2 }))).expect(200),
+        ask(api, "POST", "/v1/apps/shop/rollout", &[], Some(&json!({ "action": "undo", "to": "v1" })))
+            .expect(200),
+        ask(api, "DELETE", "/v1/apps/shop", &[], None).expect(202),
+    ];
+    let revisions =
+        answers.each_ref().map(|answer| answer.json["revision"].as_u64().expect("it was written"));
+    assert!(revisions.is_sorted_by(|one, next| one < next), "{revisions:?}");
+    let last = revisions[2];
+    eventually(DEADLINE, "nothing is left of it", || {
+        let shown = status(last);
+        assert!(shown.status == 404 || shown.json["version"].is_null(), "{}", shown.text);
+        shown.status == 404
+    });
+    // What this process has not seen says nothing of the app.
+    let behind = status(last + 1_000).expect(409);
+    assert_eq!(behind.text_of("type"), "urn:sluice:behind");
+    assert!(behind.text.contains(&(last + 1_000).to_string()), "{}", behind.text);
+    ask(api, "GET", "/v1/apps/shop/status?after=-1", &[], None).expect(400);
+}
+
+#[test]
 fn the_copy_in_the_docs_is_what_a_deploy_api_serves() {
     let stage = Stage::new();
     let copy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi-deploy.json");

@@ -71,7 +71,7 @@ fn a_process_that_cannot_open_something_changes_nothing() {
     let why = gateway.admin_json("/v1/process")["last_failure"].to_string();
     assert!(why.contains("gone"), "{why}");
     gateway.put_config(&base);
-    gateway.hand_over();
+    drop(gateway.hand_over());
     assert_eq!(failures(&gateway), 3);
 }
 
@@ -109,8 +109,9 @@ fn a_process_killed_with_the_sockets_in_its_hands_changes_nothing() {
         assert_goes_on(&gateway, gateway.pid());
     }
     gateway.put_config(&base);
-    gateway.hand_over();
+    let former = gateway.hand_over();
     client.stop("new connections");
+    drop(former);
 }
 
 #[test]
@@ -128,8 +129,9 @@ fn a_process_killed_with_the_registry_in_its_hands_gives_it_back() {
         assert_goes_on(&gateway, gateway.pid());
     }
     gate.open();
-    gateway.hand_over();
+    let former = gateway.hand_over();
     client.stop("new connections");
+    drop(former);
 }
 
 #[test]
@@ -144,10 +146,9 @@ fn first_probes_are_waited_for_so_that_a_dead_endpoint_gets_nothing() {
     });
     let client = connections(gateway.web());
     let before = bad.requests();
-    for _ in 0..3 {
-        gateway.hand_over();
-    }
+    let former: Vec<_> = (0..3).map(|_| gateway.hand_over()).collect();
     client.stop("new connections");
+    drop(former);
     assert_eq!(bad.requests(), before);
 }
 
@@ -164,7 +165,7 @@ fn a_process_goes_on_alone_when_the_one_that_hands_over_dies() {
     waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(successor.exited(), None);
     gate.open();
-    gateway.follow(successor);
+    drop(gateway.follow(successor));
     assert_eq!(waiting.receive().status, 200);
     assert_goes_on(&gateway, gateway.pid());
     assert_eq!(gateway.metrics().count("sluice_draining_processes", &[]), 0);
@@ -210,7 +211,7 @@ fn only_one_takes_over_at_a_time_and_files_wait_meanwhile() {
     let more = gateway.listener("more");
     assert_eq!(tests::RawClient::connect(more).get("a", "/").status, 200);
     gate.open();
-    gateway.hand_over();
+    let _former = gateway.hand_over();
     assert_eq!(tests::RawClient::connect(more).get("a", "/").status, 200);
 }
 
@@ -232,7 +233,7 @@ fn where_nobody_serves_it_is_an_ordinary_start_and_where_somebody_does_none() {
     let socket = gateway.folder().join("gw.sock");
     assert!(socket.exists());
     let again = gateway.successor();
-    gateway.follow(again);
+    drop(gateway.follow(again));
     assert_goes_on(&gateway, gateway.pid());
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.wait(DEADLINE).code(), Some(0));

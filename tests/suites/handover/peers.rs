@@ -110,7 +110,7 @@ fn a_peer_that_leaves_after_any_step_changes_nothing() {
         eventually(DEADLINE, "the failure is counted", || failures(&gateway) == before + 1);
         assert_goes_on(&gateway, gateway.pid());
     }
-    gateway.hand_over();
+    drop(gateway.hand_over());
 }
 
 #[test]

@@ -278,7 +278,7 @@ async fn tell(
     if output == Output::Table {
         say(said);
     }
-    let ended = waiting.until_settled(admin, app, answer["etag"].as_str(), output).await;
+    let ended = waiting.until_settled(admin, app, answer["revision"].as_u64(), output).await;
     match (ended, output) {
         (Ok(Some(last)), Output::Json) => say_json(&last),
         (Ok(None), Output::Json) => say_json(answer),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use topology::AppId;
 
 use crate::cli::Output;
-use crate::cli::connection::Admin;
+use crate::cli::connection::{Admin, Answer};
 use crate::cli::failure::Failure;
 use crate::cli::output::{list, plain, say, text};
 
@@ -16,8 +16,6 @@ use crate::cli::output::{list, plain, say, text};
 const ROUND: u64 = 30;
 /// Beyond what the API waits.
 const GRACE: Duration = Duration::from_secs(10);
-/// Until a change has come to whoever is asked.
-const LAG: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub struct Waiting {
@@ -28,7 +26,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// `etag`: of what was written, which whoever is asked may not have seen yet. Returns the last that was shown, where there
+    /// `revision`: of what was written, which whoever is asked may not have seen yet. Returns the last that was shown, where there
     /// was any waiting; an app of which nothing is left is no failure.
     ///
     /// # Errors
@@ -37,16 +35,17 @@ impl Waiting {
         &self,
         admin: &Admin,
         app: &AppId,
-        etag: Option<&str>,
+        revision: Option<u64>,
         output: Output,
     ) -> Result<Option<Value>, Failure> {
         let Some(seconds) = self.wait else { return Ok(None) };
         let began = Instant::now();
         let (mut mark, mut told) = (String::new(), String::new());
+        let after = revision.map_or(String::new(), |revision| format!("&after={revision}"));
         loop {
             let left = seconds.saturating_sub(began.elapsed().as_secs());
             let wait = left.min(ROUND);
-            let target = format!("/v1/apps/{app}/status?wait={wait}&unlike={mark}");
+            let target = format!("/v1/apps/{app}/status?wait={wait}&unlike={mark}{after}");
             let answer =
                 admin.ask_for(Duration::from_secs(wait) + GRACE, Method::GET, &target, &[], None).await?;
             if answer.status == StatusCode::NOT_FOUND {
@@ -57,12 +56,10 @@ impl Waiting {
                     serde_json::json!({ "id": app.to_string(), "standing": "done", "settled": true }),
                 ));
             }
-            let shown = answer.json()?;
-            let is_old = version(etag) > version(shown["etag"].as_str()) && shown["etag"].is_string();
-            if is_old {
-                tokio::time::sleep(LAG).await;
+            if left > 0 && is_behind(&answer) {
                 continue;
             }
+            let shown = answer.json()?;
             text(&shown, "mark").clone_into(&mut mark);
             let line = line(&shown);
             if output == Output::Table && line != told {
@@ -84,8 +81,10 @@ impl Waiting {
     }
 }
 
-fn version(etag: Option<&str>) -> u64 {
-    etag.and_then(|etag| etag.trim_matches('"').parse().ok()).unwrap_or(0)
+/// Whether whoever was asked has waited for the change in vain.
+fn is_behind(answer: &Answer) -> bool {
+    let kind = || Some(serde_json::from_slice::<Value>(&answer.body).ok()?["type"] == "urn:sluice:behind");
+    answer.status == StatusCode::CONFLICT && kind() == Some(true)
 }
 
 fn reason(shown: &Value) -> &str {
@@ -149,6 +148,5 @@ mod tests {
         let fresh =
             json!({ "id": "shop", "version": "v1", "serving": 0, "wanted": 1, "standing": "changing" });
         assert_eq!(line(&fresh), "shop v1: not begun, 0 of 1 serve");
-        assert_eq!((version(Some("\"17\"")), version(None), version(Some("x"))), (17, 0, 0));
     }
 }
