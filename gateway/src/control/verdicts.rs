@@ -145,7 +145,10 @@ impl Exchange {
                 cancel.run_until_cancelled(both).await;
             }
             _ => {
-                tracing::warn!(id = self.id, "gateway.id is no part of a registry key: probes are not shared")
+                tracing::warn!(
+                    id = self.id,
+                    "gateway.id is no part of a registry key: probes are not shared"
+                );
             }
         }
     }
@@ -160,7 +163,8 @@ impl Exchange {
             let (looks, verdicts) = self.found.borrow().clone();
             let is_news = told.as_ref().is_none_or(|(_, known)| !Arc::ptr_eq(known, &verdicts));
             let is_alive = told.as_ref().is_none_or(|(known, _)| *known != looks);
-            if !is_news && !(is_alive && written_at.elapsed() >= BEAT) {
+            let is_due = is_news || (is_alive && written_at.elapsed() >= BEAT);
+            if !is_due {
                 continue;
             }
             beat += 1;

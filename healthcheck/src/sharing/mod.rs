@@ -34,6 +34,9 @@ pub struct Fleet {
     others: Vec<u64>,
 }
 
+/// The higher the better: a gateway's score, and its hash where two have the same.
+type Place = (u64, u64);
+
 /// Who is to probe an endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Probers {
@@ -62,7 +65,7 @@ impl Fleet {
     /// The gateways that are to probe the endpoint: as many as `count`, or all that there are.
     pub(crate) fn probers(&self, endpoint: EndpointHash, count: usize) -> Probers {
         let others = self.others.iter().enumerate().map(|(at, other)| (*other, Some(at)));
-        let mut best: SmallVec<[((u64, u64), Option<usize>); 4]> = SmallVec::new();
+        let mut best = SmallVec::<[(Place, Option<usize>); 4]>::new();
         for (gateway, at) in self.me.map(|me| (me, None)).into_iter().chain(others) {
             let place = (score(gateway, endpoint), gateway);
             let rank = best.partition_point(|(better, _)| *better > place);

@@ -17,7 +17,7 @@ const ENDPOINTS: usize = 9;
 /// Few enough that endpoints share them.
 const CROWDED: usize = 3;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Event {
     /// A gateway learns of an endpoint, that it is elsewhere, or that it is gone.
     Learn {
@@ -231,7 +231,7 @@ impl World {
                 }
                 Duty::Probe => {}
                 Duty::Divided | Duty::Unheard => {
-                    prop_assert!(!is_alone, "one that is alone probes everything")
+                    prop_assert!(!is_alone, "one that is alone probes everything");
                 }
             }
         }
