@@ -53,7 +53,7 @@ pub use load::{Load, LoadReport};
 pub use message::{Fields, Framing, Request, Response, ResponseHead};
 pub use metrics::Metrics;
 pub use netns::{Host, Namespace, Switch};
-pub use port::HeldPort;
+pub use port::{HeldPort, ports};
 pub use process::Process;
 pub use program::Program;
 pub use prometheus::Prometheus;

@@ -1,6 +1,8 @@
 //! Ports for servers that cannot say which one they took.
 
+use std::fs::{self, File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
@@ -8,6 +10,12 @@ use socket2::{Domain, Socket, Type};
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 /// Numbers that are free for one transport are nearly always free for the other one.
 const ATTEMPTS: usize = 100;
+
+/// Ports of a range.
+const PORTS: u16 = 40;
+/// Below the kernel's range of ephemeral ports.
+const FIRST_PORT: u16 = 20_000;
+const RANGES: u16 = 300;
 
 /// A port on the loopback that nobody else is given as long as this value lives. Who sets `SO_REUSEADDR`,
 /// as nearly all servers do, can bind it beside us.
@@ -46,6 +54,27 @@ impl HeldPort {
     pub fn port(&self) -> u16 {
         port_of(&self.tcp)
     }
+}
+
+/// First and last of a range that nobody else has as long as this process lives: neither a test of it nor another process.
+///
+/// # Panics
+/// When all are taken.
+pub fn ports() -> [u16; 2] {
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("sluice-test-ports");
+    fs::create_dir_all(&folder).expect("a temporary folder can be made");
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for range in 0..RANGES {
+        let path = folder.join(range.to_string());
+        let file = OpenOptions::new().create(true).append(true).open(path).expect("the folder is ours");
+        if file.try_lock().is_ok() {
+            taken.push(file);
+            let first = FIRST_PORT + range * PORTS;
+            return [first, first + PORTS - 1];
+        }
+    }
+    panic!("no range of ports is left of {RANGES}")
 }
 
 fn bound(kind: Type, port: u16) -> std::io::Result<Socket> {

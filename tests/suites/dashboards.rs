@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use tests::{App, Config, DEADLINE, Endpoint, Gateway, Load, Prometheus, certificate, comes_true, finish};
+use tests::{
+    App, Config, DEADLINE, Endpoint, Gateway, Load, Prometheus, certificate, comes_true, dig, finish, ports,
+    sluice,
+};
 
 fn conf(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf").join(path)
@@ -26,7 +29,7 @@ fn dashboard(path: &Path) -> Value {
 fn dashboards() -> Vec<(PathBuf, Value)> {
     let files = fs::read_dir(conf("grafana")).expect("the folder is there").flatten();
     let files: Vec<_> = files.map(|file| (file.path(), dashboard(&file.path()))).collect();
-    assert_eq!(files.len(), 3);
+    assert_eq!(files.len(), 5);
     files
 }
 
@@ -50,20 +53,53 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 /// Panels of what does not happen here.
-const EMPTY: [&str; 12] = [
+const EMPTY: [&str; 23] = [
     "5xx by version",
     "Accepted and refused",
     "Apps with none left",
+    "Conflicts",
+    "Drained by an operator",
     "Ejections",
     "Given up under load",
+    "Grants missing",
     "HTTP/2 floods and penalties",
     "Hand-overs",
+    "Hosts that would not do",
+    "Messages refused",
     "Retries and hedges",
+    "Rollouts under way",
+    "Steps",
     "TLS handshakes that failed",
+    "Takeovers, p99",
     "Tunnels",
     "Under way and waiting",
+    "Updates of another server",
     "Waits for a restart",
+    "What is left of leases",
+    "Who holds",
 ];
+
+/// A gateway that answers names and has been asked for one, and that has an app which does not start.
+fn with_deploys() -> Gateway {
+    let ports = ports();
+    let config = Config::new()
+        .section(&format!("[deploy]\naddress = \"127.0.0.1:0\"\nstate = \"instances\"\nports = {ports:?}"))
+        .section(
+            "[dns]\nlisten = [\"127.0.0.1:0\"]\nzone = \"apps.test\"\nhostmaster = \"dns@example.com\"\n\
+             addresses = [\"192.0.2.10\"]\n[[dns.nameserver]]\nname = \"ns.example.com\"",
+        );
+    let gateway = Gateway::start(&config);
+    let project = tempfile::tempdir().expect("a folder can be made");
+    let file = "id = \"late\"\n[versions.v1]\ncommand = [\"/bin/sh\", \"-c\", \"exit 3\"]\n";
+    fs::write(project.path().join("sluice.toml"), file).expect("the folder is ours");
+    let mut deploy = sluice();
+    deploy.args(["deploy", ".", "--wait"]).current_dir(project.path());
+    deploy.env("SLUICE_DEPLOY", format!("http://{}", gateway.deploy()));
+    let report = finish(&mut deploy, "", DEADLINE * 4);
+    assert_eq!(report.code, Some(3), "{}", report.text());
+    assert!(dig(gateway.dns(), &["late.apps.test", "A"]).contains("status:"));
+    gateway
+}
 
 #[test]
 fn every_panel_has_something_to_show() {
@@ -91,7 +127,8 @@ fn every_panel_has_something_to_show() {
         "OPTIONS / HTTP/1.1\r\nHost: a\r\nOrigin: https://b.example\r\nAccess-Control-Request-Method: GET\r\n\r\n",
     );
     assert_eq!(stranger.receive().status, 403);
-    let prometheus = Prometheus::scraping(&[gateway.admin()]);
+    let other = with_deploys();
+    let prometheus = Prometheus::scraping(&[gateway.admin(), other.admin()]);
     let mut empty = BTreeSet::new();
     for (path, board) in dashboards() {
         for Query { panel, expression } in queries(&board) {

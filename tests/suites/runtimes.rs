@@ -115,6 +115,7 @@ async fn containers_are_run_on_two_engines_from_a_private_registry() {
     serves_and_stops(&first, &second, &registry).await;
     says_why_not(&second, &two, &registry).await;
     limits(&first, &one, &registry).await;
+    processors_are_counted(&first, &registry).await;
     hooks_and_output(&first, &registry).await;
     ends_are_told(&first, &one, &registry).await;
     hangs_are_bounded(&one, &registry).await;
@@ -203,6 +204,36 @@ async fn limits(runtime: &DockerRuntime, host: &DockerHost, registry: &ImageRegi
     runtime.remove(&spec.id).await.unwrap();
     let error = runtime.update(&spec.id, &changed).await.unwrap_err();
     assert_eq!(error.fault, Fault::NoSuchInstance);
+}
+
+/// One that works, one that sleeps, one that has ended and one that never was.
+async fn processors_are_counted(runtime: &DockerRuntime, registry: &ImageRegistry) {
+    let mut busy = shell(spec(registry, "busy"), "while :; do :; done");
+    busy.resources.cpu_millis = Some(500);
+    let idle = shell(spec(registry, "idle"), "exec /bin/busybox sleep 1000");
+    let brief = shell(spec(registry, "over"), "exit 0");
+    for spec in [&busy, &idle, &brief] {
+        runtime.start(spec).await.unwrap();
+    }
+    runtime.wait(&brief.id, DEADLINE).await.unwrap();
+    let ids = [busy.id.clone(), idle.id.clone(), brief.id.clone(), id("gone")];
+    let worked = Duration::from_millis(300);
+    let counting = tokio::time::timeout(DEADLINE * 4, async {
+        loop {
+            let used = runtime.cpu_used(&ids).await.unwrap();
+            let of = |id: &InstanceRef| used.iter().find(|(found, _)| found == id).map(|(_, used)| *used);
+            assert_eq!((of(&brief.id), of(&ids[3])), (None, None), "{used:?}");
+            if of(&busy.id).is_some_and(|used| used >= worked) {
+                return of(&idle.id);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let by_idle = counting.await.expect("it works");
+    assert!(by_idle.is_some_and(|used| used < worked), "{by_idle:?}");
+    for spec in [&busy, &idle, &brief] {
+        runtime.remove(&spec.id).await.unwrap();
+    }
 }
 
 async fn hooks_and_output(runtime: &DockerRuntime, registry: &ImageRegistry) {

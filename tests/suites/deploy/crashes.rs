@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use tests::{Config, eventually};
+use tests::{Config, eventually, ports};
 
 use crate::left::{Registered, Running};
-use crate::stage::{PATIENCE, Stage, file, ports};
+use crate::stage::{PATIENCE, Stage, file};
 
 /// What the gateway has logged of its instances when it is killed: the next moment in every round.
 const MOMENTS: [&str; 4] = ["starting", "probing", "leaving", "stopping"];

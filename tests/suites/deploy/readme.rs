@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
-use tests::{Config, Finished, Gateway, comes_true, finish, sluice};
+use tests::{Config, Finished, Gateway, comes_true, finish, ports, sluice};
 
-use crate::stage::{PATIENCE, Stage, ports};
+use crate::stage::{PATIENCE, Stage};
 
 const HEADING: &str = "## Deploying an app\n";
 /// Of the configuration that is shipped; a test has others.

@@ -1,40 +1,15 @@
 //! A gateway with a deploy API, and a folder with an app.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::{Config, DEADLINE, Finished, Gateway, RawClient, eventually, finish, sluice};
+use tests::{Config, DEADLINE, Finished, Gateway, RawClient, eventually, finish, ports, sluice};
 
 /// Python takes a while to start where every core is busy, and there are several to start one after the other.
 pub const PATIENCE: std::time::Duration = DEADLINE.saturating_mul(8);
-
-/// Ports of a stage.
-const PORTS: u16 = 40;
-/// Below the kernel's range of ephemeral ports.
-const FIRST_PORT: u16 = 20_000;
-const RANGES: u16 = 300;
-
-/// First and last of a range that nobody else has as long as this process lives: neither a test of it nor another process.
-pub fn ports() -> [u16; 2] {
-    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
-    let folder = std::env::temp_dir().join("sluice-test-ports");
-    fs::create_dir_all(&folder).expect("a temporary folder can be made");
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    for range in 0..RANGES {
-        let path = folder.join(range.to_string());
-        let file = OpenOptions::new().create(true).append(true).open(path).expect("the folder is ours");
-        if file.try_lock().is_ok() {
-            taken.push(file);
-            let first = FIRST_PORT + range * PORTS;
-            return [first, first + PORTS - 1];
-        }
-    }
-    panic!("no range of ports is left of {RANGES}")
-}
 
 pub struct Stage {
     pub gateway: Gateway,

@@ -5,9 +5,9 @@ use std::sync::Barrier;
 use std::thread;
 
 use serde_json::{Value, json};
-use tests::{Config, DEADLINE, Kazoo, ZooKeeperServer, eventually, yields};
+use tests::{Config, DEADLINE, Kazoo, ZooKeeperServer, eventually, ports, yields};
 
-use crate::stage::{PATIENCE, Stage, file, ports};
+use crate::stage::{PATIENCE, Stage, file};
 
 const CANARY: &str = "rollout = { kind = \"canary\", steps = [{ share = 10, pause = \"manual\" }] }\n";
 
