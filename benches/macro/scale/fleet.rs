@@ -180,7 +180,7 @@ fn without_pause(
     let requests = (fleet.received() - before) as f64 / f64::from(changes) / GATEWAYS as f64;
     goals.figure("50 watchers: changes a second that were written", f64::from(changes) / writing, "", None);
     goals.figure("50 watchers: from the last of them to all", millis(last.elapsed()), "ms", None);
-    goals.figure("50 watchers: requests of each for a change among these", requests, "", Some(1.0));
+    goals.figure("50 watchers: requests of each for a change among these", requests, "", Some(1.2));
     goals.figure(
         "50 watchers: most requests under way at the server meanwhile",
         most as f64,
