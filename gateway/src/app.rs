@@ -31,6 +31,7 @@ use crate::admin::auth::tokens::TokenFile;
 use crate::admin::{Authenticator, Doors, GatewayJudge};
 use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access, sticky_keys};
 use crate::control::report::Reporter;
+use crate::control::verdicts::Exchange;
 use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
 use crate::deploy_api::Deploy;
 use crate::dns::{self, DnsPlan, DnsService};
@@ -116,6 +117,8 @@ pub struct Gateway {
     pub(crate) vips: Option<VipService>,
     /// `None`: this process has no deploy API.
     pub(crate) deploy: Option<Deploy>,
+    /// Until it runs.
+    exchange: Option<Exchange>,
     /// `None`: names are somebody else's.
     pub(crate) dns: Option<DnsService>,
     pub(crate) dns_surroundings: dns::Surroundings,
@@ -201,12 +204,20 @@ impl Gateway {
         };
         let mut applier =
             Applier::new(settings.clone(), shared.clone(), applied.clone(), checker, tls.clone());
+        let shared_probes = config.gateway.shared_probes.filter(|_| config.registry.has_room_for_a_fleet());
+        let sharing = shared_probes.map(|probers| {
+            let id = &config.gateway.id;
+            let (exchange, talk, doubts) = Exchange::new(registry.clone(), id.clone(), probers);
+            applier.share_probes(id, probers, talk);
+            (exchange, doubts)
+        });
+        let (exchange, found_bad) = sharing.unzip();
         let first: Snapshot = snapshots.borrow_and_update().clone();
         applier.apply(first);
         if inheritance.is_takeover() {
             applier.await_first_probes(FIRST_PROBES).await;
         }
-        let judge = Judge::new(shared.clone(), reports);
+        let judge = Judge::new(shared.clone(), reports, found_bad);
         let mut tasks = vec![
             discovery.into_task(),
             tokio::spawn(applier.run(snapshots, control.clone())),
@@ -286,6 +297,7 @@ impl Gateway {
             ports_wait: false,
             vips: None,
             deploy,
+            exchange,
             dns: None,
             dns_surroundings,
         };
@@ -315,6 +327,13 @@ impl Gateway {
     /// Where the admin socket is, if there is one.
     pub fn admin_path(&self) -> Option<&std::path::Path> {
         self.config.admin.as_ref()?.socket.as_deref()
+    }
+
+    /// Shares the probing with other gateways, where that is configured.
+    pub(crate) fn share_probes(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            self.tasks.push(tokio::spawn(exchange.run(self.observing.clone())));
+        }
     }
 
     /// Tells the registry what this gateway runs.

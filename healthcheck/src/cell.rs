@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::probe::{Outcome, ProbeResult};
+use crate::sharing::desk::Word;
 use crate::verdict::{State, Thresholds, Transition, Verdict};
 
 /// The table of endpoints points to these; they outlive its swaps. A cell belongs to one endpoint, by
@@ -38,6 +39,8 @@ pub struct HealthReport {
     pub consecutive_failures: u32,
     pub passes_total: u64,
     pub failures_total: u64,
+    /// The gateways that probe it for this one and agree with the state; empty: this one probes it.
+    pub heard_from: Vec<Arc<str>>,
 }
 
 /// The last probe that did not pass.
@@ -64,6 +67,8 @@ struct Record {
     last_error: Option<LastError>,
     passes: u64,
     failures: u64,
+    /// See [`HealthReport::heard_from`].
+    heard_from: Option<Arc<[Arc<str>]>>,
     writer: Writer,
 }
 
@@ -76,6 +81,7 @@ impl Record {
             last_error: None,
             passes: 0,
             failures: 0,
+            heard_from: None,
             writer: Writer(0),
         }
     }
@@ -92,6 +98,7 @@ impl Record {
             consecutive_failures: self.verdict.consecutive_failures(),
             passes_total: self.passes,
             failures_total: self.failures,
+            heard_from: self.heard_from.as_deref().unwrap_or_default().to_vec(),
         }
     }
 }
@@ -102,10 +109,12 @@ impl Record {
 pub(crate) struct Writer(u64);
 
 /// What a new prober makes of the state that it finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Inherit {
     /// Same endpoint, perhaps other settings: what was established still holds.
     State,
+    /// Same endpoint, and somebody says that the state is another one by now: one probe decides.
+    Doubt(Thresholds),
     /// Another address: what was established was of another socket.
     Nothing,
 }
@@ -148,8 +157,10 @@ impl HealthCell {
     pub(crate) fn attach(&self, inherit: Inherit) -> Writer {
         let mut record = lock(self.record.get_or_init(|| Box::new(Mutex::new(Record::new(self.created)))));
         record.writer = Writer(record.writer.0 + 1);
+        record.heard_from = None;
         match inherit {
             Inherit::State => record.verdict.restart_count(),
+            Inherit::Doubt(thresholds) => record.verdict.doubt(thresholds),
             Inherit::Nothing => self.forget(&mut record),
         }
         record.writer
@@ -196,6 +207,21 @@ impl HealthCell {
         record.since = now;
         self.state.store(transition.to as u8, Relaxed);
         Recorded::Changed(transition)
+    }
+
+    /// Notes that other gateways say what is known already, unless `writer` was replaced. Returns whether they say it for the
+    /// first time.
+    pub(crate) fn heed(&self, writer: Writer, word: &Word) -> bool {
+        let Some(record) = self.record.get() else { return false };
+        let mut record = lock(record);
+        if record.writer != writer {
+            return false;
+        }
+        let is_first = record.heard_from.is_none();
+        if record.heard_from.as_deref() != Some(&word.by[..]) {
+            record.heard_from = Some(word.by.as_slice().into());
+        }
+        is_first
     }
 
     fn forget(&self, record: &mut Record) {

@@ -21,5 +21,5 @@ mod verdict;
 pub use cell::{HealthCell, HealthReport, LastError};
 pub use probe::{Pass, ProbeError, ProbeResult, ProbeTls, Question, probe_once};
 pub use schedule::{Checker, OnFailing, OnTransition, ProbeTarget};
-pub use stats::ProbeStats;
+pub use stats::{ProbeStats, SharingStats};
 pub use verdict::{State, Transition};

@@ -107,7 +107,8 @@ fn without_pause(
     thread::sleep(stretch);
     let began = load.elapsed();
     let before = usage::of_threads(gateway.pid());
-    let (written, lag) = storm(settings, runtime, (site, endpoints), gateway)?;
+    let (written, revision) = storm(settings, runtime, (site, endpoints))?;
+    let lag = lag(gateway, revision);
     let ended = load.elapsed();
     let after = usage::of_threads(gateway.pid());
     let report = load.stop();
@@ -158,14 +159,12 @@ pub fn failures(report: &Report, goals: &mut Goals<'_>, kind: Kind) -> anyhow::R
     Ok(())
 }
 
-/// Weights of endpoints of all apps, so many a second, for a stretch. Returns how many, and how long after the last one was
-/// written the gateway said that all are in its table.
-fn storm(
+/// Weights of endpoints of all apps, so many a second, for a stretch. Returns how many, and the registry's revision then.
+pub fn storm(
     settings: &Settings,
     runtime: &Runtime,
     (site, endpoints): (&Site, &Endpoints),
-    gateway: &Gateway,
-) -> anyhow::Result<(u32, Duration)> {
+) -> anyhow::Result<(u32, u64)> {
     let changes = settings.changes_per_second * settings.seconds as u32;
     let period = Duration::from_secs(1) / settings.changes_per_second;
     let began = Instant::now();
@@ -176,13 +175,17 @@ fn storm(
         site.put(&key, value).await
     });
     let written = runtime.block_on(writes.buffer_unordered(WRITERS).try_collect::<Vec<_>>())?;
+    Ok((changes, written.into_iter().max().unwrap_or_default()))
+}
+
+/// From now until the gateway says that all up to `revision` is in its table.
+fn lag(gateway: &Gateway, revision: u64) -> Duration {
     let last = Instant::now();
-    let revision = written.into_iter().max().unwrap_or_default();
     yields(PATIENCE, "the gateway has them all", || {
         let applied = gateway.admin_json("/v1/revisions")["applied"].as_u64();
         applied.is_some_and(|applied| applied >= revision).then_some(())
     });
-    Ok((changes, last.elapsed()))
+    last.elapsed()
 }
 
 /// An endpoint that stays where it is, with another weight; never of an app under load.

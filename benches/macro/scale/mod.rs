@@ -6,6 +6,7 @@
 
 mod changes;
 mod endpoint;
+mod fleet;
 mod site;
 mod start;
 mod steady;
@@ -58,6 +59,8 @@ enum Part {
     /// The same from ZooKeeper and etcd, and what changes cost there.
     Zookeeper,
     Etcd,
+    /// What fifty gateways ask of a ZooKeeper.
+    Fleet,
     /// What probing and scrapes take.
     Steady,
 }
@@ -147,6 +150,10 @@ fn parts(
             let gateway = start::remote(settings, &site, kind, goals);
             changes::measure(settings, runtime, (&site, kind, &endpoints), &gateway, goals)?;
         }
+    }
+    if settings.wants(Part::Fleet) {
+        let site = runtime.block_on(site::Site::fill(Kind::ZooKeeper, settings.shape(), &endpoints))?;
+        fleet::measure(settings, runtime, (site, &endpoints), goals)?;
     }
     if settings.wants(Part::Steady) {
         steady::measure(settings, runtime, &endpoints, goals)?;

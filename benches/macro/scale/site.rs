@@ -139,6 +139,14 @@ impl Site {
         }
     }
 
+    /// Where it is one.
+    pub fn zookeeper(&mut self) -> Option<&mut ZooKeeperServer> {
+        match &mut self.place {
+            Place::ZooKeeper(server) => Some(server),
+            Place::Embedded(_) | Place::Etcd(_) => None,
+        }
+    }
+
     /// Returns when the registry has it, with its revision then.
     pub async fn put(&self, key: &str, value: String) -> anyhow::Result<u64> {
         let handle = self.handle.as_ref().context("an embedded registry is its gateway's")?;

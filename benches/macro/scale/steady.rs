@@ -22,6 +22,9 @@ const PROMISED: &str = "5s";
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 /// Cores.
 const PROBING_GOAL: f64 = 1.0;
+const TENTH: Duration = Duration::from_millis(100);
+/// What is spread evenly has no peaks; a machine of two cores has.
+const BUSIEST_GOAL: f64 = 1.5;
 /// Milliseconds.
 const SCRAPE_GOAL: f64 = 100.0;
 
@@ -43,7 +46,7 @@ pub fn measure(
 /// Without any request.
 fn probing(settings: &Settings, endpoints: &Endpoints, gateway: &Gateway, goals: &mut Goals<'_>) {
     let (began, before, probed) = (Instant::now(), usage::of_threads(gateway.pid()), endpoints.asked());
-    thread::sleep(Duration::from_secs(settings.seconds));
+    let tenths = tenths(settings, endpoints);
     let seconds = began.elapsed().as_secs_f64();
     let used = usage::difference(&before, &usage::of_threads(gateway.pid()));
     let probes = endpoints.asked() - probed;
@@ -55,9 +58,29 @@ fn probing(settings: &Settings, endpoints: &Endpoints, gateway: &Gateway, goals:
         );
     }
     goals.figure("probes a second", probes as f64 / seconds, "", None);
+    goals.figure(
+        "the busiest tenth of a second, of the mean",
+        tenths.max() / (probes as f64 / seconds * TENTH.as_secs_f64()),
+        "",
+        Some(BUSIEST_GOAL),
+    );
     goals.figure("cores of the process while it only probes", cores, "", Some(PROBING_GOAL));
     let down = gateway.metrics().sum("sluice_endpoints", &[("state", "down")]);
     goals.figure("endpoints that are taken for dead", down.unwrap_or(0.0), "", Some(0.0));
+}
+
+/// Probes a tenth of a second.
+fn tenths(settings: &Settings, endpoints: &Endpoints) -> Distribution {
+    let began = Instant::now();
+    let mut before = endpoints.asked();
+    let mut counts = Vec::new();
+    for tenth in 1..=settings.seconds as u32 * 10 {
+        thread::sleep((TENTH * tenth).saturating_sub(began.elapsed()));
+        let asked = endpoints.asked();
+        counts.push((asked - before) as f64);
+        before = asked;
+    }
+    Distribution::from_iter(counts)
 }
 
 fn scrapes(settings: &Settings, gateway: &Gateway, goals: &mut Goals<'_>) -> anyhow::Result<()> {

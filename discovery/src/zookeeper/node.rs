@@ -1,7 +1,6 @@
 //! What a node of the ensemble is to us.
 
 use bytes::Bytes;
-use futures::FutureExt;
 use zookeeper_client::{Client, Error, Stat};
 
 use crate::registry::{Entry, MAX_VALUE_BYTES};
@@ -36,16 +35,18 @@ impl Node {
             match data.await {
                 Ok((data, stat)) => Ok(Some(Self::new(&data, stat))),
                 Err(Error::NoNode) => Ok(None),
-                Err(Error::NoAuth) => {
-                    // The stat needs no permission.
-                    client.check_stat(path).map(|stat| Ok(stat?.map(|stat| Self::new(&[], stat)))).await
-                }
+                Err(Error::NoAuth) => Self::unreadable(client, path).await,
                 Err(error) => Err(error),
             }
         }
     }
 
-    fn new(data: &[u8], stat: Stat) -> Self {
+    /// One that we may not read: its stat needs no permission.
+    pub(super) async fn unreadable(client: &Client, path: &str) -> Result<Option<Self>, Error> {
+        Ok(client.check_stat(path).await?.map(|stat| Self::new(&[], stat)))
+    }
+
+    pub(super) fn new(data: &[u8], stat: Stat) -> Self {
         let value = if data.len() <= MAX_VALUE_BYTES { Bytes::copy_from_slice(data) } else { Bytes::new() };
         Self { stat, value }
     }

@@ -1,14 +1,21 @@
-//! Reading nodes: all of them, or those that events named. Requests are pipelined.
+//! Reading nodes: all of them, or those that events named. Many are asked for in one request, and a few requests are under way
+//! at a time: a fleet that reads a large tree at one moment costs its servers thousands of requests, not millions.
 
 use std::collections::{HashMap, HashSet};
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use zookeeper_client::{Client, Error};
+use zookeeper_client::{Client, Error, MultiReadResult};
 
-use super::node::{Node, child_path, newest_change, parent_path};
+use super::node::{Node, child_path, parent_path};
 use crate::registry::{Entry, Key};
+use crate::remote::MAX_KEYS;
 use crate::remote::root::Root;
-use crate::remote::{IN_FLIGHT, MAX_KEYS};
+
+/// Asked for in one request: enough that a server spends its time on nodes and not on requests, few enough that an answer of
+/// specs as large as they come is no burst of its own.
+const BATCH: usize = 32;
+/// Requests without an answer yet. What waits in our socket stays below 128 MiB were every value at ZooKeeper's limit.
+const BATCHES: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
@@ -44,51 +51,51 @@ impl Found {
     }
 }
 
+/// What to ask a server.
+#[derive(Debug)]
+enum Ask {
+    Node(String),
+    Children(String),
+}
+
+#[derive(Debug)]
+enum Told {
+    Node(String, Option<Node>),
+    /// Names.
+    Children(String, Vec<String>),
+}
+
 /// The whole tree. Not one moment of it: a change made meanwhile may be in it or not, but its event then
 /// comes after the watch that the caller has set, and before the answer that showed a later change.
 pub(super) async fn read_all(client: &Client, root: &Root) -> Result<Found, ReadError> {
     let mut found = Found::default();
-    let mut waiting = vec![root.top().to_owned()];
+    let mut waiting = vec![Ask::Node(root.top().to_owned())];
     let mut reading = FuturesUnordered::new();
-    let mut visited = 0;
+    let mut known = 1;
     loop {
-        while reading.len() < IN_FLIGHT
-            && let Some(path) = waiting.pop()
-        {
-            reading.push(visit(client, path));
+        while reading.len() < BATCHES && !waiting.is_empty() {
+            let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
+            reading.push(ask(client, batch));
         }
-        let Some(result) = reading.next().await else { return Ok(found) };
-        let (path, node, children) = result?;
-        visited += 1;
-        if visited + waiting.len() + children.len() > MAX_KEYS {
-            return Err(ReadError::TooManyNodes);
+        let Some(told) = reading.next().await else { return Ok(found) };
+        for told in told? {
+            match told {
+                Told::Node(path, node) => {
+                    found.newest = found.newest.max(node.as_ref().map_or(0, Node::newest_change));
+                    found.add(root, &path, node.clone());
+                    if node.is_some_and(|node| node.stat.num_children > 0) {
+                        waiting.push(Ask::Children(path));
+                    }
+                }
+                Told::Children(path, names) => {
+                    known += names.len();
+                    if known > MAX_KEYS {
+                        return Err(ReadError::TooManyNodes);
+                    }
+                    waiting.extend(names.iter().map(|name| Ask::Node(child_path(&path, name))));
+                }
+            }
         }
-        waiting.extend(children.iter().map(|name| child_path(&path, name)));
-        found.newest = found.newest.max(node.as_ref().map_or(0, Node::newest_change));
-        found.add(root, &path, node);
-    }
-}
-
-type Visited = (String, Option<Node>, Vec<String>);
-
-async fn visit(client: &Client, path: String) -> Result<Visited, Error> {
-    let node = Node::read(client, &path).await?;
-    let children = match &node {
-        Some(node) if node.stat.num_children > 0 => children(client, &path).await?,
-        _ => Vec::new(),
-    };
-    Ok((path, node, children))
-}
-
-/// What may not be listed hides what is below it, and nothing else.
-async fn children(client: &Client, path: &str) -> Result<Vec<String>, Error> {
-    match client.list_children(path).await {
-        Err(Error::NoNode) => Ok(Vec::new()),
-        Err(error @ Error::NoAuth) => {
-            tracing::warn!(path, %error, "cannot list a node of the registry");
-            Ok(Vec::new())
-        }
-        result => result,
     }
 }
 
@@ -100,14 +107,7 @@ pub(super) async fn read_some(
 ) -> Result<Found, ReadError> {
     let mut found = Found::default();
     let mut lists = HashSet::new();
-    let mut nodes = futures::stream::iter(paths)
-        .map(|path| async move {
-            let node = Node::read(client, &path).await;
-            (path, node)
-        })
-        .buffer_unordered(IN_FLIGHT);
-    while let Some((path, node)) = nodes.next().await {
-        let node = node?;
+    for (path, node) in nodes(client, paths).await? {
         match &node {
             Some(node) => found.newest = found.newest.max(node.newest_change()),
             // What is gone tells nothing; its parent's list of children tells when it went. Before 3.9
@@ -116,19 +116,71 @@ pub(super) async fn read_some(
         }
         found.add(root, &path, node);
     }
-    drop(nodes);
-    found.newest = found.newest.max(newest_of(client, lists).await?);
+    // A list that has gone itself counts for nothing: its own removal has an event of its own.
+    for (_, list) in nodes(client, lists).await? {
+        found.newest = found.newest.max(list.as_ref().map_or(0, Node::newest_change));
+    }
     Ok(found)
 }
 
-/// A list that has gone itself counts for nothing: its own removal has an event of its own.
-async fn newest_of(client: &Client, paths: HashSet<String>) -> Result<u64, Error> {
-    let mut stats = futures::stream::iter(paths)
-        .map(|path| async move { client.check_stat(&path).await })
-        .buffer_unordered(IN_FLIGHT);
-    let mut newest = 0;
-    while let Some(stat) = stats.next().await {
-        newest = newest.max(stat?.as_ref().map_or(0, newest_change));
+async fn nodes(client: &Client, paths: HashSet<String>) -> Result<Vec<(String, Option<Node>)>, Error> {
+    let mut asks: Vec<Ask> = paths.into_iter().map(Ask::Node).collect();
+    let mut found = Vec::with_capacity(asks.len());
+    let mut batches = Vec::with_capacity(asks.len().div_ceil(BATCH));
+    while !asks.is_empty() {
+        batches.push(asks.split_off(asks.len().saturating_sub(BATCH)));
     }
-    Ok(newest)
+    let mut reading =
+        futures::stream::iter(batches).map(|batch| ask(client, batch)).buffer_unordered(BATCHES);
+    while let Some(told) = reading.next().await {
+        found.extend(told?.into_iter().filter_map(|told| match told {
+            Told::Node(path, node) => Some((path, node)),
+            Told::Children(..) => None,
+        }));
+    }
+    Ok(found)
+}
+
+/// One request, which is one moment of what it asks for.
+async fn ask(client: &Client, asks: Vec<Ask>) -> Result<Vec<Told>, Error> {
+    let mut request = client.new_multi_reader();
+    for ask in &asks {
+        match ask {
+            Ask::Node(path) => request.add_get_data(path)?,
+            Ask::Children(path) => request.add_get_children(path)?,
+        }
+    }
+    let answers = request.commit().await?;
+    if answers.len() != asks.len() {
+        return Err(unexpected());
+    }
+    let mut told = Vec::with_capacity(asks.len());
+    for (ask, answer) in asks.into_iter().zip(answers) {
+        told.push(match (ask, answer) {
+            (Ask::Node(path), MultiReadResult::Data { data, stat }) => {
+                Told::Node(path, Some(Node::new(&data, stat)))
+            }
+            (Ask::Node(path), MultiReadResult::Error { err: Error::NoNode }) => Told::Node(path, None),
+            (Ask::Node(path), MultiReadResult::Error { err: Error::NoAuth }) => {
+                let node = Node::unreadable(client, &path).await?;
+                Told::Node(path, node)
+            }
+            (Ask::Children(path), MultiReadResult::Children { children }) => Told::Children(path, children),
+            (Ask::Children(path), MultiReadResult::Error { err: Error::NoNode }) => {
+                Told::Children(path, Vec::new())
+            }
+            // What may not be listed hides what is below it, and nothing else.
+            (Ask::Children(path), MultiReadResult::Error { err: error @ Error::NoAuth }) => {
+                tracing::warn!(path, %error, "cannot list a node of the registry");
+                Told::Children(path, Vec::new())
+            }
+            (_, MultiReadResult::Error { err }) => return Err(err),
+            _ => return Err(unexpected()),
+        });
+    }
+    Ok(told)
+}
+
+fn unexpected() -> Error {
+    Error::UnexpectedError("a server answered what it was not asked".to_owned())
 }

@@ -142,6 +142,9 @@ pub struct EndpointView {
     last_probe_seconds: Option<f64>,
     last_error: Option<String>,
     last_error_at: Option<String>,
+    /// Gateways whose verdict the state is; absent: this one's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    verdict_of: Vec<String>,
     probes_passed: u64,
     probes_failed: u64,
 }
@@ -439,6 +442,7 @@ pub fn endpoint(app: &CompiledApp, endpoint: &PooledEndpoint) -> EndpointView {
         last_probe_seconds: report.last_latency.as_ref().map(Duration::as_secs_f64),
         last_error: error.map(|error| error.text.to_string()),
         last_error_at: error.map(|error| moment(error.at)),
+        verdict_of: report.heard_from.iter().map(ToString::to_string).collect(),
         probes_passed: report.passes_total,
         probes_failed: report.failures_total,
     }

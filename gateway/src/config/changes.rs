@@ -29,6 +29,7 @@ impl Config {
             jwks_networks,
             zone,
             sticky_key_file,
+            shared_probes,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -48,6 +49,7 @@ impl Config {
             ("gateway.jwks_networks", *jwks_networks != wanted.gateway.jwks_networks),
             ("gateway.zone", *zone != wanted.gateway.zone),
             ("gateway.sticky_key_file", *sticky_key_file != wanted.gateway.sticky_key_file),
+            ("gateway.shared_probes", *shared_probes != wanted.gateway.shared_probes),
             ("admin", *admin != wanted.admin),
             ("deploy", *deploy != wanted.deploy),
             ("apps.files", *apps != wanted.apps),

@@ -28,6 +28,8 @@ use super::values::{MAX_PATTERNS, file_path};
 use super::virtual_ips::read_vip;
 use super::{AppsConfig, Config, GatewayConfig};
 
+/// Gateways that probe one endpoint: with more of them, nothing is saved.
+const MAX_SHARED_PROBES: usize = 16;
 /// More workers than cores only take turns, and no machine that we know has more cores.
 const MAX_WORKERS: usize = 256;
 /// The published ranges of the largest content delivery networks fit.
@@ -71,6 +73,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let jwks_networks = table.list("jwks_networks", MAX_JWKS_NETWORKS, network).unwrap_or_default();
     let zone = table.parsed("zone", parse_zone);
     let sticky_key_file = table.parsed("sticky_key_file", |text| file_path(base, text));
+    let shared_probes = table.integer("shared_probes", 1..=MAX_SHARED_PROBES);
     let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
     let limits = Arc::new(limits);
@@ -94,6 +97,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         jwks_networks,
         zone,
         sticky_key_file,
+        shared_probes,
         listeners,
         app_ports,
         limits,

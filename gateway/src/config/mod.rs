@@ -85,6 +85,11 @@ pub enum RegistryConfig {
 }
 
 impl RegistryConfig {
+    /// Whether other gateways may be on it.
+    pub fn has_room_for_a_fleet(&self) -> bool {
+        !matches!(self, Self::Embedded { .. })
+    }
+
     /// Who we are to it, where it is at the far end of a network.
     pub fn access(&self) -> Option<&Access> {
         match self {
@@ -138,6 +143,8 @@ pub struct GatewayConfig {
     pub zone: Option<Arc<str>>,
     /// The keys that cookies of `sticky` apps are signed with. `None`: one of this process's own.
     pub sticky_key_file: Option<PathBuf>,
+    /// How many gateways of a fleet probe each endpoint. `None`: all do.
+    pub shared_probes: Option<usize>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     /// What apps may ask for.

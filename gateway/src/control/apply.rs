@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use healthcheck::sharing::Colleague;
 use healthcheck::{Checker, OnTransition, ProbeTarget, ProbeTls, State, Transition};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use topology::{App, HealthSettings, Origin, Protocol, Snapshot};
+use topology::{App, HealthSettings, OnFailure, Origin, Protocol, Snapshot};
 
 use super::Applied;
 use super::outliers::probed_back_to_life;
 use super::panic;
+use super::verdicts::{Doubt, Talk};
 use crate::config::UNSHARED_KEY;
 use crate::listener::tls::TlsRegistry;
 use crate::metrics::ServiceMetrics;
@@ -21,6 +24,9 @@ use crate::worker::Shared;
 /// Between two looks at who was probed: ten thousand endpoints cost a millisecond.
 const FIRST_PROBES_POLL: Duration = Duration::from_millis(20);
 
+/// Between two looks at what colleagues say and at what is to be said to them.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// The one writer of the table.
 pub struct Applier {
     settings: Settings,
@@ -29,6 +35,8 @@ pub struct Applier {
     checker: Checker,
     tls: Arc<TlsRegistry>,
     default_health: Arc<HealthSettings>,
+    /// `None`: everything is probed here.
+    talk: Option<Talk>,
 }
 
 impl Applier {
@@ -39,7 +47,13 @@ impl Applier {
         checker: Checker,
         tls: Arc<TlsRegistry>,
     ) -> Self {
-        Self { settings, shared, applied, checker, tls, default_health: Arc::default() }
+        Self { settings, shared, applied, checker, tls, default_health: Arc::default(), talk: None }
+    }
+
+    /// Probes from now on what its part is, and has others told of it. To be called before the first snapshot.
+    pub fn share_probes(&mut self, me: &str, probers: usize, talk: Talk) {
+        self.checker.share(me, probers);
+        self.talk = Some(talk);
     }
 
     /// Puts `snapshot` in force. Requests under way keep the table that they began with.
@@ -106,15 +120,38 @@ impl Applier {
 
     /// Applies every further snapshot until `cancel`; then stops the probers.
     pub async fn run(mut self, mut snapshots: watch::Receiver<Snapshot>, cancel: CancellationToken) {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let is_sharing = self.talk.is_some();
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => break,
-                changed = snapshots.changed() => if changed.is_err() { break },
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let snapshot = snapshots.borrow_and_update().clone();
+                    self.apply(snapshot);
+                }
+                news = news(self.talk.as_mut()), if is_sharing => match news {
+                    News::Heard(colleagues) => self.checker.hear(colleagues),
+                    News::Doubt((app, key)) => self.checker.doubt(&app, &key),
+                },
+                _ = looks.tick(), if is_sharing => self.look(),
+                // A bucket at a time: a change is not to wait for all of them.
+                () = tokio::task::yield_now(), if self.checker.is_behind() => self.checker.catch_up(),
             }
-            let snapshot = snapshots.borrow_and_update().clone();
-            self.apply(snapshot);
         }
         self.checker.stop().await;
+    }
+
+    fn look(&mut self) {
+        self.checker.look();
+        let verdicts = self.checker.verdicts();
+        if let Some(talk) = &self.talk {
+            talk.found.send_modify(|(looks, found)| (*looks, *found) = (*looks + 1, verdicts));
+        }
     }
 
     /// Who is probed: everybody where the app has health settings, and otherwise those who registered
@@ -138,17 +175,37 @@ impl Applier {
             if endpoint.protocol == Protocol::Udp {
                 return None;
             }
+            let settings = settings_for(endpoint.origin)?;
+            // Others know what stands in the registry. Whoever starts instances anew listens to its own gateway.
+            let may_be_shared =
+                endpoint.origin == Origin::Registry && settings.on_failure == OnFailure::Eject;
             Some(ProbeTarget {
                 app: app.id.clone(),
                 key: endpoint.key.clone(),
                 address: endpoint.address,
                 protocol: endpoint.protocol,
                 tls: tls.clone(),
-                settings: settings_for(endpoint.origin)?,
+                settings,
+                may_be_shared,
                 cell: pooled.live.health.clone(),
             })
         };
         pairs.filter_map(target).collect()
+    }
+}
+
+enum News {
+    Heard(Option<Vec<Colleague>>),
+    Doubt(Doubt),
+}
+
+/// What others say, or what requests have found; never, once nobody listens any more.
+async fn news(talk: Option<&mut Talk>) -> News {
+    let Some(Talk { heard, doubts, .. }) = talk else { return std::future::pending().await };
+    tokio::select! {
+        Ok(()) = heard.changed() => News::Heard(heard.borrow_and_update().clone()),
+        Some(doubt) = doubts.recv() => News::Doubt(doubt),
+        else => std::future::pending().await,
     }
 }
 

@@ -10,6 +10,7 @@ mod failures;
 mod outliers;
 mod panic;
 pub mod report;
+pub mod verdicts;
 mod witness;
 
 use std::sync::Mutex;

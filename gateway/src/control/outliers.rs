@@ -11,6 +11,7 @@ use topology::{AppId, Outliers};
 
 use super::comparisons::Comparisons;
 use super::panic;
+use super::verdicts::Doubt;
 use crate::table::live::EndpointLive;
 use crate::table::{CompiledApp, PooledEndpoint, RoutingTable};
 use crate::worker::{Shared, Suspicion};
@@ -27,11 +28,17 @@ pub struct Judge {
     reports: mpsc::Receiver<Suspicion>,
     comparisons: Comparisons,
     ejected: Vec<Ejected>,
+    /// Who probes whom others say to be up; `None`: nobody's probes are shared.
+    doubts: Option<mpsc::Sender<Doubt>>,
 }
 
 impl Judge {
-    pub fn new(shared: Arc<Shared>, reports: mpsc::Receiver<Suspicion>) -> Self {
-        Self { shared, reports, comparisons: Comparisons::default(), ejected: Vec::new() }
+    pub fn new(
+        shared: Arc<Shared>,
+        reports: mpsc::Receiver<Suspicion>,
+        doubts: Option<mpsc::Sender<Doubt>>,
+    ) -> Self {
+        Self { shared, reports, comparisons: Comparisons::default(), ejected: Vec::new(), doubts }
     }
 
     pub async fn run(mut self, cancel: CancellationToken) {
@@ -101,6 +108,10 @@ impl Judge {
             seconds = lasts.as_secs_f64(),
             "endpoint ejected"
         );
+        if let Some(doubts) = &self.doubts {
+            // No room: so many are probed by now that one more makes no difference.
+            let _ = doubts.try_send((app.id.clone(), endpoint.key.clone()));
+        }
         self.ejected.push(Ejected { app: app.id.clone(), endpoint: endpoint.clone() });
     }
 

@@ -74,6 +74,7 @@ impl Gateway {
         self.tasks.push(self.watch_certificates());
         self.tasks.push(self.watch_sources());
         self.tasks.push(self.report());
+        self.share_probes();
         self.serving.serve();
         self.manager.ready(&self.status());
         Ok(())

@@ -50,14 +50,24 @@ impl ProbeStream {
         }
     }
 
-    /// Neither closed by the endpoint nor with bytes that nobody asked for.
-    pub(super) fn is_quiet(&self) -> bool {
-        let socket = match self {
+    fn socket(&self) -> &TcpStream {
+        match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
-        };
+        }
+    }
+
+    /// Closes a connection on which nothing is outstanding, by a reset: a farewell in four parts costs as much as the request did,
+    /// and twenty thousand a second leave more addresses in TIME_WAIT than a kernel keeps. HAProxy ends its probes so, too.
+    pub(crate) fn cut(self) {
+        // What fails here is closed as any other.
+        let _ = self.socket().set_zero_linger();
+    }
+
+    /// Neither closed by the endpoint nor with bytes that nobody asked for.
+    pub(super) fn is_quiet(&self) -> bool {
         let mut byte = [0];
-        socket.try_read(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.socket().try_read(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Who is probed and when: one small task per endpoint.
 
 mod prober;
+mod shared;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
@@ -15,10 +17,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use topology::{AppId, HealthSettings, InstanceKey, Protocol};
 
-use crate::cell::Inherit;
+use crate::cell::{Inherit, Writer};
 use crate::pace::{self, FirstProbes};
+use crate::sharing::{EndpointHash, Fingerprint};
 use crate::{HealthCell, HealthReport, ProbeStats, ProbeTls, Transition};
 use prober::{Prober, Surroundings};
+use shared::{Printer, Shared, Sharing};
 
 /// Connections kept open between probes, over all endpoints. Beyond them each probe connects anew,
 /// which costs CPU where an open socket costs a file descriptor that traffic may need.
@@ -49,6 +53,8 @@ pub struct ProbeTarget {
     /// `None`: in clear text.
     pub tls: Option<Arc<dyn ProbeTls>>,
     pub settings: Arc<HealthSettings>,
+    /// Whether other gateways may probe it for this one: they know it by the same names.
+    pub may_be_shared: bool,
     pub cell: Arc<HealthCell>,
 }
 
@@ -71,15 +77,35 @@ pub struct Checker {
     surroundings: Arc<Surroundings>,
     first: FirstProbes,
     random: fastrand::Rng,
+    /// `None`: everything is probed here.
+    sharing: Option<Box<Sharing>>,
     tasks: TaskTracker,
     cancel: CancellationToken,
     _cancel_on_drop: DropGuard,
 }
 
 struct Probing {
-    target: ProbeTarget,
-    cancel: CancellationToken,
-    task: JoinHandle<()>,
+    target: Arc<ProbeTarget>,
+    /// Where others may probe it for this gateway.
+    shared: Option<(EndpointHash, Fingerprint)>,
+    /// Of those: whether it is among the gateways that have to.
+    is_mine: bool,
+    work: Work,
+}
+
+enum Work {
+    Own {
+        task: JoinHandle<()>,
+        since: Instant,
+        /// Others that have to probe it see it otherwise, and the log says so.
+        is_disputed: bool,
+    },
+    /// Others probe it.
+    Heeded {
+        writer: Writer,
+        /// Since when nobody says anything.
+        unheard: Option<Instant>,
+    },
 }
 
 impl Checker {
@@ -96,6 +122,7 @@ impl Checker {
             on_transition,
             on_failing: OnceLock::new(),
             stats: Arc::default(),
+            changed: AtomicU64::new(0),
             attempts: Semaphore::new(MAX_ATTEMPTS),
             connections: Arc::new(Semaphore::new(MAX_KEPT_CONNECTIONS)),
         };
@@ -104,6 +131,7 @@ impl Checker {
             surroundings: Arc::new(surroundings),
             first: FirstProbes::new(Instant::now()),
             random: fastrand::Rng::with_seed(seed),
+            sharing: None,
             tasks: TaskTracker::new(),
             _cancel_on_drop: cancel.clone().drop_guard(),
             cancel,
@@ -125,17 +153,26 @@ impl Checker {
     pub fn reconcile(&mut self, app: &AppId, targets: Vec<ProbeTarget>) {
         let mut before = self.apps.remove(app).unwrap_or_default();
         let mut after = HashMap::with_capacity(targets.len());
+        let mut printer = Printer::default();
         for target in targets {
             if let Entry::Vacant(vacant) = after.entry(target.key.clone()) {
                 let probing = match before.remove(&target.key) {
                     Some(probing) if probing.serves(&target) => probing,
-                    Some(probing) => self.replace(&probing, target),
-                    None => self.start(target, Inherit::State),
+                    former => {
+                        let shared = self.enlist(former.as_ref(), &target, &mut printer);
+                        match former {
+                            Some(probing) => self.replace(&probing, target, shared),
+                            None => self.start(Arc::new(target), shared, Inherit::State),
+                        }
+                    }
                 };
                 vacant.insert(probing);
             }
         }
-        before.values().for_each(Probing::stop);
+        for probing in before.values() {
+            probing.stop();
+            self.dismiss(probing);
+        }
         if !after.is_empty() {
             self.apps.insert(app.clone(), after);
         }
@@ -158,25 +195,26 @@ impl Checker {
         self.tasks.wait().await;
     }
 
-    fn replace(&mut self, old: &Probing, target: ProbeTarget) -> Probing {
-        old.cancel.cancel();
+    fn replace(&mut self, old: &Probing, target: ProbeTarget, shared: Shared) -> Probing {
+        old.work.end();
         if !Arc::ptr_eq(&old.target.cell, &target.cell) {
             old.target.cell.detach();
         }
         let same_socket = old.target.address == target.address
             && old.target.protocol == target.protocol
             && old.target.has_same_tls(&target);
-        self.start(target, if same_socket { Inherit::State } else { Inherit::Nothing })
+        self.start(Arc::new(target), shared, if same_socket { Inherit::State } else { Inherit::Nothing })
     }
 
-    fn start(&mut self, target: ProbeTarget, inherit: Inherit) -> Probing {
+    fn start(&mut self, target: Arc<ProbeTarget>, shared: Shared, inherit: Inherit) -> Probing {
         let now = Instant::now();
         let first = now + self.first.delay(now, pace::interval(&target.settings, true), &mut self.random);
         let writer = target.cell.attach(inherit);
-        let prober = Prober::new(target.clone(), writer, self.surroundings.clone(), self.random.fork());
-        let cancel = self.cancel.child_token();
-        let task = self.tasks.spawn(prober.run(first, cancel.clone()));
-        Probing { target, cancel, task }
+        let bucket = shared.map_or(0, |(endpoint, _)| 1 << endpoint.bucket());
+        let random = self.random.fork();
+        let prober = Prober::new(target.clone(), writer, self.surroundings.clone(), bucket, random);
+        let task = self.tasks.spawn(prober.run(first, self.cancel.clone()));
+        Probing { target, shared, is_mine: false, work: Work::Own { task, since: now, is_disputed: false } }
     }
 }
 
@@ -188,12 +226,25 @@ impl Probing {
             && self.target.protocol == target.protocol
             && self.target.has_same_tls(target)
             && self.target.settings == target.settings
-            && !self.task.is_finished()
+            && self.target.may_be_shared == target.may_be_shared
+            && !self.work.has_ended()
     }
 
     fn stop(&self) {
-        self.cancel.cancel();
+        self.work.end();
         self.target.cell.detach();
+    }
+}
+
+impl Work {
+    fn end(&self) {
+        if let Self::Own { task, .. } = self {
+            task.abort();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self, Self::Own { task, .. } if task.is_finished())
     }
 }
 

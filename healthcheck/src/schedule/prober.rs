@@ -3,6 +3,7 @@
 //! There are as many as there are endpoints, so what a task holds while it sleeps is kept small: an
 //! attempt lives in a box of its own and goes with it.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct Surroundings {
     pub(super) on_transition: OnTransition,
     pub(super) on_failing: OnceLock<OnFailing>,
     pub(super) stats: Arc<ProbeStats>,
+    /// A bit for every bucket of shared targets of which a probe has found something new.
+    pub(super) changed: AtomicU64,
     /// A permit for every probe under way.
     pub(super) attempts: Semaphore,
     /// A permit for every connection kept between probes.
@@ -31,9 +34,11 @@ pub(super) struct Surroundings {
 }
 
 pub(super) struct Prober {
-    target: ProbeTarget,
+    target: Arc<ProbeTarget>,
     writer: Writer,
     surroundings: Arc<Surroundings>,
+    /// The bit of its bucket; 0: it is not shared.
+    bucket: u64,
     random: fastrand::Rng,
 }
 
@@ -44,23 +49,23 @@ struct Kept {
 
 impl Prober {
     pub(super) fn new(
-        target: ProbeTarget,
+        target: Arc<ProbeTarget>,
         writer: Writer,
         surroundings: Arc<Surroundings>,
+        bucket: u64,
         random: fastrand::Rng,
     ) -> Self {
-        Self { target, writer, surroundings, random }
+        Self { target, writer, surroundings, bucket, random }
     }
 
-    /// Probes from `first` on, until `cancel`: an attempt under way is dropped with its connection.
+    /// Probes from `first` on, until it is aborted or `cancel`: an attempt under way is dropped with its connection.
     pub(super) async fn run(mut self, first: Instant, cancel: CancellationToken) {
         let mut start = first;
         let mut kept = None;
         while cancel.run_until_cancelled(sleep_until(start)).await.is_some() {
-            let surroundings = self.surroundings.clone();
-            let Some(Ok(place)) = cancel.run_until_cancelled(surroundings.attempts.acquire()).await else {
-                return;
-            };
+            // Before the attempt has its room: who waits for its turn is as small as who sleeps.
+            let turn = self.surroundings.attempts.acquire();
+            let Some(Ok(place)) = cancel.run_until_cancelled(turn).await else { return };
             // Counted from when this probe really starts: after a stall there is nothing to catch up.
             start = Instant::now();
             let attempt = Box::pin(self.probe(start, kept));
@@ -72,18 +77,21 @@ impl Prober {
         }
     }
 
-    async fn probe(&self, start: Instant, kept: Option<Kept>) -> Option<Kept> {
+    async fn probe(&self, start: Instant, kept: Option<Box<Kept>>) -> Option<Box<Kept>> {
         let deadline = Deadline::after(start, pace::timeout(&self.target.settings));
         let (outcome, rest) = self.attempt(deadline, kept.map(|kept| kept.stream)).await;
         // The rest of a slow body changes nothing: the result counts now.
         self.take(&outcome, start.elapsed());
         let stream = rest?.into_idle().await?;
-        let permit = self.surroundings.connections.clone().try_acquire_owned().ok()?;
-        Some(Kept { stream, _permit: permit })
+        let Ok(permit) = self.surroundings.connections.clone().try_acquire_owned() else {
+            stream.cut();
+            return None;
+        };
+        Some(Box::new(Kept { stream, _permit: permit }))
     }
 
     async fn attempt(&self, deadline: Deadline, kept: Option<ProbeStream>) -> (Outcome, Option<Rest>) {
-        let ProbeTarget { address, protocol, tls, settings, .. } = &self.target;
+        let ProbeTarget { address, protocol, tls, settings, .. } = &*self.target;
         let way = Way { address: *address, tls: tls.as_ref(), deadline };
         let outcome = match (&settings.kind, protocol) {
             // No answer that every datagram service gives; whoever asks for a probe hears nothing bad.
@@ -103,7 +111,7 @@ impl Prober {
     }
 
     fn take(&self, outcome: &Outcome, latency: Duration) {
-        let ProbeTarget { app, key, settings, cell, .. } = &self.target;
+        let ProbeTarget { app, key, settings, cell, .. } = &*self.target;
         let thresholds = Thresholds::new(settings.rise, settings.fall);
         let recorded = cell.record(self.writer, thresholds, outcome, latency);
         if recorded == Recorded::Stale {
@@ -116,6 +124,7 @@ impl Prober {
         }
         if let Recorded::Changed(transition) = recorded {
             self.surroundings.stats.count_transition(transition.to);
+            self.surroundings.changed.fetch_or(self.bucket, Relaxed);
             (self.surroundings.on_transition)(&self.target, transition);
         }
         if outcome.as_ref().is_err_and(|error| error.result().is_conclusive()) {
@@ -163,20 +172,22 @@ mod tests {
             protocol: Protocol::Http1,
             tls: None,
             settings: Arc::new(HealthSettings::default()),
+            may_be_shared: true,
             cell,
         };
         let surroundings = Arc::new(Surroundings {
             on_transition: Arc::new(|_, _| {}),
             on_failing: OnceLock::new(),
             stats: Arc::default(),
+            changed: AtomicU64::new(0),
             attempts: Semaphore::new(1),
             connections: Arc::new(Semaphore::new(1)),
         });
-        let prober = Prober::new(target, writer, surroundings, fastrand::Rng::with_seed(1));
+        let prober = Prober::new(Arc::new(target), writer, surroundings, 0, fastrand::Rng::with_seed(1));
         println!("an attempt: {} bytes", std::mem::size_of_val(&prober.probe(Instant::now(), None)));
         let future = prober.run(Instant::now(), CancellationToken::new());
         let size = std::mem::size_of_val(&future);
         println!("a prober's future: {size} bytes, a cell: {} bytes", size_of::<HealthCell>());
-        assert!(size < 1024, "{size}");
+        assert!(size <= 512, "{size}");
     }
 }

@@ -46,6 +46,7 @@ fn target(instance: &str, address: SocketAddr, interval: Duration) -> ProbeTarge
         protocol: Protocol::Http1,
         tls: None,
         settings: Arc::new(settings),
+        may_be_shared: true,
         cell: Arc::default(),
     }
 }

@@ -83,6 +83,16 @@ impl Verdict {
         (from != to).then_some(Transition { from, to })
     }
 
+    /// Keeps the state and has one probe decide whether it still holds.
+    pub(crate) fn doubt(&mut self, thresholds: Thresholds) {
+        self.restart_count();
+        match self.state {
+            State::Unknown => {}
+            State::Up => self.failures = thresholds.fall - 1,
+            State::Down => self.passes = thresholds.rise - 1,
+        }
+    }
+
     fn wanted(&self, passed: bool, thresholds: Thresholds) -> State {
         match self.state {
             // A new endpoint has no record that one probe could be an exception to.

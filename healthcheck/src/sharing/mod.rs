@@ -3,12 +3,21 @@
 //! Rendezvous hashing: every gateway scores every endpoint, and the `k` best probe it. Whoever knows the same gateways
 //! comes to the same result without a word, and when one goes, only what it probed is probed by somebody else.
 
+pub(crate) mod desk;
+#[cfg(test)]
+mod simulation;
+pub(crate) mod verdicts;
+
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use topology::{AppId, InstanceKey};
 
+pub use desk::{BEAT, Colleague};
+pub use verdicts::{BUCKETS, Down, Fingerprint, MAX_DOWN, MAX_DOWN_BYTES, Verdicts, short};
+
 /// An endpoint's share in every score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointHash(u64);
 
 impl EndpointHash {
@@ -21,16 +30,27 @@ impl EndpointHash {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
     me: Option<u64>,
+    /// In order.
     others: Vec<u64>,
 }
 
+/// The higher the better: a gateway's score, and its hash where two have the same.
+type Place = (u64, u64);
+
+/// Who is to probe an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Probers {
+    pub me: bool,
+    /// Positions among the fleet's others.
+    pub others: SmallVec<[usize; 4]>,
+}
+
 impl Fleet {
-    /// `alive` may or may not name `me`, in any order, and more than once.
+    /// `alive` may or may not name `me`, in any order.
     pub fn new<'g>(me: &str, alive: impl IntoIterator<Item = &'g str>) -> Self {
         let mut others: Vec<u64> =
             alive.into_iter().filter(|gateway| *gateway != me).map(|gateway| hash(&[gateway])).collect();
         others.sort_unstable();
-        others.dedup();
         Self { me: Some(hash(&[me])), others }
     }
 
@@ -41,29 +61,50 @@ impl Fleet {
         let better = self.others.iter().filter(|other| (score(**other, endpoint), **other) > (mine, me));
         better.take(probers).count() < probers
     }
-}
 
-/// What one prober says of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
-    pub is_up: bool,
-    /// Since it was said.
-    pub age: Duration,
-}
-
-/// Verdicts older than this many intervals are not heeded: a prober that is stuck says nothing new either.
-const MAX_INTERVALS: u32 = 3;
-
-/// What the probers' verdicts come to; `None`: nobody said anything lately, and one has to probe oneself.
-///
-/// Down only by more than half of those that were heard: a prober whose own network is bad takes nothing out, as long
-/// as another one disagrees.
-pub fn settle(heard: impl IntoIterator<Item = Heard>, interval: Duration) -> Option<bool> {
-    let (mut up, mut down) = (0u32, 0u32);
-    for verdict in heard.into_iter().filter(|verdict| verdict.age <= interval.saturating_mul(MAX_INTERVALS)) {
-        *(if verdict.is_up { &mut up } else { &mut down }) += 1;
+    /// The gateways that are to probe the endpoint: as many as `count`, or all that there are.
+    pub(crate) fn probers(&self, endpoint: EndpointHash, count: usize) -> Probers {
+        let others = self.others.iter().enumerate().map(|(at, other)| (*other, Some(at)));
+        let mut best = SmallVec::<[(Place, Option<usize>); 4]>::new();
+        for (gateway, at) in self.me.map(|me| (me, None)).into_iter().chain(others) {
+            let place = (score(gateway, endpoint), gateway);
+            let rank = best.partition_point(|(better, _)| *better > place);
+            if rank < count {
+                best.truncate(count - 1);
+                best.insert(rank, (place, at));
+            }
+        }
+        let me = best.iter().any(|(_, at)| at.is_none());
+        Probers { me, others: best.into_iter().filter_map(|(_, at)| at).collect() }
     }
-    (up + down > 0).then_some(down <= up)
+
+    /// Of a gateway that is alive, among the others.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.others.binary_search(&hash(&[name])).ok()
+    }
+}
+
+/// What those that have to probe an endpoint say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opinion {
+    Up,
+    Down,
+    Divided,
+}
+
+/// A word is not heeded any more when its gateway has said nothing for so many beats: a gateway that is stuck says nothing new either.
+const MAX_BEATS: u32 = 3;
+
+/// Whether a word still counts, so long after its gateway was heard last.
+pub(crate) fn is_fresh(age: Duration) -> bool {
+    age <= BEAT * MAX_BEATS
+}
+
+/// `None`: nobody said anything. One gateway that sees it otherwise suffices for [`Opinion::Divided`]: nothing is decided by
+/// vote, since each of them may be right for its own network.
+pub(crate) fn settle(are_up: impl IntoIterator<Item = bool>) -> Option<Opinion> {
+    let opinion = |is_up| if is_up { Opinion::Up } else { Opinion::Down };
+    are_up.into_iter().map(opinion).reduce(|one, other| if one == other { one } else { Opinion::Divided })
 }
 
 fn score(gateway: u64, EndpointHash(endpoint): EndpointHash) -> u64 {
@@ -124,7 +165,17 @@ mod tests {
             turned.reverse();
             let mut again = probers(&turned, number, count);
             again.reverse();
-            prop_assert_eq!(chosen, again);
+            prop_assert_eq!(&chosen, &again);
+            for me in &names {
+                let fleet = Fleet::new(me, names.iter().map(String::as_str));
+                let probers = fleet.probers(endpoint(number), count);
+                prop_assert_eq!(probers.me, chosen.contains(&me.as_str()));
+                let mut others: Vec<_> = chosen.iter().filter(|name| *name != me).map(|name| fleet.position(name)).collect();
+                others.sort();
+                let mut found: Vec<_> = probers.others.into_iter().map(Some).collect();
+                found.sort();
+                prop_assert_eq!(found, others);
+            }
         }
 
         #[test]
@@ -141,15 +192,14 @@ mod tests {
         }
 
         #[test]
-        fn down_takes_more_than_half_of_what_was_heard_lately(
-            heard in proptest::collection::vec((any::<bool>(), 0u64..10), 0..8),
-        ) {
-            let interval = Duration::from_secs(2);
-            let verdicts = heard.iter().map(|(is_up, age)| Heard { is_up: *is_up, age: Duration::from_secs(*age) });
-            let fresh: Vec<bool> = heard.iter().filter(|(_, age)| *age <= 6).map(|(is_up, _)| *is_up).collect();
-            let down = fresh.iter().filter(|is_up| !**is_up).count();
-            let wanted = (!fresh.is_empty()).then_some(2 * down <= fresh.len());
-            prop_assert_eq!(settle(verdicts, interval), wanted);
+        fn only_one_voice_is_an_opinion(are_up in proptest::collection::vec(any::<bool>(), 0..8)) {
+            let wanted = match (are_up.contains(&true), are_up.contains(&false)) {
+                (false, false) => None,
+                (true, false) => Some(Opinion::Up),
+                (false, true) => Some(Opinion::Down),
+                (true, true) => Some(Opinion::Divided),
+            };
+            prop_assert_eq!(settle(are_up), wanted);
         }
     }
 
