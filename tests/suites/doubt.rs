@@ -74,20 +74,26 @@ fn a_gateway_that_starts_without_its_registry_serves_what_the_last_one_saw() {
     assert_eq!(doubted(&second, "went_back"), Some(0.0));
 }
 
+/// Instances of the shop, as long as a lease lives. Returns the lease.
+fn register(server: &EtcdServer, instances: &[(&str, &Endpoint)]) -> String {
+    let granted = server.ctl(&["lease", "grant", "600"]);
+    let lease = granted.split_whitespace().nth(1).expect("a grant names its lease").to_owned();
+    for (instance, endpoint) in instances {
+        let lease = format!("--lease={lease}");
+        server.ctl(&["put", &lease, &path("shop", instance), &endpoint.address().to_string()]);
+    }
+    lease
+}
+
 #[test]
 fn most_of_an_app_that_goes_with_one_session_stays_while_it_passes_its_probes() {
     let (a, b, c) = (Endpoint::start("a"), Endpoint::start("b"), Endpoint::start("c"));
     let server = EtcdServer::start();
     let gateway = Gateway::start(&config(&server.address().to_string(), "mass_loss_grace = \"1h\""));
     server.ctl(&["put", "/caas/app/shop", SPEC]);
-    let granted = server.ctl(&["lease", "grant", "600"]);
-    let lease = granted.split_whitespace().nth(1).unwrap();
-    for (instance, endpoint) in [("c1", &a), ("c2", &b), ("c3", &c)] {
-        let lease = format!("--lease={lease}");
-        server.ctl(&["put", &lease, &path("shop", instance), &endpoint.address().to_string()]);
-    }
+    let lease = register(&server, &[("c1", &a), ("c2", &b), ("c3", &c)]);
     answers_from(&gateway, &["a", "b", "c"]);
-    server.ctl(&["lease", "revoke", lease]);
+    server.ctl(&["lease", "revoke", &lease]);
     eventually(DEADLINE, "all three are held", || held(&gateway) == Some(3.0));
     answers_from(&gateway, &["a", "b", "c"]);
     let shown = gateway.admin_json("/v1/table");
@@ -129,17 +135,12 @@ fn a_session_that_is_lost_while_the_gateway_is_restarted_takes_nothing_that_serv
     let lines = "mass_loss_grace = \"1h\"\nsaved = \"saved\"";
     let mut gateway = Gateway::start(&config(&server.address().to_string(), lines));
     server.ctl(&["put", "/caas/app/shop", SPEC]);
-    let granted = server.ctl(&["lease", "grant", "600"]);
-    let lease = granted.split_whitespace().nth(1).unwrap();
-    for (instance, endpoint) in [("c1", &a), ("c2", &b), ("c3", &c)] {
-        let lease = format!("--lease={lease}");
-        server.ctl(&["put", &lease, &path("shop", instance), &endpoint.address().to_string()]);
-    }
+    let lease = register(&server, &[("c1", &a), ("c2", &b), ("c3", &c)]);
     answers_from(&gateway, &["a", "b", "c"]);
     await_saved(&gateway, &["app/shop", "shop/v1/c1", "shop/v1/c2", "shop/v1/c3"]);
     // One of the three ends with its registrar; the place of another one is given to another app.
     restart(&mut gateway, || {
-        server.ctl(&["lease", "revoke", lease]);
+        server.ctl(&["lease", "revoke", &lease]);
         server.ctl(&["put", &path("cart", "c9"), &b.address().to_string()]);
         drop(a);
     });
@@ -185,11 +186,9 @@ fn without_a_grace_a_lost_session_takes_its_endpoints_at_once() {
     let server = EtcdServer::start();
     let gateway = Gateway::start(&config(&server.address().to_string(), "mass_loss_grace = \"0s\""));
     server.ctl(&["put", "/caas/app/shop", SPEC]);
-    let granted = server.ctl(&["lease", "grant", "600"]);
-    let lease = granted.split_whitespace().nth(1).unwrap();
-    server.ctl(&["put", &format!("--lease={lease}"), &path("shop", "c1"), &a.address().to_string()]);
+    let lease = register(&server, &[("c1", &a)]);
     answers_from(&gateway, &["a"]);
-    server.ctl(&["lease", "revoke", lease]);
+    server.ctl(&["lease", "revoke", &lease]);
     eventually(DEADLINE, "it is gone", || gateway.get(HOST, "/").status == 503);
 }
 

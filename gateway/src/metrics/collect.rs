@@ -223,60 +223,7 @@ impl Exporter {
             failures.sample(&[("action", action.as_str()), ("heard", heard)], count as f64);
         }
         families.extend([probes, turns, failures].into_iter().filter_map(Family::finish));
-        self.shared_probes(families);
-    }
-
-    fn shared_probes(&self, families: &mut Vec<MetricFamily>) {
-        let sharing = &self.0.probes.sharing;
-        let mut received = Family::counter(
-            "sluice_verdicts_received_total",
-            "Verdicts of other gateways that this one has looked into or begun to rely on, by what they say; repeated ones are not counted.",
-        );
-        for (state, count) in sharing.received() {
-            received.sample(&[("state", state.as_str())], count as f64);
-        }
-        families.extend(received.finish());
-        let (colleagues, silent) = sharing.colleagues();
-        for (family, value) in [
-            (
-                Family::counter(
-                    "sluice_probes_saved_total",
-                    "Probes that other gateways' verdicts have made needless.",
-                ),
-                sharing.saved() as f64,
-            ),
-            (
-                Family::counter(
-                    "sluice_verdicts_stale_total",
-                    "Endpoints that are probed here again since no other gateway says anything of them that counts.",
-                ),
-                sharing.stale() as f64,
-            ),
-            (
-                Family::gauge(
-                    "sluice_endpoints_probed_elsewhere",
-                    "Endpoints that other gateways probe for this one.",
-                ),
-                sharing.heeded() as f64,
-            ),
-            (
-                Family::gauge(
-                    "sluice_endpoints_disputed",
-                    "Endpoints that other gateways have to probe, and of which this one's probes do not find what they say.",
-                ),
-                sharing.disputed() as f64,
-            ),
-            (
-                Family::gauge("sluice_probe_sharers", "Other gateways that this one shares its probes with."),
-                colleagues as f64,
-            ),
-            (
-                Family::gauge("sluice_probe_sharers_silent", "Of those, such as have not been heard lately."),
-                silent as f64,
-            ),
-        ] {
-            families.extend(plain(family, value));
-        }
+        super::sharing::collect(&self.0.probes.sharing, families);
     }
 
     fn listeners(&self, families: &mut Vec<MetricFamily>) {

@@ -19,6 +19,7 @@ mod overload;
 mod reloads;
 mod retired;
 mod service;
+mod sharing;
 mod tls;
 mod vips;
 mod worker;

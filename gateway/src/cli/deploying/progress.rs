@@ -83,8 +83,9 @@ impl Waiting {
 
 /// Whether whoever was asked has waited for the change in vain.
 fn is_behind(answer: &Answer) -> bool {
-    let kind = || Some(serde_json::from_slice::<Value>(&answer.body).ok()?["type"] == "urn:sluice:behind");
-    answer.status == StatusCode::CONFLICT && kind() == Some(true)
+    let problem = || serde_json::from_slice::<Value>(&answer.body);
+    answer.status == StatusCode::CONFLICT
+        && problem().is_ok_and(|problem| problem["type"] == "urn:sluice:behind")
 }
 
 fn reason(shown: &Value) -> &str {

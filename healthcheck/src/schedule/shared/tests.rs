@@ -145,15 +145,20 @@ fn heeded(members: &[Member]) -> usize {
     members.iter().map(|member| member.heeded().len()).sum()
 }
 
+/// Until as many endpoints are left to another gateway as there are.
+async fn share(members: &mut [Member]) {
+    eventually("they share", || {
+        talk(members);
+        heeded(members) == TARGETS
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn two_gateways_probe_half_each_and_know_everything() {
     let server = TestServer::answering(PONG).await;
     let mut members = ["a", "b"].map(|name| Member::new(name, 1, targets(server.address, "/_ping")));
-    eventually("they share", || {
-        talk(&mut members);
-        heeded(&members) == TARGETS
-    })
-    .await;
+    share(&mut members).await;
     let [a, b] = &members;
     assert!(!a.heeded().is_empty() && !b.heeded().is_empty());
     assert!(a.heeded().iter().all(|at| !b.heeded().contains(at)));
@@ -164,11 +169,7 @@ async fn two_gateways_probe_half_each_and_know_everything() {
         members.iter().flat_map(|member| &member.targets).all(|target| !target.cell.is_up())
     })
     .await;
-    eventually("they share what is down", || {
-        talk(&mut members);
-        heeded(&members) == TARGETS
-    })
-    .await;
+    share(&mut members).await;
     // Each look tells what was decided since the one before.
     talk(&mut members);
     let heeded = members[0].heeded();
@@ -184,11 +185,7 @@ async fn two_gateways_probe_half_each_and_know_everything() {
 async fn whoever_hears_nothing_probes_everything_after_a_while() {
     let server = TestServer::answering(PONG).await;
     let mut members = ["a", "b"].map(|name| Member::new(name, 1, targets(server.address, "/_ping")));
-    eventually("they share", || {
-        talk(&mut members);
-        heeded(&members) == TARGETS
-    })
-    .await;
+    share(&mut members).await;
     let [a, _] = &mut members;
     let count = a.heeded().len();
     // Not at once: a registry that is back in a second has cost nothing.
@@ -221,11 +218,7 @@ async fn gateways_that_ask_other_questions_do_not_believe_each_other() {
 async fn a_target_that_goes_is_said_nothing_of_and_one_with_a_new_address_is_probed_first() {
     let server = TestServer::answering(PONG).await;
     let mut members = ["a", "b"].map(|name| Member::new(name, 1, targets(server.address, "/_ping")));
-    eventually("they share", || {
-        talk(&mut members);
-        heeded(&members) == TARGETS
-    })
-    .await;
+    share(&mut members).await;
     let elsewhere = TestServer::answering(OOPS).await;
     let [a, _] = &mut members;
     let (gone, moved) = (a.heeded()[0], a.heeded()[1]);
