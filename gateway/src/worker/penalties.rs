@@ -92,21 +92,25 @@ impl Penalty {
 #[repr(align(64))]
 struct Bucket([AtomicU64; SLOTS]);
 
-impl Bucket {
-    fn find(&self, mark: u64) -> Option<(&AtomicU64, u64)> {
-        let values = self.0.iter().map(|slot| (slot, slot.load(Ordering::Relaxed)));
-        values.filter(|(_, value)| *value != 0).find(|(_, value)| value & MARK == mark)
-    }
+/// What the slots of a bucket held at one look. All is decided by it: where another look found a slot for
+/// somebody whom the first one did not find, two workers would give one address two slots.
+type Held = [u64; SLOTS];
 
-    /// The slot that is let go for somebody new, and what it holds.
-    fn oldest(&self) -> (&AtomicU64, u64) {
-        let [first, others @ ..] = &self.0;
-        let held = |slot: &AtomicU64| slot.load(Ordering::Relaxed);
-        others.iter().fold((first, held(first)), |oldest, slot| {
-            let value = held(slot);
-            if Penalty::of(value).until < Penalty::of(oldest.1).until { (slot, value) } else { oldest }
-        })
+impl Bucket {
+    fn look(&self) -> Held {
+        self.0.each_ref().map(|slot| slot.load(Ordering::Relaxed))
     }
+}
+
+fn find(held: &Held, mark: u64) -> Option<usize> {
+    held.iter().position(|value| *value != 0 && value & MARK == mark)
+}
+
+/// The slot that is let go for somebody new: the first of those that end first.
+fn oldest(held: &Held) -> usize {
+    (1..SLOTS).fold(0, |oldest, slot| {
+        if Penalty::of(held[slot]).until < Penalty::of(held[oldest]).until { slot } else { oldest }
+    })
 }
 
 /// Time is in ticks since [`super::Shared::began`].
@@ -139,8 +143,9 @@ impl Penalties {
             return None;
         }
         let (bucket, mark) = self.place(client);
-        let (_, value) = bucket.find(mark)?;
-        Some(Penalty::of(value).until).filter(|until| now < *until)
+        let held = bucket.look();
+        let own = find(&held, mark)?;
+        Some(Penalty::of(held[own]).until).filter(|until| now < *until)
     }
 
     /// Changes with every address that is put out, so that connections that are open look whether it is theirs.
@@ -169,15 +174,17 @@ impl Penalties {
     ) -> Option<Penalty> {
         let (bucket, mark) = self.place(client);
         loop {
-            let own = bucket.find(mark);
-            let penalty = after(own.map(|(_, value)| Penalty::of(value)), now)?;
-            let (slot, before) = own.unwrap_or_else(|| bucket.oldest());
+            let held = bucket.look();
+            let own = find(&held, mark);
+            let penalty = after(own.map(|slot| Penalty::of(held[slot])), now)?;
+            let slot = own.unwrap_or_else(|| oldest(&held));
+            let before = held[slot];
             if own.is_none() && !penalty.is_out(now) && Penalty::of(before).is_out(now) {
                 // Nobody who is out is forgotten for somebody who is not.
                 return None;
             }
             let marked = penalty.marked(mark);
-            if slot.compare_exchange(before, marked, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            if bucket.0[slot].compare_exchange(before, marked, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 if penalty.is_out(now) {
                     self.latest.fetch_max(penalty.until, Ordering::Relaxed);
                     self.count.fetch_add(1, Ordering::Release);
