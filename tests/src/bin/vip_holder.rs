@@ -74,6 +74,12 @@ async fn hold(lease: Duration, vips: &[IpAddr]) -> Result<(), Box<dyn Error>> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("guard").args(vips.iter().map(IpAddr::to_string));
     let guard = Guard::start(command, Line::new()?)?;
+    let refresh = |fence: &mut Fence| {
+        let until = Instant::now() + lease;
+        fence.refresh(&vips.iter().map(|ip| (*ip, until)).collect::<Vec<_>>())
+    };
+    // Whoever reads the number may have the guard dismissed at once: by then the fence is open.
+    refresh(&mut fence)?;
     println!("{}", guard.pid().ok_or("the guard has ended")?);
     let mut turns = tokio::time::interval(lease / 6);
     let (said, mut dismissed) = oneshot::channel();
@@ -84,10 +90,7 @@ async fn hold(lease: Duration, vips: &[IpAddr]) -> Result<(), Box<dyn Error>> {
     });
     loop {
         tokio::select! {
-            _ = turns.tick() => {
-                let until = Instant::now() + lease;
-                fence.refresh(&vips.iter().map(|ip| (*ip, until)).collect::<Vec<_>>())?;
-            }
+            _ = turns.tick() => refresh(&mut fence)?,
             _ = &mut dismissed => {
                 guard.dismiss().await?;
                 return Ok(());
