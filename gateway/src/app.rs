@@ -19,7 +19,6 @@ use discovery::registry::{Registry, State};
 use discovery::saved::SavedFile;
 use discovery::secrets::Keys;
 use discovery::zookeeper::ZooKeeper;
-use healthcheck::Checker;
 use tokio::sync::mpsc::{self, UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,7 @@ use crate::admin::{Authenticator, Doors, GatewayJudge};
 use crate::config::{AdminConfig, Config, GatewayConfig, RegistryConfig, inspect_access, sticky_keys};
 use crate::control::report::Reporter;
 use crate::control::verdicts::Exchange;
-use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition};
+use crate::control::{Applied, Applier, Failures, Judge, ProbedEndpoints, on_failing, on_transition, probes};
 use crate::deploy_api::Deploy;
 use crate::dns::{self, DnsPlan, DnsService};
 use crate::filter;
@@ -67,8 +66,8 @@ const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The label of requests that no app can be named for. No valid app id begins with an underscore and
 /// ends with one.
 const UNROUTED: &str = "_unrouted_";
-/// Sockets that the process needs besides connections: listeners, registry, probes, files.
-const RESERVED_FILES: u64 = 512;
+/// Sockets that the process needs besides connections: listeners, registry, files.
+const RESERVED_FILES: usize = 512;
 
 /// A gateway that is running.
 pub struct Gateway {
@@ -140,7 +139,8 @@ impl Gateway {
     /// # Errors
     /// As [`Self::start`]; a process that was to be taken over goes on.
     pub async fn start_with(config: Config, mut inheritance: Inheritance) -> anyhow::Result<Self> {
-        let all_connections = raise_open_files()?;
+        let open_files = raise_open_files()?;
+        let all_connections = connections_in(open_files);
         let max_connections = all_connections / config.gateway.workers;
         let vips =
             config.vip.as_ref().map(|section| VipPlan::prepare(section, &config.gateway.id)).transpose()?;
@@ -184,8 +184,8 @@ impl Gateway {
         let (doubts, acceptance) = (discovery.doubts.clone(), discovery.acceptance());
         let mut snapshots = discovery.snapshots.clone();
         let published = snapshots.clone();
-        let checker = Checker::new(on_transition(shared.clone()), &control);
-        let probes = checker.stats();
+        let checker = probes::start(on_transition(shared.clone()), open_files, &control)?;
+        let probe_stats = checker.stats();
         let failures = Arc::new(Failures::default());
         checker.on_failing(on_failing(shared.clone(), failures.clone()));
         let applied = Arc::new(Applied::default());
@@ -249,7 +249,7 @@ impl Gateway {
             doubts,
             acceptance,
             applied: applied.clone(),
-            probes,
+            probes: probe_stats,
             failures,
             serving: serving.watch(),
             tls: tls.clone(),
@@ -511,8 +511,7 @@ fn open_log(config: &GatewayConfig) -> anyhow::Result<Option<LogWriter>> {
     LogWriter::start(plan).map(Some).with_context(|| format!("cannot open the access log {target}"))
 }
 
-/// Lifts the soft limit of open files to the hard one; returns how many client connections fit, each
-/// with a connection to an endpoint.
+/// Lifts the soft limit of open files to the hard one and returns it.
 fn raise_open_files() -> anyhow::Result<usize> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -520,6 +519,10 @@ fn raise_open_files() -> anyhow::Result<usize> {
     setrlimit(Resource::Nofile, raised)
         .map_err(io::Error::from)
         .context("cannot raise the limit of open files")?;
-    let files = limit.maximum.unwrap_or(u64::MAX);
-    Ok(usize::try_from(files.saturating_sub(RESERVED_FILES) / 2).unwrap_or(usize::MAX).max(1))
+    Ok(limit.maximum.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX))
+}
+
+/// How many client connections fit, each with a connection to an endpoint.
+fn connections_in(open_files: usize) -> usize {
+    (open_files.saturating_sub(RESERVED_FILES) / 2).max(1)
 }

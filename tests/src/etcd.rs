@@ -265,7 +265,21 @@ impl EtcdServer {
     /// When etcdctl does not say.
     #[track_caller]
     pub fn revision(&self) -> i64 {
-        let answer = self.ctl(&["get", "/", "--write-out", "json"]);
+        self.revision_of(&["get", "/"])
+    }
+
+    /// Returns the revision of the write itself: by the time that somebody asks for the latest one, a gateway may have written, too.
+    ///
+    /// # Panics
+    /// When etcdctl cannot write it or does not say.
+    #[track_caller]
+    pub fn put(&self, key: &str, value: &str) -> i64 {
+        self.revision_of(&["put", key, value])
+    }
+
+    #[track_caller]
+    fn revision_of(&self, arguments: &[&str]) -> i64 {
+        let answer = self.ctl(&[arguments, &["--write-out", "json"]].concat());
         let answer: serde_json::Value = serde_json::from_str(&answer).expect("etcdctl writes JSON");
         answer["header"]["revision"].as_i64().expect("an answer has a revision")
     }

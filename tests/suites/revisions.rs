@@ -31,9 +31,8 @@ fn a_change_is_waited_for_until_every_gateway_has_applied_it() {
     eventually(DEADLINE, "both report", || ids(&revisions(&one, "").1) == ["gw-1", "gw-2"]);
     for round in 0..5 {
         let address = format!("{}{}", a.address(), " ".repeat(round));
-        server.ctl(&["put", "/caas/service/address/shop/v1/c1", &address]);
         // A value that means the same as before has to be waited for too.
-        let revision = server.revision();
+        let revision = server.put("/caas/service/address/shop/v1/c1", &address);
         let (status, shown) = revisions(&one, &format!("?applied={revision}&timeout=20"));
         assert_eq!(status, 200, "{shown}");
         for gateway in [&one, &two] {
@@ -41,8 +40,8 @@ fn a_change_is_waited_for_until_every_gateway_has_applied_it() {
         }
     }
     // What is refused is applied too, and every gateway says why.
-    server.ctl(&["put", "/caas/app/shop", "{\"hostz\": []}"]);
-    let (status, shown) = revisions(&two, &format!("?applied={}", server.revision()));
+    let refused = server.put("/caas/app/shop", "{\"hostz\": []}");
+    let (status, shown) = revisions(&two, &format!("?applied={refused}"));
     assert_eq!(status, 200, "{shown}");
     for gateway in shown["gateways"].as_array().unwrap() {
         assert!(gateway["rejected"]["app/shop"].as_str().unwrap().contains("hostz"), "{gateway}");

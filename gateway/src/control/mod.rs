@@ -9,6 +9,7 @@ mod departed;
 mod failures;
 mod outliers;
 mod panic;
+pub mod probes;
 pub mod report;
 pub mod verdicts;
 mod witness;

@@ -205,6 +205,21 @@ impl Exporter {
             .probes
             .probes()
             .for_each(|(result, count)| probes.sample(&[("result", result.as_str())], count as f64));
+        for (name, help, value) in [
+            (
+                "sluice_probe_lag_seconds",
+                "How late the probe was that had waited longest when probes were begun last.",
+                self.0.probes.lag().as_secs_f64(),
+            ),
+            ("sluice_probes_under_way", "Probes that wait for an answer.", self.0.probes.under_way() as f64),
+            (
+                "sluice_probe_connections",
+                "Connections to endpoints that wait for the next probe.",
+                self.0.probes.kept() as f64,
+            ),
+        ] {
+            families.extend(plain(Family::gauge(name, help), value));
+        }
         let mut turns = Family::counter(
             "sluice_endpoint_transitions_total",
             "Endpoints that went up or down by their probes.",

@@ -20,7 +20,7 @@ use tokio::time::timeout_at;
 use topology::{HttpProbeSettings, Protocol};
 
 use super::body::{Found, MAX_BODY_BYTES, Search};
-use super::{Deadline, Outcome, Pass, ProbeError, ProbeStream, USER_AGENT, Way, connect};
+use super::{Deadline, Idle, Outcome, Pass, ProbeError, ProbeStream, USER_AGENT, Way, connect};
 
 /// Bounds a response's head: twice what common servers send at most, so it is the endpoint that is
 /// wrong. hyper's least is 8 KiB.
@@ -62,10 +62,10 @@ struct Unanswered {
 }
 
 impl HttpProbe<'_> {
-    /// Tries `kept` where it still stands, else a new connection. With an answer comes the rest of it,
+    /// Tries `idle` where it still stands, else a new connection. With an answer comes the rest of it,
     /// for [`Rest::into_idle`].
-    pub(crate) async fn run(&self, kept: Option<ProbeStream>) -> (Outcome, Option<Rest>) {
-        let Answer { status, mut rest } = match self.ask(kept).await {
+    pub(crate) async fn run(&self, idle: Option<Idle>) -> (Outcome, Option<Rest>) {
+        let Answer { status, mut rest } = match self.ask(idle).await {
             Ok(answer) => answer,
             Err(error) => return (Err(error), None),
         };
@@ -80,8 +80,8 @@ impl HttpProbe<'_> {
         }
     }
 
-    async fn ask(&self, kept: Option<ProbeStream>) -> Result<Answer, ProbeError> {
-        if let Some(stream) = kept.filter(ProbeStream::is_quiet) {
+    async fn ask(&self, idle: Option<Idle>) -> Result<Answer, ProbeError> {
+        if let Some(stream) = idle.and_then(Idle::wake) {
             match self.exchange(stream).await {
                 Err(Unanswered { untouched: true, .. }) => {}
                 answer => return answer.map_err(|unanswered| unanswered.error),

@@ -23,8 +23,8 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) use error::Outcome;
 pub use error::{Pass, ProbeError, ProbeResult};
 pub use once::{Question, probe_once};
-pub(crate) use stream::ProbeStream;
 pub use stream::ProbeTls;
+pub(crate) use stream::{Idle, ProbeStream};
 
 const USER_AGENT: &str = concat!("sluice-probe/", env!("CARGO_PKG_VERSION"));
 

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -50,24 +51,46 @@ impl ProbeStream {
         }
     }
 
-    fn socket(&self) -> &TcpStream {
+    /// For the time until the next probe. `None` where the runtime does not let it go.
+    pub(crate) fn rest(self) -> Option<Idle> {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(socket) => socket.into_std().ok().map(Idle::Plain),
+            Self::Tls(stream) => Some(Idle::Tls(stream)),
         }
+    }
+}
+
+/// A connection between two probes. In clear text it is a bare file descriptor: what a runtime holds of a socket is as much as all
+/// else that is held of an endpoint, and there may be a hundred thousand.
+#[derive(Debug)]
+pub(crate) enum Idle {
+    Plain(std::net::TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Idle {
+    /// For the next probe. `None`: it was closed by the endpoint, or there are bytes that nobody asked for.
+    pub(super) fn wake(self) -> Option<ProbeStream> {
+        let mut byte = [0];
+        let (heard, stream) = match self {
+            Self::Plain(socket) => {
+                (socket.peek(&mut byte), TcpStream::from_std(socket).map(ProbeStream::Plain))
+            }
+            Self::Tls(stream) => (stream.get_ref().0.try_read(&mut byte), Ok(ProbeStream::Tls(stream))),
+        };
+        let is_quiet = heard.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        stream.ok().filter(|_| is_quiet)
     }
 
     /// Closes a connection on which nothing is outstanding, by a reset: a farewell in four parts costs as much as the request did,
     /// and twenty thousand a second leave more addresses in TIME_WAIT than a kernel keeps. HAProxy ends its probes so, too.
     pub(crate) fn cut(self) {
+        let socket = match &self {
+            Self::Plain(socket) => socket2::SockRef::from(socket),
+            Self::Tls(stream) => socket2::SockRef::from(stream.get_ref().0),
+        };
         // What fails here is closed as any other.
-        let _ = self.socket().set_zero_linger();
-    }
-
-    /// Neither closed by the endpoint nor with bytes that nobody asked for.
-    pub(super) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        self.socket().try_read(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        let _ = socket.set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -14,12 +14,12 @@ async fn http(address: SocketAddr, timeout: Duration) -> Outcome {
     http_on(&mut kept, address, timeout).await
 }
 
-async fn http_on(kept: &mut Option<ProbeStream>, address: SocketAddr, timeout: Duration) -> Outcome {
+async fn http_on(kept: &mut Option<Idle>, address: SocketAddr, timeout: Duration) -> Outcome {
     http_with(kept, address, timeout, "/_ping", &HttpProbeSettings::default()).await
 }
 
 async fn http_with(
-    kept: &mut Option<ProbeStream>,
+    kept: &mut Option<Idle>,
     address: SocketAddr,
     timeout: Duration,
     path: &str,
@@ -28,7 +28,7 @@ async fn http_with(
     let probe = HttpProbe { way: way(address, timeout), path, http };
     let (outcome, rest) = probe.run(kept.take()).await;
     if let Some(rest) = rest {
-        *kept = rest.into_idle().await;
+        *kept = rest.into_idle().await.and_then(ProbeStream::rest);
     }
     outcome
 }

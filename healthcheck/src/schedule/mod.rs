@@ -1,17 +1,15 @@
-//! Who is probed and when: one small task per endpoint.
+//! Who is probed and when.
 
 mod prober;
 mod shared;
+mod timetable;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -21,17 +19,25 @@ use crate::cell::{Inherit, Writer};
 use crate::pace::{self, FirstProbes};
 use crate::sharing::{EndpointHash, Fingerprint};
 use crate::{HealthCell, HealthReport, ProbeStats, ProbeTls, Transition};
-use prober::{Prober, Surroundings};
+use prober::Surroundings;
 use shared::{Printer, Shared, Sharing};
+use timetable::{Assignment, LineId, Timetable};
 
-/// Connections kept open between probes, over all endpoints. Beyond them each probe connects anew,
-/// which costs CPU where an open socket costs a file descriptor that traffic may need.
-const MAX_KEPT_CONNECTIONS: usize = 4096;
+/// How many sockets probes may have, over all endpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Probes under way at once. Those that are due beyond it come late.
+    pub under_way: usize,
+    /// Connections kept open between probes. Beyond them each probe costs a new one, which is most of its CPU.
+    pub kept: usize,
+}
 
-/// Probes under way at once, over all endpoints. Each has a socket: without a bound, endpoints that hang in their tens of
-/// thousands take all that the process may have, and clients find none. It is reached where more than 4,096 a second hang for
-/// the whole default timeout, which takes 20,000 such endpoints; then probes come late.
-const MAX_ATTEMPTS: usize = 4096;
+impl Bounds {
+    /// What [`Self::under_way`] has to be for no more. Without a bound, endpoints that hang in their tens of thousands take all
+    /// sockets that the process may have, and clients find none. It is reached where more than 4,096 a second hang for
+    /// the whole default timeout, which takes 20,000 such endpoints.
+    pub const MAX_UNDER_WAY: usize = 4096;
+}
 
 /// Learns of every change of state that a probe found, on the task of that probe: it must not block.
 /// Changes that the owner caused itself (a target removed or moved to another address is unknown again)
@@ -68,17 +74,16 @@ impl ProbeTarget {
     }
 }
 
-/// Keeps one probing task for every target that it was last told of.
-///
-/// The methods that start tasks must be called within a tokio runtime, and the tasks run there.
-/// Dropping the checker stops them all.
+/// Probes every target that it was last told of. Dropping the checker ends that.
 pub struct Checker {
-    apps: HashMap<AppId, HashMap<InstanceKey, Probing>>,
+    /// Of each app in the order of their keys.
+    apps: HashMap<AppId, Vec<Probing>>,
     surroundings: Arc<Surroundings>,
     first: FirstProbes,
     random: fastrand::Rng,
     /// `None`: everything is probed here.
     sharing: Option<Box<Sharing>>,
+    /// One for each probe under way, and the one that begins them.
     tasks: TaskTracker,
     cancel: CancellationToken,
     _cancel_on_drop: DropGuard,
@@ -95,7 +100,7 @@ struct Probing {
 
 enum Work {
     Own {
-        task: JoinHandle<()>,
+        line: LineId,
         since: Instant,
         /// Others that have to probe it see it otherwise, and the log says so.
         is_disputed: bool,
@@ -109,30 +114,38 @@ enum Work {
 }
 
 impl Checker {
-    /// Ends with `cancel`.
-    pub fn new(on_transition: OnTransition, cancel: &CancellationToken) -> Self {
+    /// Probes on `runtime`, until `cancel`.
+    pub fn new(
+        on_transition: OnTransition,
+        bounds: Bounds,
+        runtime: &Handle,
+        cancel: &CancellationToken,
+    ) -> Self {
         // The hasher's random keys are the standard library's only source of entropy.
-        Self::with_seed(on_transition, cancel, RandomState::new().hash_one(0))
+        Self::with_seed(on_transition, bounds, runtime, cancel, RandomState::new().hash_one(0))
     }
 
     /// With jitter that repeats itself.
-    pub fn with_seed(on_transition: OnTransition, cancel: &CancellationToken, seed: u64) -> Self {
+    pub fn with_seed(
+        on_transition: OnTransition,
+        bounds: Bounds,
+        runtime: &Handle,
+        cancel: &CancellationToken,
+        seed: u64,
+    ) -> Self {
         let cancel = cancel.child_token();
-        let surroundings = Surroundings {
-            on_transition,
-            on_failing: OnceLock::new(),
-            stats: Arc::default(),
-            changed: AtomicU64::new(0),
-            attempts: Semaphore::new(MAX_ATTEMPTS),
-            connections: Arc::new(Semaphore::new(MAX_KEPT_CONNECTIONS)),
-        };
+        let mut random = fastrand::Rng::with_seed(seed);
+        let timetable = Timetable::new(bounds);
+        let surroundings = Arc::new(Surroundings::new(on_transition, timetable, random.fork()));
+        let tasks = TaskTracker::new();
+        tasks.spawn_on(prober::run(surroundings.clone(), tasks.clone(), cancel.clone()), runtime);
         Self {
             apps: HashMap::new(),
-            surroundings: Arc::new(surroundings),
+            surroundings,
             first: FirstProbes::new(Instant::now()),
-            random: fastrand::Rng::with_seed(seed),
+            random,
             sharing: None,
-            tasks: TaskTracker::new(),
+            tasks,
             _cancel_on_drop: cancel.clone().drop_guard(),
             cancel,
         }
@@ -147,32 +160,32 @@ impl Checker {
         self.surroundings.stats.clone()
     }
 
-    /// Makes `targets` all that is probed of `app`. A target that did not change keeps its task and its
+    /// Makes `targets` all that is probed of `app`. A target that did not change keeps its turn and its
     /// connection; one with other settings keeps its state; one with another address or protocol starts
     /// as unknown; one that is gone is unknown from now on. Of targets with one key the first counts.
-    pub fn reconcile(&mut self, app: &AppId, targets: Vec<ProbeTarget>) {
-        let mut before = self.apps.remove(app).unwrap_or_default();
-        let mut after = HashMap::with_capacity(targets.len());
+    pub fn reconcile(&mut self, app: &AppId, mut targets: Vec<ProbeTarget>) {
+        targets.sort_by(|one, other| one.key.cmp(&other.key));
+        targets.dedup_by(|later, first| later.key == first.key);
+        let mut before = self.apps.remove(app).unwrap_or_default().into_iter().peekable();
+        let mut after = Vec::with_capacity(targets.len());
         let mut printer = Printer::default();
         for target in targets {
-            if let Entry::Vacant(vacant) = after.entry(target.key.clone()) {
-                let probing = match before.remove(&target.key) {
-                    Some(probing) if probing.serves(&target) => probing,
-                    former => {
-                        let shared = self.enlist(former.as_ref(), &target, &mut printer);
-                        match former {
-                            Some(probing) => self.replace(&probing, target, shared),
-                            None => self.start(Arc::new(target), shared, Inherit::State),
-                        }
-                    }
-                };
-                vacant.insert(probing);
+            while let Some(gone) = before.next_if(|probing| probing.target.key < target.key) {
+                self.stop_probing(&gone);
             }
+            let former = before.next_if(|probing| probing.target.key == target.key);
+            after.push(match former {
+                Some(probing) if probing.serves(&target) => probing,
+                former => {
+                    let shared = self.enlist(former.as_ref(), &target, &mut printer);
+                    match former {
+                        Some(probing) => self.replace(&probing, target, shared),
+                        None => self.start(Arc::new(target), shared, Inherit::State),
+                    }
+                }
+            });
         }
-        for probing in before.values() {
-            probing.stop();
-            self.dismiss(probing);
-        }
+        before.for_each(|gone| self.stop_probing(&gone));
         if !after.is_empty() {
             self.apps.insert(app.clone(), after);
         }
@@ -180,7 +193,7 @@ impl Checker {
 
     /// Targets of which no probe has said anything yet.
     pub fn awaiting_first_probe(&self) -> usize {
-        let probing = self.apps.values().flat_map(HashMap::values);
+        let probing = self.apps.values().flatten();
         probing.filter(|probing| !probing.target.cell.is_probed()).count()
     }
 
@@ -196,7 +209,7 @@ impl Checker {
     }
 
     fn replace(&mut self, old: &Probing, target: ProbeTarget, shared: Shared) -> Probing {
-        old.work.end();
+        self.end(&old.work);
         if !Arc::ptr_eq(&old.target.cell, &target.cell) {
             old.target.cell.detach();
         }
@@ -210,16 +223,26 @@ impl Checker {
         let now = Instant::now();
         let first = now + self.first.delay(now, pace::interval(&target.settings, true), &mut self.random);
         let writer = target.cell.attach(inherit);
-        let bucket = shared.map_or(0, |(endpoint, _)| 1 << endpoint.bucket());
-        let random = self.random.fork();
-        let prober = Prober::new(target.clone(), writer, self.surroundings.clone(), bucket, random);
-        let task = self.tasks.spawn(prober.run(first, self.cancel.clone()));
-        Probing { target, shared, is_mine: false, work: Work::Own { task, since: now, is_disputed: false } }
+        let bucket = shared.map(|(endpoint, _)| endpoint.bucket() as u8);
+        let line = self.surroundings.add(Assignment { target: target.clone(), writer, bucket }, first);
+        Probing { target, shared, is_mine: false, work: Work::Own { line, since: now, is_disputed: false } }
+    }
+
+    fn stop_probing(&mut self, probing: &Probing) {
+        self.end(&probing.work);
+        probing.target.cell.detach();
+        self.dismiss(probing);
+    }
+
+    fn end(&self, work: &Work) {
+        if let Work::Own { line, .. } = work {
+            self.surroundings.remove(*line);
+        }
     }
 }
 
 impl Probing {
-    /// Whether the task goes on as it is. One that has ended did so by a panic in the owner's hook.
+    /// Whether it goes on as it is.
     fn serves(&self, target: &ProbeTarget) -> bool {
         Arc::ptr_eq(&self.target.cell, &target.cell)
             && self.target.address == target.address
@@ -227,24 +250,6 @@ impl Probing {
             && self.target.has_same_tls(target)
             && self.target.settings == target.settings
             && self.target.may_be_shared == target.may_be_shared
-            && !self.work.has_ended()
-    }
-
-    fn stop(&self) {
-        self.work.end();
-        self.target.cell.detach();
-    }
-}
-
-impl Work {
-    fn end(&self) {
-        if let Self::Own { task, .. } = self {
-            task.abort();
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        matches!(self, Self::Own { task, .. } if task.is_finished())
     }
 }
 

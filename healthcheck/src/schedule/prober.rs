@@ -1,97 +1,185 @@
-//! The task that probes one endpoint.
+//! Probes that begin when it is their turn.
 //!
-//! There are as many as there are endpoints, so what a task holds while it sleeps is kept small: an
-//! attempt lives in a box of its own and goes with it.
+//! One task waits for the turns of all endpoints. A probe is a task of its own for as long as it is under way.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use topology::{OnFailure, ProbeKind, Protocol};
 use tracing::debug;
 
+use super::timetable::{Assignment, Begun, LineId, Timetable};
 use super::{OnFailing, OnTransition, ProbeTarget};
-use crate::cell::{Recorded, Writer};
+use crate::cell::Recorded;
 use crate::probe::http::{HttpProbe, Rest};
-use crate::probe::{Deadline, Outcome, Pass, ProbeResult, ProbeStream, Way, grpc, http2, mysql, redis, tcp};
+use crate::probe::{Deadline, Idle, Outcome, Pass, ProbeResult, Way, grpc, http2, mysql, redis, tcp};
 use crate::verdict::Thresholds;
 use crate::{ProbeStats, pace};
 
-/// What all probers of a checker share.
+/// Probes that are begun before others on the thread have their turn, when many are due at once.
+const BATCH: usize = 32;
+
+/// What all probes of a checker share.
 pub(super) struct Surroundings {
     pub(super) on_transition: OnTransition,
     pub(super) on_failing: OnceLock<OnFailing>,
     pub(super) stats: Arc<ProbeStats>,
     /// A bit for every bucket of shared targets of which a probe has found something new.
     pub(super) changed: AtomicU64,
-    /// A permit for every probe under way.
-    pub(super) attempts: Semaphore,
-    /// A permit for every connection kept between probes.
-    pub(super) connections: Arc<Semaphore>,
+    timetable: Mutex<Timetable>,
+    random: Mutex<fastrand::Rng>,
+    /// The timetable has an earlier turn than it had, or room again.
+    moved: Notify,
 }
 
-pub(super) struct Prober {
-    target: Arc<ProbeTarget>,
-    writer: Writer,
-    surroundings: Arc<Surroundings>,
-    /// The bit of its bucket; 0: it is not shared.
-    bucket: u64,
-    random: fastrand::Rng,
-}
-
-struct Kept {
-    stream: ProbeStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Prober {
-    pub(super) fn new(
-        target: Arc<ProbeTarget>,
-        writer: Writer,
-        surroundings: Arc<Surroundings>,
-        bucket: u64,
-        random: fastrand::Rng,
-    ) -> Self {
-        Self { target, writer, surroundings, bucket, random }
-    }
-
-    /// Probes from `first` on, until it is aborted or `cancel`: an attempt under way is dropped with its connection.
-    pub(super) async fn run(mut self, first: Instant, cancel: CancellationToken) {
-        let mut start = first;
-        let mut kept = None;
-        while cancel.run_until_cancelled(sleep_until(start)).await.is_some() {
-            // Before the attempt has its room: who waits for its turn is as small as who sleeps.
-            let turn = self.surroundings.attempts.acquire();
-            let Some(Ok(place)) = cancel.run_until_cancelled(turn).await else { return };
-            // Counted from when this probe really starts: after a stall there is nothing to catch up.
-            start = Instant::now();
-            let attempt = Box::pin(self.probe(start, kept));
-            let Some(connection) = cancel.run_until_cancelled(attempt).await else { return };
-            kept = connection;
-            drop(place);
-            let interval = pace::interval(&self.target.settings, self.target.cell.is_up());
-            start += pace::jittered(interval, &mut self.random);
+impl Surroundings {
+    pub(super) fn new(on_transition: OnTransition, timetable: Timetable, random: fastrand::Rng) -> Self {
+        Self {
+            on_transition,
+            on_failing: OnceLock::new(),
+            stats: Arc::default(),
+            changed: AtomicU64::new(0),
+            timetable: Mutex::new(timetable),
+            random: Mutex::new(random),
+            moved: Notify::new(),
         }
     }
 
-    async fn probe(&self, start: Instant, kept: Option<Box<Kept>>) -> Option<Box<Kept>> {
-        let deadline = Deadline::after(start, pace::timeout(&self.target.settings));
-        let (outcome, rest) = self.attempt(deadline, kept.map(|kept| kept.stream)).await;
-        // The rest of a slow body changes nothing: the result counts now.
-        self.take(&outcome, start.elapsed());
-        let stream = rest?.into_idle().await?;
-        let Ok(permit) = self.surroundings.connections.clone().try_acquire_owned() else {
-            stream.cut();
-            return None;
-        };
-        Some(Box::new(Kept { stream, _permit: permit }))
+    pub(super) fn add(&self, assignment: Assignment, first: Instant) -> LineId {
+        let mut timetable = self.timetable();
+        let is_earlier = timetable.earliest().is_none_or(|earliest| first < earliest);
+        let id = timetable.add(assignment, first);
+        drop(timetable);
+        if is_earlier {
+            self.moved.notify_one();
+        }
+        id
     }
 
-    async fn attempt(&self, deadline: Deadline, kept: Option<ProbeStream>) -> (Outcome, Option<Rest>) {
-        let ProbeTarget { address, protocol, tls, settings, .. } = &*self.target;
+    /// The endpoint is probed no more, as of now.
+    pub(super) fn remove(&self, line: LineId) {
+        let task = self.timetable().remove(line);
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+
+    pub(super) fn timetable(&self) -> MutexGuard<'_, Timetable> {
+        // What is done with it does not panic half way.
+        self.timetable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn jittered(&self, interval: Duration) -> Duration {
+        pace::jittered(interval, &mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Begins every probe of `surroundings` at its time, until `cancel`: then those under way are dropped with their
+/// connections.
+pub(super) async fn run(surroundings: Arc<Surroundings>, tasks: TaskTracker, cancel: CancellationToken) {
+    loop {
+        let next = begin(&surroundings, &tasks, &cancel);
+        let waiting = async {
+            match next {
+                // Others have their turn first.
+                Some(due) if due <= Instant::now() => tokio::task::yield_now().await,
+                Some(due) => tokio::select! {
+                    () = sleep_until(due) => {}
+                    () = surroundings.moved.notified() => {}
+                },
+                None => surroundings.moved.notified().await,
+            }
+        };
+        if cancel.run_until_cancelled(waiting).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Begins some of the probes that are due; returns when the next one is, if there is room for one.
+fn begin(
+    surroundings: &Arc<Surroundings>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Option<Instant> {
+    let now = Instant::now();
+    let mut begun = Vec::new();
+    {
+        let mut timetable = surroundings.timetable();
+        let late = timetable.earliest().map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+        while begun.len() < BATCH {
+            let Some(probe) = timetable.begin(now) else { break };
+            begun.push(probe);
+        }
+        surroundings.stats.note_schedule(late, timetable.under_way(), timetable.kept());
+    }
+    // Not under the lock: a runtime that ends drops what it is given, and that takes the lock.
+    let started: Vec<_> = begun
+        .into_iter()
+        .map(|Begun { id, assignment, idle }| {
+            let probe =
+                Probe { surroundings: surroundings.clone(), id, assignment, begun: Instant::now(), idle };
+            (id, tasks.spawn(probe.run(cancel.clone())).abort_handle())
+        })
+        .collect();
+    let mut timetable = surroundings.timetable();
+    let gone: Vec<_> = started.into_iter().filter_map(|(id, task)| timetable.note_task(id, task)).collect();
+    let next = timetable.next();
+    drop(timetable);
+    gone.iter().for_each(tokio::task::AbortHandle::abort);
+    next
+}
+
+/// One that is under way. Whatever ends it, a panic in the owner's hook too, the endpoint has its next turn.
+struct Probe {
+    surroundings: Arc<Surroundings>,
+    id: LineId,
+    assignment: Assignment,
+    /// Intervals count from here: after a stall there is nothing to catch up.
+    begun: Instant,
+    idle: Option<Idle>,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let ProbeTarget { settings, cell, .. } = &*self.assignment.target;
+        let due = self.begun + self.surroundings.jittered(pace::interval(settings, cell.is_up()));
+        let mut timetable = self.surroundings.timetable();
+        let had_room = timetable.has_room();
+        let is_earlier = timetable.earliest().is_none_or(|earliest| due < earliest);
+        let surplus = timetable.end(self.id, due, self.idle.take());
+        drop(timetable);
+        if let Some(idle) = surplus {
+            idle.cut();
+        }
+        if is_earlier || !had_room {
+            self.surroundings.moved.notify_one();
+        }
+    }
+}
+
+impl Probe {
+    async fn run(mut self, cancel: CancellationToken) {
+        let idle = self.idle.take();
+        let idle = cancel.run_until_cancelled(self.probe(idle)).await;
+        self.idle = idle.flatten();
+    }
+
+    async fn probe(&self, idle: Option<Idle>) -> Option<Idle> {
+        let deadline = Deadline::after(self.begun, pace::timeout(&self.assignment.target.settings));
+        let (outcome, rest) = self.attempt(deadline, idle).await;
+        // The rest of a slow body changes nothing: the result counts now.
+        self.take(&outcome, self.begun.elapsed());
+        rest?.into_idle().await?.rest()
+    }
+
+    async fn attempt(&self, deadline: Deadline, idle: Option<Idle>) -> (Outcome, Option<Rest>) {
+        let ProbeTarget { address, protocol, tls, settings, .. } = &*self.assignment.target;
         let way = Way { address: *address, tls: tls.as_ref(), deadline };
         let outcome = match (&settings.kind, protocol) {
             // No answer that every datagram service gives; whoever asks for a probe hears nothing bad.
@@ -101,7 +189,7 @@ impl Prober {
                 http2::probe(way, &settings.path, &settings.http).await
             }
             (ProbeKind::Native | ProbeKind::Http, Protocol::Http1 | Protocol::Tcp) => {
-                return HttpProbe { way, path: &settings.path, http: &settings.http }.run(kept).await;
+                return HttpProbe { way, path: &settings.path, http: &settings.http }.run(idle).await;
             }
             (ProbeKind::Grpc { service }, _) => grpc::probe(way, service).await,
             (ProbeKind::MySql { user }, _) => mysql::probe(way, user).await,
@@ -111,9 +199,10 @@ impl Prober {
     }
 
     fn take(&self, outcome: &Outcome, latency: Duration) {
-        let ProbeTarget { app, key, settings, cell, .. } = &*self.target;
+        let Assignment { target, writer, bucket } = &self.assignment;
+        let ProbeTarget { app, key, settings, cell, .. } = &**target;
         let thresholds = Thresholds::new(settings.rise, settings.fall);
-        let recorded = cell.record(self.writer, thresholds, outcome, latency);
+        let recorded = cell.record(*writer, thresholds, outcome, latency);
         if recorded == Recorded::Stale {
             return;
         }
@@ -124,8 +213,10 @@ impl Prober {
         }
         if let Recorded::Changed(transition) = recorded {
             self.surroundings.stats.count_transition(transition.to);
-            self.surroundings.changed.fetch_or(self.bucket, Relaxed);
-            (self.surroundings.on_transition)(&self.target, transition);
+            if let Some(bucket) = bucket {
+                self.surroundings.changed.fetch_or(1 << bucket, Relaxed);
+            }
+            (self.surroundings.on_transition)(target, transition);
         }
         if outcome.as_ref().is_err_and(|error| error.result().is_conclusive()) {
             self.report_failing();
@@ -135,59 +226,17 @@ impl Prober {
     /// After `fall` failures in a row, and again after every further `fall`: who was not there to hear it, or could do
     /// nothing then, hears it again.
     fn report_failing(&self) {
-        let settings = &self.target.settings;
+        let target = &self.assignment.target;
+        let settings = &target.settings;
         let Some(on_failing) =
             self.surroundings.on_failing.get().filter(|_| settings.on_failure != OnFailure::Eject)
         else {
             return;
         };
-        let report = self.target.cell.report();
+        let report = target.cell.report();
         let failures = report.consecutive_failures;
         if !report.state.is_up() && failures > 0 && failures.is_multiple_of(settings.fall.max(1)) {
-            on_failing(&self.target, &report);
+            on_failing(target, &report);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use topology::{AppId, HealthSettings, InstanceId, InstanceKey, VersionId};
-
-    use super::*;
-    use crate::HealthCell;
-    use crate::cell::Inherit;
-
-    /// Most endpoints are asleep at any time, and there may be tens of thousands.
-    #[test]
-    fn sleeping_prober_is_small() {
-        let cell = Arc::new(HealthCell::new());
-        let writer = cell.attach(Inherit::State);
-        let target = ProbeTarget {
-            app: AppId::parse("shop").unwrap(),
-            key: InstanceKey {
-                version: VersionId::parse("v1").unwrap(),
-                instance: InstanceId::parse("c1").unwrap(),
-            },
-            address: "127.0.0.1:1".parse().unwrap(),
-            protocol: Protocol::Http1,
-            tls: None,
-            settings: Arc::new(HealthSettings::default()),
-            may_be_shared: true,
-            cell,
-        };
-        let surroundings = Arc::new(Surroundings {
-            on_transition: Arc::new(|_, _| {}),
-            on_failing: OnceLock::new(),
-            stats: Arc::default(),
-            changed: AtomicU64::new(0),
-            attempts: Semaphore::new(1),
-            connections: Arc::new(Semaphore::new(1)),
-        });
-        let prober = Prober::new(Arc::new(target), writer, surroundings, 0, fastrand::Rng::with_seed(1));
-        println!("an attempt: {} bytes", std::mem::size_of_val(&prober.probe(Instant::now(), None)));
-        let future = prober.run(Instant::now(), CancellationToken::new());
-        let size = std::mem::size_of_val(&future);
-        println!("a prober's future: {size} bytes, a cell: {} bytes", size_of::<HealthCell>());
-        assert!(size <= 512, "{size}");
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use topology::{AppId, HealthSettings, InstanceKey};
 
-use super::{Checker, ProbeTarget, Probing, Work, pace};
+use super::{Checker, ProbeTarget, Probing, Surroundings, Work, pace};
 use crate::cell::Inherit;
 use crate::sharing::desk::{Desk, Duty};
 use crate::sharing::verdicts::{BUCKETS, Down, Fingerprint, MAX_DOWN, MAX_DOWN_BYTES, Verdicts, part, short};
@@ -197,9 +197,7 @@ impl Checker {
         mine.sums[bucket] = 0;
         let mut bytes: usize = mine.down.values().map(Down::bytes).sum();
         for (endpoint, (app, key)) in &sharing.members[bucket] {
-            // One whose task has died is nobody's to vouch for.
-            let is_probed = |probing: &&Probing| probing.is_mine && !probing.work.has_ended();
-            let Some(probing) = self.probing(app, key).filter(is_probed) else { continue };
+            let Some(probing) = self.probing(app, key).filter(|probing| probing.is_mine) else { continue };
             let Some((_, print)) = probing.shared else { continue };
             let cell = &probing.target.cell;
             match cell.state() {
@@ -243,14 +241,12 @@ impl Checker {
     }
 
     fn obey(&mut self, app: &AppId, key: &InstanceKey, duty: Duty) -> Decided {
-        let stats = self.surroundings.stats.clone();
-        let Some(probing) = self.apps.get_mut(app).and_then(|app| app.get_mut(key)) else {
-            return Decided::default();
-        };
+        let surroundings = self.surroundings.clone();
+        let Some(probing) = self.probing_mut(app, key) else { return Decided::default() };
         probing.is_mine = duty == Duty::Probe;
         let decided = match &probing.work {
-            Work::Own { .. } => Ok(probing.relieve(duty, &stats.sharing)),
-            Work::Heeded { .. } => probing.heed(duty, &stats.sharing),
+            Work::Own { .. } => Ok(probing.relieve(duty, &surroundings)),
+            Work::Heeded { .. } => probing.heed(duty, &surroundings.stats.sharing),
         };
         decided.unwrap_or_else(|inherit| {
             self.probe_again(app, key, inherit);
@@ -261,9 +257,9 @@ impl Checker {
     fn probe_again(&mut self, app: &AppId, key: &InstanceKey, inherit: Inherit) {
         let Some(probing) = self.probing(app, key) else { return };
         let (target, shared, is_mine) = (probing.target.clone(), probing.shared, probing.is_mine);
-        let probing = Probing { is_mine, ..self.start(target, shared, inherit) };
-        if let Some(app) = self.apps.get_mut(app) {
-            app.insert(key.clone(), probing);
+        let again = Probing { is_mine, ..self.start(target, shared, inherit) };
+        if let Some(probing) = self.probing_mut(app, key) {
+            *probing = again;
         }
     }
 
@@ -290,8 +286,19 @@ impl Checker {
     }
 
     fn probing(&self, app: &AppId, key: &InstanceKey) -> Option<&Probing> {
-        self.apps.get(app)?.get(key)
+        let app = self.apps.get(app)?;
+        app.get(position(app, key)?)
     }
+
+    fn probing_mut(&mut self, app: &AppId, key: &InstanceKey) -> Option<&mut Probing> {
+        let app = self.apps.get_mut(app)?;
+        let at = position(app, key)?;
+        app.get_mut(at)
+    }
+}
+
+fn position(app: &[Probing], key: &InstanceKey) -> Option<usize> {
+    app.binary_search_by(|probing| probing.target.key.cmp(key)).ok()
 }
 
 impl ProbeTarget {
@@ -302,8 +309,8 @@ impl ProbeTarget {
 
 impl Probing {
     /// Of one that is probed here: ends that where others say what our own probes have found.
-    fn relieve(&mut self, duty: Duty, stats: &SharingStats) -> Decided {
-        let Work::Own { task, since, is_disputed } = &mut self.work else { return Decided::default() };
+    fn relieve(&mut self, duty: Duty, surroundings: &Surroundings) -> Decided {
+        let Work::Own { line, since, is_disputed } = &mut self.work else { return Decided::default() };
         let cell = &self.target.cell;
         let word = match duty {
             Duty::Probe | Duty::Unheard => {
@@ -326,10 +333,10 @@ impl Probing {
             }
             return Decided { waits: false, is_disputed: true };
         };
-        task.abort();
+        surroundings.remove(*line);
         let writer = cell.attach(Inherit::State);
         if cell.heed(writer, &word) {
-            stats.count_received(word.is_up);
+            surroundings.stats.sharing.count_received(word.is_up);
         }
         self.work = Work::Heeded { writer, unheard: None };
         Decided::default()

@@ -9,6 +9,7 @@ use crate::{ProbeResult, State};
 
 const OOPS: &str = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
 const INTERVAL: Duration = Duration::from_millis(20);
+const BOUNDS: Bounds = Bounds { under_way: 1_000, kept: 1_000 };
 /// No probe but the first falls into a test.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -20,7 +21,17 @@ fn checker() -> (Checker, Seen) {
     let hook = move |target: &ProbeTarget, transition: Transition| {
         told.lock().unwrap().push((target.key.instance.to_string(), transition.to));
     };
-    (Checker::with_seed(Arc::new(hook), &CancellationToken::new(), 7), seen)
+    (checker_with(Arc::new(hook), &CancellationToken::new()), seen)
+}
+
+fn checker_with(hook: OnTransition, cancel: &CancellationToken) -> Checker {
+    Checker::with_seed(hook, BOUNDS, &Handle::current(), cancel, 7)
+}
+
+/// Lines of the timetable, and probes under way.
+fn probed(checker: &Checker) -> (usize, usize) {
+    // The task that begins probes is always there.
+    (checker.surroundings.timetable().len(), checker.tasks.len() - 1)
 }
 
 fn app() -> AppId {
@@ -89,7 +100,7 @@ async fn new_endpoint_that_fails_its_first_probe_is_down_at_once() {
 }
 
 #[tokio::test]
-async fn unchanged_target_keeps_its_task_and_its_connection() {
+async fn unchanged_target_keeps_its_turn_and_its_connection() {
     let server = TestServer::answering(PONG).await;
     let (mut checker, _) = checker();
     let target = target("c1", server.address, INTERVAL);
@@ -98,7 +109,7 @@ async fn unchanged_target_keeps_its_task_and_its_connection() {
         eventually("probed", || server.requests().len() > round).await;
     }
     assert_eq!(server.accepted(), 1);
-    assert_eq!(checker.tasks.len(), 1);
+    assert_eq!(probed(&checker).0, 1);
 }
 
 #[tokio::test]
@@ -139,7 +150,7 @@ async fn removed_target_is_left_alone_at_once() {
     eventually("a probe under way", || server.requests().len() == 1).await;
     checker.remove(&app());
     eventually("its connection closed", || server.open() == 0).await;
-    eventually("its task gone", || checker.tasks.is_empty()).await;
+    eventually("its task gone", || probed(&checker) == (0, 0)).await;
     assert_eq!(target.cell.report().last_probe, None);
     assert!(seen.lock().unwrap().is_empty());
 }
@@ -174,7 +185,7 @@ async fn same_key_twice_is_probed_once() {
     let (mut checker, _) = checker();
     let target = target("c1", server.address, NEVER);
     checker.reconcile(&app(), vec![target.clone(), target.clone()]);
-    assert_eq!(checker.tasks.len(), 1);
+    assert_eq!(probed(&checker).0, 1);
     eventually("up", || state(&target) == State::Up).await;
 }
 
@@ -190,15 +201,40 @@ async fn many_new_endpoints_are_all_probed_soon() {
 }
 
 #[tokio::test]
-async fn task_lost_to_a_panic_of_the_hook_is_started_again() {
+async fn a_panic_of_the_hook_ends_no_probing() {
     let server = TestServer::answering(PONG).await;
     let hook = |_: &ProbeTarget, _: Transition| panic!("the owner's mistake");
-    let mut checker = Checker::new(Arc::new(hook), &CancellationToken::new());
+    let mut checker = checker_with(Arc::new(hook), &CancellationToken::new());
     let target = target("c1", server.address, INTERVAL);
     checker.reconcile(&app(), vec![target.clone()]);
-    eventually("its end", || checker.tasks.is_empty()).await;
-    checker.reconcile(&app(), vec![target.clone()]);
     eventually("more probes", || server.requests().len() >= 3).await;
+    assert_eq!(state(&target), State::Up);
+}
+
+#[tokio::test]
+async fn connections_are_kept_as_far_as_there_is_room() {
+    let server = TestServer::answering(PONG).await;
+    let mut checker = Checker::with_seed(
+        Arc::new(|_, _| {}),
+        Bounds { kept: 2, ..BOUNDS },
+        &Handle::current(),
+        &CancellationToken::new(),
+        7,
+    );
+    let targets: Vec<_> =
+        (0..4).map(|number| target(&format!("c{number}"), server.address, INTERVAL)).collect();
+    checker.reconcile(&app(), targets.clone());
+    eventually("all are probed a few times", || {
+        targets.iter().all(|target| target.cell.report().passes_total >= 5)
+    })
+    .await;
+    assert!(server.accepted() > 4, "{}", server.accepted());
+    let stats = checker.stats();
+    eventually("two are kept", || stats.kept() == 2).await;
+    // What is kept goes with its endpoint.
+    checker.remove(&app());
+    eventually("all are closed", || server.open() == 0).await;
+    assert_eq!(checker.surroundings.timetable().kept(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,7 +254,7 @@ async fn stopping_leaves_no_task_and_keeps_states() {
 async fn cancelling_the_owner_ends_all_probes() {
     let server = TestServer::start(Behaviour::Hang).await;
     let cancel = CancellationToken::new();
-    let mut checker = Checker::new(Arc::new(|_, _| {}), &cancel);
+    let mut checker = checker_with(Arc::new(|_, _| {}), &cancel);
     checker.reconcile(&app(), vec![target("c1", server.address, INTERVAL)]);
     eventually("a probe under way", || server.open() == 1).await;
     cancel.cancel();
@@ -265,7 +301,7 @@ async fn failing_is_reported_after_fall_failures_and_again_until_it_passes() {
 async fn schedule_of_a_hundred_thousand_endpoints() {
     const ENDPOINTS: u64 = 100_000;
     const ROUNDS: u64 = 2;
-    let mut checker = Checker::new(Arc::new(|_, _| {}), &CancellationToken::new());
+    let mut checker = checker_with(Arc::new(|_, _| {}), &CancellationToken::new());
     let address = ([127, 0, 0, 1], 1).into();
     let all = (0..ENDPOINTS).map(|at| ProbeTarget {
         protocol: Protocol::Udp,
@@ -296,7 +332,7 @@ async fn no_more_probes_are_under_way_than_there_may_be() {
     let server = TestServer::answering(PONG).await;
     server.set(Behaviour::Hang);
     let (mut checker, _) = checker();
-    Arc::get_mut(&mut checker.surroundings).unwrap().attempts = Semaphore::new(2);
+    checker.surroundings.timetable().set_most_under_way(2);
     let targets: Vec<_> =
         (0..6).map(|number| target(&format!("c{number}"), server.address, INTERVAL)).collect();
     checker.reconcile(&app(), targets);

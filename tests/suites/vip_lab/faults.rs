@@ -62,8 +62,9 @@ impl Fault {
 }
 
 /// One round: whoever holds is struck, somebody else answers, and when all is well again nobody has answered beside or
-/// after his successor. Returns how long nobody answered the client.
-pub fn round(lab: &mut Lab, fault: Fault) -> Duration {
+/// after his successor. Returns how long nobody answered the client, and how many successions there were: one, where the machine has
+/// no other work.
+pub fn round(lab: &mut Lab, fault: Fault) -> (Duration, u64) {
     let before = lab.settled(0);
     lab.service.clear();
     lab.link.clear();
@@ -74,11 +75,17 @@ pub fn round(lab: &mut Lab, fault: Fault) -> Duration {
         lab.service.has_heard(|name| *name != old.0) && lab.link.has_heard(|mac| *mac != old.1)
     });
     fault.end(lab, before.by);
-    let after = lab.settled(0);
-    // Whatever the old one still had to say, it would have said by now.
-    lab.hear(20);
+    let mut after = lab.settled(0);
+    loop {
+        // Whatever the old one still had to say, it would have said by now.
+        lab.hear(20);
+        let now = lab.settled(0);
+        if std::mem::replace(&mut after, now) == now {
+            break;
+        }
+    }
     judge(lab, fault.name(), before, after);
-    lab.service.downtime().expect("somebody else has answered")
+    (lab.service.downtime().expect("somebody else has answered"), after.epoch - before.epoch)
 }
 
 /// As many successions as there were epochs, and not one more: two who answer at a time, or one who answers
@@ -97,7 +104,7 @@ pub fn judge(lab: &Lab, what: &str, before: Holding, after: Holding) {
 
 fn rounds(fault: Fault) {
     let Some(mut lab) = Lab::start(Kind::ZooKeeper(1), &[0], &[]) else { return };
-    let downtimes: Vec<_> = (0..2).map(|_| round(&mut lab, fault).as_millis()).collect();
+    let downtimes: Vec<_> = (0..2).map(|_| round(&mut lab, fault).0.as_millis()).collect();
     println!("{}: nobody answered for {downtimes:?} ms", fault.name());
 }
 

@@ -75,7 +75,7 @@ fn every_fault_on_both_registries() {
         // Each fault on gateways that have not taken over lately: who did so five times within a minute lets others go first.
         for fault in Fault::ALL.into_iter().filter(|fault| is_wanted(fault.name())) {
             let Some(mut lab) = Lab::start(kind, &[0], &[]) else { return };
-            let downtimes = (0..ROUNDS).map(|_| round(&mut lab, fault)).collect();
+            let downtimes = (0..ROUNDS).map(|_| round(&mut lab, fault).0).collect();
             keep(&mut kept, Row { system, fault: fault.name().to_owned(), downtimes, doubled: 0 });
         }
         for fault in RegistryFault::ALL.into_iter().filter(|fault| is_wanted(&fault.name())) {

@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 use topology::{InstanceId, Protocol, VersionId};
 
 use super::*;
+use crate::Bounds;
 use crate::HealthCell;
 use crate::test_server::{Behaviour, PONG, TestServer, eventually};
 
@@ -73,7 +74,13 @@ struct Member {
 
 impl Member {
     fn new(name: &'static str, probers: usize, targets: Vec<ProbeTarget>) -> Self {
-        let mut checker = Checker::with_seed(Arc::new(|_, _| {}), &CancellationToken::new(), 7);
+        let mut checker = Checker::with_seed(
+            Arc::new(|_, _| {}),
+            Bounds { under_way: 1_000, kept: 1_000 },
+            &tokio::runtime::Handle::current(),
+            &CancellationToken::new(),
+            7,
+        );
         checker.share(name, probers);
         checker.reconcile(&app(), targets.clone());
         Self { name, checker, targets }
