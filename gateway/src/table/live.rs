@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use healthcheck::HealthCell;
 use healthcheck::outlier::{Cause, EjectionCell, Streak};
+use smallvec::SmallVec;
 
 use super::limits::Load;
 use super::standing::Stage;
@@ -71,7 +72,7 @@ pub struct EndpointLive {
     /// What it has to do, where its app limits that or balances by it.
     pub load: OnceLock<Box<Load>>,
     /// What cookies name it by, where its app is sticky.
-    pub tags: OnceLock<Box<[Tag]>>,
+    pub tags: OnceLock<Box<SmallVec<[Tag; 2]>>>,
     /// When it last began to take traffic, in nanoseconds of [`uptime`].
     serving_since: AtomicU64,
 }
@@ -127,4 +128,15 @@ pub fn uptime() -> Duration {
 /// Enough for 584 years.
 fn nanos(time: Duration) -> u64 {
     time.as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be a hundred thousand, of most of which nobody limits, compares or ejects anything.
+    #[test]
+    fn an_endpoint_without_a_past_is_small() {
+        assert!(size_of::<EndpointLive>() <= 112, "{}", size_of::<EndpointLive>());
+    }
 }

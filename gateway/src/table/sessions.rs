@@ -95,7 +95,8 @@ impl Sessions {
             versions.extend(keys.versions(&app.id, version).into_iter().map(|tag| (tag, version.clone())));
         }
         let tags = |endpoint: &Arc<PooledEndpoint>| {
-            let tags = endpoint.live.tags.get_or_init(|| keys.instances(&app.id, &endpoint.key).into());
+            let tags =
+                endpoint.live.tags.get_or_init(|| Box::new(keys.instances(&app.id, &endpoint.key).into()));
             let named: Vec<_> = tags.iter().map(|tag| (*tag, endpoint.clone())).collect();
             named
         };

@@ -1,7 +1,7 @@
 //! One endpoint's ejection, shared between the requests that read it and the control plane that writes it.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use topology::Outliers;
@@ -13,7 +13,8 @@ use super::ejections::Ejections;
 pub struct EjectionCell {
     /// A copy for the request path; relaxed, as in [`crate::HealthCell`].
     is_out: AtomicBool,
-    record: Mutex<Record>,
+    /// From the first ejection on: most endpoints never have one.
+    record: OnceLock<Box<Mutex<Record>>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ impl EjectionCell {
 
     /// Takes the endpoint out; returns for how long. `None`: it was out already.
     pub fn eject(&self, now: Instant, cause: Cause, text: &str, settings: &Outliers) -> Option<Duration> {
-        let mut record = self.lock();
+        let mut record = lock(self.record.get_or_init(Box::default));
         if record.ejections.is_out() {
             return None;
         }
@@ -54,7 +55,8 @@ impl EjectionCell {
 
     /// Brings the endpoint back if it has been out for long enough. Whether it did.
     pub fn end_if_due(&self, now: Instant) -> bool {
-        let mut record = self.lock();
+        let Some(record) = self.record.get() else { return false };
+        let mut record = lock(record);
         let is_due = record.ejections.is_due(now);
         if is_due {
             self.bring_back(&mut record, now);
@@ -64,7 +66,8 @@ impl EjectionCell {
 
     /// Brings the endpoint back now: something has proved that it is another one. Whether it was out.
     pub fn end(&self, now: Instant) -> bool {
-        let mut record = self.lock();
+        let Some(record) = self.record.get() else { return false };
+        let mut record = lock(record);
         let was_out = record.ejections.is_out();
         self.bring_back(&mut record, now);
         was_out
@@ -72,7 +75,7 @@ impl EjectionCell {
 
     /// Of the present ejection.
     pub fn report(&self) -> Option<EjectionReport> {
-        self.lock().report.clone()
+        lock(self.record.get()?).report.clone()
     }
 
     fn bring_back(&self, record: &mut Record, now: Instant) {
@@ -80,11 +83,11 @@ impl EjectionCell {
         record.report = None;
         self.is_out.store(false, Relaxed);
     }
+}
 
-    /// No code that holds the lock can leave the record half written, so a poisoned lock is as good.
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// No code that holds the lock can leave the record half written, so a poisoned lock is as good.
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
