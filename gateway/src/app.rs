@@ -184,7 +184,8 @@ impl Gateway {
         let (doubts, acceptance) = (discovery.doubts.clone(), discovery.acceptance());
         let mut snapshots = discovery.snapshots.clone();
         let published = snapshots.clone();
-        let checker = probes::start(on_transition(shared.clone()), open_files, &control)?;
+        let bounds = probes::bounds(open_files, config.gateway.probe_connections);
+        let checker = probes::start(on_transition(shared.clone()), bounds, &control)?;
         let probe_stats = checker.stats();
         let failures = Arc::new(Failures::default());
         checker.on_failing(on_failing(shared.clone(), failures.clone()));

@@ -30,6 +30,7 @@ impl Config {
             zone,
             sticky_key_file,
             shared_probes,
+            probe_connections,
         } = gateway;
         let differing = [
             ("registry", *registry != wanted.registry),
@@ -50,6 +51,7 @@ impl Config {
             ("gateway.zone", *zone != wanted.gateway.zone),
             ("gateway.sticky_key_file", *sticky_key_file != wanted.gateway.sticky_key_file),
             ("gateway.shared_probes", *shared_probes != wanted.gateway.shared_probes),
+            ("gateway.probe_connections", *probe_connections != wanted.gateway.probe_connections),
             ("admin", *admin != wanted.admin),
             ("deploy", *deploy != wanted.deploy),
             ("apps.files", *apps != wanted.apps),

@@ -30,6 +30,8 @@ use super::{AppsConfig, Config, GatewayConfig};
 
 /// Gateways that probe one endpoint: with more of them, nothing is saved.
 const MAX_SHARED_PROBES: usize = 16;
+/// More than any process may have files.
+const MAX_PROBE_CONNECTIONS: usize = 10_000_000;
 /// More workers than cores only take turns, and no machine that we know has more cores.
 const MAX_WORKERS: usize = 256;
 /// The published ranges of the largest content delivery networks fit.
@@ -74,6 +76,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
     let zone = table.parsed("zone", parse_zone);
     let sticky_key_file = table.parsed("sticky_key_file", |text| file_path(base, text));
     let shared_probes = table.integer("shared_probes", 1..=MAX_SHARED_PROBES);
+    let probe_connections = table.integer("probe_connections", 0..=MAX_PROBE_CONNECTIONS);
     let (limits, max_buffers) = read_general(&table);
     let listeners = read_listeners(&table, base, &limits);
     let limits = Arc::new(limits);
@@ -98,6 +101,7 @@ fn read_gateway(root: &Table<'_>, base: &Path) -> Option<GatewayConfig> {
         zone,
         sticky_key_file,
         shared_probes,
+        probe_connections,
         listeners,
         app_ports,
         limits,

@@ -145,6 +145,8 @@ pub struct GatewayConfig {
     pub sticky_key_file: Option<PathBuf>,
     /// How many gateways of a fleet probe each endpoint. `None`: all do.
     pub shared_probes: Option<usize>,
+    /// Connections kept open between probes. `None`: by the number of files that the process may have.
+    pub probe_connections: Option<usize>,
     /// At least one; names are distinct, and so are addresses with a port other than 0.
     pub listeners: Vec<ListenerConfig>,
     /// What apps may ask for.

@@ -185,15 +185,16 @@ impl Probe {
             // No answer that every datagram service gives; whoever asks for a probe hears nothing bad.
             (_, Protocol::Udp) => Ok(Pass::Whole),
             (ProbeKind::Native, Protocol::Tcp) | (ProbeKind::Tcp, _) => tcp::probe(way, *protocol).await,
+            // Boxed is what would make room in every probe that few need.
             (ProbeKind::Native | ProbeKind::Http, Protocol::Http2) => {
-                http2::probe(way, &settings.path, &settings.http).await
+                Box::pin(http2::probe(way, &settings.path, &settings.http)).await
             }
             (ProbeKind::Native | ProbeKind::Http, Protocol::Http1 | Protocol::Tcp) => {
                 return HttpProbe { way, path: &settings.path, http: &settings.http }.run(idle).await;
             }
-            (ProbeKind::Grpc { service }, _) => grpc::probe(way, service).await,
-            (ProbeKind::MySql { user }, _) => mysql::probe(way, user).await,
-            (ProbeKind::Redis, _) => redis::probe(way).await,
+            (ProbeKind::Grpc { service }, _) => Box::pin(grpc::probe(way, service)).await,
+            (ProbeKind::MySql { user }, _) => Box::pin(mysql::probe(way, user)).await,
+            (ProbeKind::Redis, _) => Box::pin(redis::probe(way)).await,
         };
         (outcome, None)
     }
