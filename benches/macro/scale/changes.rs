@@ -94,7 +94,8 @@ fn one_by_one(
     Ok(())
 }
 
-/// A load on apps that do not change, before and while others do.
+/// A load on apps that do not change: before, while as much is written that is none of the gateway's business, which shows what the
+/// registry and its writer take on the same machine, and while other apps change.
 fn without_pause(
     settings: &Settings,
     runtime: &Runtime,
@@ -105,9 +106,12 @@ fn without_pause(
     let stretch = Duration::from_secs(settings.seconds);
     let load = load(gateway, 0..CONNECTIONS).start();
     thread::sleep(stretch);
+    let others_began = load.elapsed();
+    storm(settings, runtime, endpoints, |key, value| async move { site.put_elsewhere(&key, value).await })?;
     let began = load.elapsed();
     let before = usage::of_threads(gateway.pid());
-    let (written, revision) = storm(settings, runtime, (site, endpoints))?;
+    let (written, revision) =
+        storm(settings, runtime, endpoints, |key, value| async move { site.put(&key, value).await })?;
     let lag = lag(gateway, revision);
     let ended = load.elapsed();
     let after = usage::of_threads(gateway.pid());
@@ -134,13 +138,13 @@ fn without_pause(
             );
         }
     }
-    for (what, time) in [("before", Duration::ZERO..began), ("during", began..ended)] {
-        latency(
-            &report,
-            &format!("{name}: requests {what} {} changes a second", settings.changes_per_second),
-            &time,
-            goals,
-        );
+    let rate = settings.changes_per_second;
+    for (what, time) in [
+        ("before changes".to_owned(), Duration::ZERO..others_began),
+        (format!("during {rate} writes a second that are others'"), others_began..began),
+        (format!("during {rate} changes a second"), began..ended),
+    ] {
+        latency(&report, &format!("{name}: requests {what}"), &time, goals);
     }
     Ok(())
 }
@@ -159,20 +163,23 @@ pub fn failures(report: &Report, goals: &mut Goals<'_>, kind: Kind) -> anyhow::R
     Ok(())
 }
 
-/// Weights of endpoints of all apps, so many a second, for a stretch. Returns how many, and the registry's revision then.
-pub fn storm(
+/// Weights of endpoints of all apps, so many a second, for a stretch, each given to `put`. Returns how many, and the registry's
+/// revision then.
+pub fn storm<F: Future<Output = anyhow::Result<u64>>>(
     settings: &Settings,
     runtime: &Runtime,
-    (site, endpoints): (&Site, &Endpoints),
+    endpoints: &Endpoints,
+    put: impl Fn(String, String) -> F,
 ) -> anyhow::Result<(u32, u64)> {
     let changes = settings.changes_per_second * settings.seconds as u32;
     let period = Duration::from_secs(1) / settings.changes_per_second;
     let began = Instant::now();
     let shape = settings.shape();
+    let put = &put;
     let writes = futures::stream::iter(0..changes).map(|number| async move {
         tokio::time::sleep_until((began + period * number).into()).await;
         let (key, value) = some_change(shape, endpoints, number);
-        site.put(&key, value).await
+        put(key, value).await
     });
     let written = runtime.block_on(writes.buffer_unordered(WRITERS).try_collect::<Vec<_>>())?;
     Ok((changes, written.into_iter().max().unwrap_or_default()))

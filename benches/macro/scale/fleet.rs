@@ -172,7 +172,9 @@ fn without_pause(
     goals: &mut Goals<'_>,
 ) -> anyhow::Result<()> {
     let (began, before) = (Instant::now(), fleet.received());
-    let (written, most) = watching(fleet.server, || storm(settings, runtime, (site, endpoints)));
+    let (written, most) = watching(fleet.server, || {
+        storm(settings, runtime, endpoints, |key, value| async move { site.put(&key, value).await })
+    });
     let (changes, revision) = written?;
     let last = Instant::now();
     let writing = (last - began).as_secs_f64();

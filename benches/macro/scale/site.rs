@@ -89,10 +89,15 @@ impl Kind {
     }
 }
 
-/// Where it is, and a handle on it; none on an embedded one, which its gateway alone may open.
+/// Below which no gateway reads.
+const ELSEWHERE: &str = "/elsewhere";
+
+/// Where it is, and handles on it; none on an embedded one, which its gateway alone may open.
 pub struct Site {
     /// Dropped before its server.
     handle: Option<Arc<dyn Registry>>,
+    /// Of those who use the same registry for something else.
+    others: Option<Arc<dyn Registry>>,
     place: Place,
 }
 
@@ -111,7 +116,7 @@ impl Site {
             Kind::ZooKeeper => Place::ZooKeeper(ZooKeeperServer::start_with_heap("1g")),
             Kind::Etcd => Place::Etcd(EtcdServer::start()),
         };
-        let handle = open(&place)?;
+        let handle = open(&place, None)?;
         let mut state = handle.watch();
         tokio::time::timeout(PATIENCE, state.wait_for(|state| state.link.is_connected())).await??;
         let steps: Vec<Step> = shape.steps(endpoints).collect();
@@ -124,8 +129,12 @@ impl Site {
             .context("cannot fill it")?;
         let is_full = |state: &discovery::registry::State| state.entries.len() >= steps.len();
         tokio::time::timeout(PATIENCE, state.wait_for(is_full)).await??;
-        let handle = Some(handle).filter(|_| kind != Kind::Embedded);
-        Ok(Self { handle, place })
+        if kind == Kind::Embedded {
+            return Ok(Self { handle: None, others: None, place });
+        }
+        let others = open(&place, Some(ELSEWHERE))?;
+        tokio::time::timeout(PATIENCE, others.watch().wait_for(|state| state.link.is_connected())).await??;
+        Ok(Self { handle: Some(handle), others: Some(others), place })
     }
 
     /// A gateway on it.
@@ -153,18 +162,31 @@ impl Site {
         Ok(handle.write(&Key::parse(key)?, Bytes::from(value), Expect::Any, Lifetime::Persistent).await?)
     }
 
+    /// The same where no gateway reads.
+    pub async fn put_elsewhere(&self, key: &str, value: String) -> anyhow::Result<u64> {
+        let others = self.others.as_ref().context("an embedded registry is its gateway's")?;
+        Ok(others.write(&Key::parse(key)?, Bytes::from(value), Expect::Any, Lifetime::Persistent).await?)
+    }
+
     pub async fn delete(&self, key: &str) -> anyhow::Result<()> {
         let handle = self.handle.as_ref().context("an embedded registry is its gateway's")?;
         Ok(handle.delete(&Key::parse(key)?, Expect::Any).await?)
     }
 }
 
-fn open(place: &Place) -> anyhow::Result<Arc<dyn Registry>> {
+/// `prefix`: another one than gateways have.
+fn open(place: &Place, prefix: Option<&str>) -> anyhow::Result<Arc<dyn Registry>> {
     Ok(match place {
         Place::Embedded(folder) => Embedded::open(folder.path())?,
         Place::ZooKeeper(server) => {
-            ZooKeeper::connect(zookeeper::Settings::new(vec![server.address().to_string()]))
+            let mut settings = zookeeper::Settings::new(vec![server.address().to_string()]);
+            settings.prefix = prefix.map_or(settings.prefix, str::to_owned);
+            ZooKeeper::connect(settings)
         }
-        Place::Etcd(server) => Etcd::connect(etcd::Settings::new(vec![server.address().to_string()])),
+        Place::Etcd(server) => {
+            let mut settings = etcd::Settings::new(vec![server.address().to_string()]);
+            settings.prefix = prefix.map_or(settings.prefix, str::to_owned);
+            Etcd::connect(settings)
+        }
     })
 }

@@ -18,6 +18,9 @@ use super::{Goals, Settings, await_serving};
 /// As long as every endpoint needs to be probed twice.
 const WARM_UP: Duration = Duration::from_secs(12);
 const PROMISED: &str = "5s";
+const PROMISED_OF_A_TENTH: &str = "500ms";
+/// Milliseconds. More than that, and it grows: not all can be sent.
+const LATE_GOAL: f64 = 100.0;
 /// Between two scrapes: far more often than anybody's Prometheus.
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 /// Cores.
@@ -34,17 +37,42 @@ pub fn measure(
     endpoints: &Endpoints,
     goals: &mut Goals<'_>,
 ) -> anyhow::Result<()> {
+    kept(settings, runtime, endpoints, goals)?;
     let shape = Shape { interval: PROMISED, ..settings.shape() };
     let site = runtime.block_on(Site::fill(Kind::Embedded, shape, endpoints))?;
     let gateway = Gateway::start(&site.config());
     await_serving(&gateway, settings.shape());
     thread::sleep(WARM_UP);
-    probing(settings, endpoints, &gateway, goals);
+    probing((settings, "as many connections as there are files for"), endpoints, &gateway, goals);
     scrapes(settings, &gateway, goals)
 }
 
+/// As many probes a second as the whole site has, of a tenth of its endpoints: whose connections all can be kept where a
+/// process may have a few ten thousand files.
+fn kept(
+    settings: &Settings,
+    runtime: &Runtime,
+    endpoints: &Endpoints,
+    goals: &mut Goals<'_>,
+) -> anyhow::Result<()> {
+    let full = settings.shape();
+    let shape = Shape { interval: PROMISED_OF_A_TENTH, apps: (full.apps / 10).max(1), ..full };
+    let site = runtime.block_on(Site::fill(Kind::Embedded, shape, endpoints))?;
+    let keeps = format!("probe_connections = {}", shape.endpoints());
+    let gateway = Gateway::start(&site.config().gateway(&keeps));
+    await_serving(&gateway, shape);
+    thread::sleep(WARM_UP);
+    probing((settings, "all connections kept"), endpoints, &gateway, goals);
+    Ok(())
+}
+
 /// Without any request.
-fn probing(settings: &Settings, endpoints: &Endpoints, gateway: &Gateway, goals: &mut Goals<'_>) {
+fn probing(
+    (settings, how): (&Settings, &str),
+    endpoints: &Endpoints,
+    gateway: &Gateway,
+    goals: &mut Goals<'_>,
+) {
     let (began, before, probed) = (Instant::now(), usage::of_threads(gateway.pid()), endpoints.asked());
     let tenths = tenths(settings, endpoints);
     let seconds = began.elapsed().as_secs_f64();
@@ -54,19 +82,28 @@ fn probing(settings: &Settings, endpoints: &Endpoints, gateway: &Gateway, goals:
     for (thread, used) in &used {
         goals.line(
             "thread",
-            json!({"during": "probing", "thread": thread, "cores": used.as_secs_f64() / seconds}),
+            json!({"during": format!("probing, {how}"), "thread": thread, "cores": used.as_secs_f64() / seconds}),
         );
     }
-    goals.figure("probes a second", probes as f64 / seconds, "", None);
+    goals.figure(&format!("{how}: probes a second"), probes as f64 / seconds, "", None);
+    let metrics = gateway.metrics();
+    let gauge = |name| metrics.sum(name, &[]).unwrap_or(f64::NAN);
+    goals.figure(&format!("{how}: of them kept"), gauge("sluice_probe_connections"), "", None);
     goals.figure(
-        "the busiest tenth of a second, of the mean",
+        &format!("{how}: how late probes are"),
+        gauge("sluice_probe_lag_seconds") * 1e3,
+        "ms",
+        Some(LATE_GOAL),
+    );
+    goals.figure(
+        &format!("{how}: the busiest tenth of a second, of the mean"),
         tenths.max() / (probes as f64 / seconds * TENTH.as_secs_f64()),
         "",
         Some(BUSIEST_GOAL),
     );
-    goals.figure("cores of the process while it only probes", cores, "", Some(PROBING_GOAL));
-    let down = gateway.metrics().sum("sluice_endpoints", &[("state", "down")]);
-    goals.figure("endpoints that are taken for dead", down.unwrap_or(0.0), "", Some(0.0));
+    goals.figure(&format!("{how}: cores of the process while it only probes"), cores, "", Some(PROBING_GOAL));
+    let down = metrics.sum("sluice_endpoints", &[("state", "down")]);
+    goals.figure(&format!("{how}: endpoints that are taken for dead"), down.unwrap_or(0.0), "", Some(0.0));
 }
 
 /// Probes a tenth of a second.
