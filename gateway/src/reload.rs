@@ -39,7 +39,7 @@ impl Gateway {
     async fn read_again(&mut self, path: &Path) {
         self.files.reload();
         self.tls.reload();
-        self.filter_sources.refresh();
+        self.settings.sources.refresh();
         self.admin_auth.refresh();
         self.reopen_log();
         let applied = match config::load(path) {
