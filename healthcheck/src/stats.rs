@@ -1,7 +1,6 @@
 //! How many probes ended how, over all endpoints.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use crate::{ProbeResult, State};
 
@@ -11,9 +10,6 @@ pub struct ProbeStats {
     results: [AtomicU64; ProbeResult::ALL.len()],
     to_up: AtomicU64,
     to_down: AtomicU64,
-    late_micros: AtomicU64,
-    under_way: AtomicUsize,
-    kept: AtomicUsize,
     pub sharing: SharingStats,
 }
 
@@ -96,27 +92,6 @@ impl ProbeStats {
     /// Transitions by the state they led to.
     pub fn transitions(&self) -> [(State, u64); 2] {
         [(State::Up, self.to_up.load(Relaxed)), (State::Down, self.to_down.load(Relaxed))]
-    }
-
-    /// How late the one was that had waited longest when probes were begun last: more than an instant means that not all
-    /// can be sent when they are due.
-    pub fn lag(&self) -> Duration {
-        Duration::from_micros(self.late_micros.load(Relaxed))
-    }
-
-    pub fn under_way(&self) -> usize {
-        self.under_way.load(Relaxed)
-    }
-
-    /// Connections that wait for the next probe.
-    pub fn kept(&self) -> usize {
-        self.kept.load(Relaxed)
-    }
-
-    pub(crate) fn note_schedule(&self, late: Duration, under_way: usize, kept: usize) {
-        self.late_micros.store(late.as_micros() as u64, Relaxed);
-        self.under_way.store(under_way, Relaxed);
-        self.kept.store(kept, Relaxed);
     }
 
     pub(crate) fn count_probe(&self, result: ProbeResult) {

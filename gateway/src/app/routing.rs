@@ -1,7 +1,7 @@
 //! From what is written to the table in force: registry and files, discovery, compilation, probes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -15,7 +15,7 @@ use discovery::registry::{Registry, State};
 use discovery::saved::SavedFile;
 use discovery::secrets::Keys;
 use discovery::zookeeper::ZooKeeper;
-use healthcheck::ProbeStats;
+use healthcheck::ProbeWatch;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ pub(super) struct Routing {
     pub settings: Settings,
     pub applied: Arc<Applied>,
     pub failures: Arc<Failures>,
-    pub probes: Arc<ProbeStats>,
+    pub probes: ProbeWatch,
     /// `None`: probes are not shared.
     pub exchange: Option<Exchange>,
     pub tasks: Vec<JoinHandle<()>>,
@@ -97,7 +97,9 @@ impl Routing {
         let snapshots = discovery.snapshots.clone();
         let bounds = probes::bounds(open_files, config.gateway.probe_connections);
         let checker = probes::start(on_transition(shared.clone()), bounds, control)?;
-        let probes = checker.stats();
+        let probes = checker.watch();
+        // Nobody else sets it.
+        let _ = shared.probes.set(probes.clone());
         let failures = Arc::new(Failures::default());
         checker.on_failing(on_failing(shared.clone(), failures.clone()));
         let applied = Arc::new(Applied::default());
@@ -181,6 +183,7 @@ fn share(
         handed_over: AtomicBool::new(false),
         abort: CancellationToken::new(),
         suspicions,
+        probes: OnceLock::new(),
     })
 }
 

@@ -82,7 +82,7 @@ impl Applier {
             }
             // Starting and ending probes can change a state without a transition.
             if let Some(compiled) = compiled {
-                panic::look(compiled);
+                panic::look(&self.shared, &compiled.id);
                 compiled.live.health_changed();
             }
         }
@@ -147,7 +147,9 @@ impl Applier {
     }
 
     fn look(&mut self) {
-        self.checker.look();
+        if !self.checker.look() {
+            return;
+        }
         let verdicts = self.checker.verdicts();
         if let Some(talk) = &self.talk {
             talk.found.send_modify(|(looks, found)| (*looks, *found) = (*looks + 1, verdicts));
@@ -230,7 +232,7 @@ pub fn on_transition(shared: Arc<Shared>) -> OnTransition {
             if let Some(endpoint) = app.endpoint(&target.key).filter(is_probed).filter(|_| has_recovered) {
                 probed_back_to_life(app, &endpoint.live);
             }
-            panic::look(app);
+            panic::look(&shared, &target.app);
             app.live.health_changed();
         }
         let why = target.cell.report().last_error.map(|error| error.text);

@@ -82,6 +82,8 @@ pub fn on_failing(shared: Arc<Shared>, failures: Arc<Failures>) -> OnFailing {
     Arc::new(move |target: &ProbeTarget, report: &HealthReport| {
         let table = shared.table.load();
         let endpoint = table.app(&target.app).and_then(|app| app.endpoint(&target.key));
+        // The cell tells whether it is still the same endpoint.
+        let endpoint = endpoint.filter(|endpoint| Arc::ptr_eq(&endpoint.live.health, &target.cell));
         if endpoint.is_none_or(|endpoint| endpoint.word.state == AdminState::Maintenance) {
             return;
         }

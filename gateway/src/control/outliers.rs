@@ -95,7 +95,7 @@ impl Judge {
         }
         let Some(lasts) = live.ejection.eject(now, cause, why, settings) else { return };
         app.live.count_ejection(cause);
-        panic::look(app);
+        panic::look(&self.shared, &app.id);
         app.live.health_changed();
         tracing::warn!(
             target: "sluice::health",
@@ -129,7 +129,7 @@ impl Judge {
             endpoint.live.streak.put_on_probation(&settings);
             endpoint.live.returned();
             if let Some(app) = app {
-                panic::look(app);
+                panic::look(&self.shared, &app.id);
                 app.live.health_changed();
             }
             tracing::info!(

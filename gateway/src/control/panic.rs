@@ -1,11 +1,19 @@
 //! Says when an app begins and ceases to use all of its endpoints, or its backups beside the others, because too few are
 //! healthy.
 
-use crate::table::{CompiledApp, Level, Stage, Strength};
+use topology::AppId;
+
+use crate::table::{Level, Stage, Strength};
+use crate::worker::Shared;
 
 /// To be called whenever the health of one of the app's endpoints, or who they are, may have changed, and before
-/// workers are told.
-pub fn look(app: &CompiledApp) {
+/// workers are told. Probes and the control plane look from threads of their own: one after the other, each at the table in force
+/// by then, so that the last word is of the last state.
+pub fn look(shared: &Shared, app: &AppId) {
+    let Some(live) = shared.table.load().app(app).map(|app| app.live.clone()) else { return };
+    let _turn = live.looking();
+    let table = shared.table.load();
+    let Some(app) = table.app(app) else { return };
     let (strength, stage) = (app.strength(), app.stage());
     let former = app.live.note_stage(stage);
     if former == stage {

@@ -45,7 +45,7 @@ pub type Doubt = (AppId, InstanceKey);
 /// Doubts that wait to be heard. Beyond these they are lost: outliers stay ejected for a while, and are found again.
 const MAX_DOUBTS: usize = 1_024;
 
-/// What a gateway has found, and how often it has looked: while that grows, its probes go on.
+/// What a gateway has found, and how often it has looked and was not late with its probes: while that grows, they go on.
 pub type Saying = (u64, Arc<Verdicts>);
 
 /// As it stands in the registry.

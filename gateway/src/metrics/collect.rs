@@ -8,7 +8,7 @@ use std::time::Instant;
 use deploy::engine::Meter;
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
-use healthcheck::ProbeStats;
+use healthcheck::{ProbeWatch, Standing};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
@@ -51,7 +51,7 @@ pub struct Sources {
     /// Told that an operator accepts the registry as it is.
     pub acceptance: Arc<Notify>,
     pub applied: Arc<Applied>,
-    pub probes: Arc<ProbeStats>,
+    pub probes: ProbeWatch,
     /// Endpoints that are to be restarted or stopped.
     pub failures: Arc<Failures>,
     pub serving: ServingWatch,
@@ -203,19 +203,21 @@ impl Exporter {
         let mut probes = Family::counter("sluice_probes_total", "Health probes by result.");
         self.0
             .probes
+            .stats()
             .probes()
             .for_each(|(result, count)| probes.sample(&[("result", result.as_str())], count as f64));
+        let Standing { lag, under_way, kept } = self.0.probes.standing();
         for (name, help, value) in [
             (
                 "sluice_probe_lag_seconds",
-                "How late the probe was that had waited longest when probes were begun last.",
-                self.0.probes.lag().as_secs_f64(),
+                "How long the endpoint has been waiting that was to be probed first.",
+                lag.as_secs_f64(),
             ),
-            ("sluice_probes_under_way", "Probes that wait for an answer.", self.0.probes.under_way() as f64),
+            ("sluice_probes_under_way", "Probes that wait for an answer.", under_way as f64),
             (
                 "sluice_probe_connections",
                 "Connections to endpoints that wait for the next probe.",
-                self.0.probes.kept() as f64,
+                kept as f64,
             ),
         ] {
             families.extend(plain(Family::gauge(name, help), value));
@@ -226,6 +228,7 @@ impl Exporter {
         );
         self.0
             .probes
+            .stats()
             .transitions()
             .iter()
             .for_each(|(to, count)| turns.sample(&[("to", to.as_str())], *count as f64));
@@ -238,7 +241,7 @@ impl Exporter {
             failures.sample(&[("action", action.as_str()), ("heard", heard)], count as f64);
         }
         families.extend([probes, turns, failures].into_iter().filter_map(Family::finish));
-        super::sharing::collect(&self.0.probes.sharing, families);
+        super::sharing::collect(&self.0.probes.stats().sharing, families);
     }
 
     fn listeners(&self, families: &mut Vec<MetricFamily>) {

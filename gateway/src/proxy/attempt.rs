@@ -278,6 +278,9 @@ impl<'a, W: Wire> Attempt<'a, W> {
             Err(OpenError::OutOfSockets) => {
                 worker.upstreams.clear();
                 worker.http2_upstreams.clear();
+                if let Some(probes) = worker.shared.probes.get() {
+                    probes.give_up_kept();
+                }
                 Err(Failure::ours(Reason::OutOfSockets))
             }
             Err(OpenError::Refused(Reason::AppOverloaded | Reason::TenantOverloaded))

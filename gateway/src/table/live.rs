@@ -1,7 +1,7 @@
 //! What outlives a table: one object per app and per endpoint, found again at every compilation.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use healthcheck::HealthCell;
@@ -31,14 +31,21 @@ pub struct AppLive {
     pub mirror_cursor: AtomicU64,
     /// Endpoints that were ejected so far, in the order of [`Cause::ALL`]. Only the control plane writes it.
     ejections: [AtomicU64; Cause::ALL.len()],
-    /// A [`Stage`], as the control plane saw it last. Whoever takes turns counts anew.
+    /// A [`Stage`], as it was seen last. Whoever takes turns counts anew.
     stage: AtomicU8,
+    /// Held by who finds out about the stage and notes it.
+    looking: Mutex<()>,
 }
 
 impl AppLive {
     /// The one before.
     pub fn note_stage(&self, stage: Stage) -> Stage {
         Stage::from_u8(self.stage.swap(stage as u8, Ordering::Relaxed))
+    }
+
+    /// One at a time.
+    pub fn looking(&self) -> MutexGuard<'_, ()> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As it was noted last.

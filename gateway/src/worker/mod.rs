@@ -22,8 +22,8 @@ mod upstreams;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 pub use admission::{
@@ -35,6 +35,7 @@ pub use clients::{ClientKey, Clients, Counted, TooMany};
 pub use deadlines::{Deadline, Deadlines, Limit, TICK, Ticks};
 use detention::Detention;
 pub use ending::Ending;
+use healthcheck::ProbeWatch;
 use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
@@ -97,6 +98,8 @@ pub struct Shared {
     pub abort: CancellationToken,
     /// Endpoints that failed too often in a row.
     pub suspicions: mpsc::Sender<Suspicion>,
+    /// Where there are sockets to be had when there are no others; set once, before there are workers.
+    pub probes: OnceLock<ProbeWatch>,
 }
 
 impl Shared {

@@ -60,8 +60,8 @@ impl ProbeStream {
     }
 }
 
-/// A connection between two probes. In clear text it is a bare file descriptor: what a runtime holds of a socket is as much as all
-/// else that is held of an endpoint, and there may be a hundred thousand.
+/// A connection between two probes. In clear text it is a bare file descriptor, since there may be a hundred thousand; one with TLS
+/// holds its keys and buffers, and stays with the runtime.
 #[derive(Debug)]
 pub(crate) enum Idle {
     Plain(std::net::TcpStream),
@@ -69,6 +69,10 @@ pub(crate) enum Idle {
 }
 
 impl Idle {
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// For the next probe. `None`: it was closed by the endpoint, or there are bytes that nobody asked for.
     pub(super) fn wake(self) -> Option<ProbeStream> {
         let mut byte = [0];

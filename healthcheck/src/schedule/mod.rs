@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -32,11 +33,51 @@ pub struct Bounds {
     pub kept: usize,
 }
 
+/// How probing goes, for metrics; and a way to have it give something up.
+#[derive(Clone)]
+pub struct ProbeWatch(Arc<Surroundings>);
+
+/// How probing stands at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// How long the endpoint has been waiting that was to be probed first. More than a moment: not all can be probed when they are due.
+    pub lag: Duration,
+    /// Probes that wait for an answer.
+    pub under_way: usize,
+    /// Connections that wait for the next probe.
+    pub kept: usize,
+}
+
+impl ProbeWatch {
+    pub fn stats(&self) -> &ProbeStats {
+        &self.0.stats
+    }
+
+    pub fn standing(&self) -> Standing {
+        let lag = self.0.lag();
+        let timetable = self.0.timetable();
+        Standing { lag, under_way: timetable.under_way(), kept: timetable.kept() }
+    }
+
+    /// Has all connections closed that are kept between probes, a few at a time: the process has run out of sockets.
+    pub fn give_up_kept(&self) {
+        self.0.give_up_kept();
+    }
+}
+
+impl std::fmt::Debug for ProbeWatch {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("ProbeWatch").field(&self.standing()).finish()
+    }
+}
+
 impl Bounds {
     /// What [`Self::under_way`] has to be for no more. Without a bound, endpoints that hang in their tens of thousands take all
     /// sockets that the process may have, and clients find none. It is reached where more than 4,096 a second hang for
     /// the whole default timeout, which takes 20,000 such endpoints.
     pub const MAX_UNDER_WAY: usize = 4096;
+    /// Of the connections that are kept, with TLS: each has buffers and keys of several KiB.
+    pub const MAX_KEPT_WITH_TLS: usize = 4096;
 }
 
 /// Learns of every change of state that a probe found, on the task of that probe: it must not block.
@@ -156,8 +197,9 @@ impl Checker {
         let _ = self.surroundings.on_failing.set(hook);
     }
 
-    pub fn stats(&self) -> Arc<ProbeStats> {
-        self.surroundings.stats.clone()
+    /// For whoever tells how probing goes.
+    pub fn watch(&self) -> ProbeWatch {
+        ProbeWatch(self.surroundings.clone())
     }
 
     /// Makes `targets` all that is probed of `app`. A target that did not change keeps its turn and its

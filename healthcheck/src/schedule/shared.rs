@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,6 +28,9 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long a target is probed here at least, once that has begun: somebody whose word turns all the time causes no more probes than
 /// one in this time.
 const HOLD: Duration = Duration::from_secs(3);
+
+/// A gateway that is so late with its probes says nothing of them: it is as if it were gone.
+const STUCK: Duration = Duration::from_secs(3);
 
 /// By what a target is known to other gateways, if it is.
 pub(super) type Shared = Option<(EndpointHash, Fingerprint)>;
@@ -120,9 +123,10 @@ impl Checker {
         }
     }
 
-    /// To be called a few times a second: notices who has fallen silent, and what probes have found.
-    pub fn look(&mut self) {
-        let Some(mut sharing) = self.sharing.take() else { return };
+    /// To be called a few times a second: notices who has fallen silent, and what probes have found. Whether this gateway may
+    /// vouch for what it probes: one whose probes come late, or not at all, is to fall silent.
+    pub fn look(&mut self) -> bool {
+        let Some(mut sharing) = self.sharing.take() else { return false };
         let now = Instant::now();
         sharing.desk.look(now);
         self.notice(&mut sharing);
@@ -136,11 +140,12 @@ impl Checker {
         stats.note(heeded, disputed);
         stats.note_colleagues(sharing.desk.colleagues(), sharing.desk.stale());
         self.sharing = Some(sharing);
+        self.surroundings.lag() < STUCK
     }
 
     /// Of our own probes.
     fn notice(&self, sharing: &mut Sharing) {
-        let changed = self.surroundings.changed.swap(0, Relaxed);
+        let changed = self.surroundings.changed.swap(0, Ordering::Acquire);
         sharing.desk.mark(changed);
         sharing.unsaid |= changed;
     }

@@ -82,8 +82,9 @@ async fn endpoint_goes_down_comes_back_and_its_owner_is_told() {
     let told: Vec<State> = seen.lock().unwrap().iter().map(|(_, to)| *to).collect();
     assert_eq!(told, [State::Up, State::Down, State::Up]);
     assert_eq!(target.cell.report().last_error.unwrap().text.as_ref(), "answered 500 Internal Server Error");
-    assert_eq!(checker.stats().transitions(), [(State::Up, 2), (State::Down, 1)]);
-    let failed = checker.stats().probes().find(|(result, _)| *result == ProbeResult::Status).unwrap().1;
+    assert_eq!(checker.watch().stats().transitions(), [(State::Up, 2), (State::Down, 1)]);
+    let failed =
+        checker.watch().stats().probes().find(|(result, _)| *result == ProbeResult::Status).unwrap().1;
     assert_eq!(failed, target.cell.report().failures_total);
     assert_eq!(server.accepted(), 1, "probes did not share a connection");
 }
@@ -229,12 +230,40 @@ async fn connections_are_kept_as_far_as_there_is_room() {
     })
     .await;
     assert!(server.accepted() > 4, "{}", server.accepted());
-    let stats = checker.stats();
-    eventually("two are kept", || stats.kept() == 2).await;
+    let watch = checker.watch();
+    eventually("two are kept", || watch.standing().kept == 2).await;
     // What is kept goes with its endpoint.
     checker.remove(&app());
     eventually("all are closed", || server.open() == 0).await;
     assert_eq!(checker.surroundings.timetable().kept(), 0);
+}
+
+#[tokio::test]
+async fn connections_are_given_up_when_there_are_no_sockets() {
+    let server = TestServer::answering(PONG).await;
+    let (mut checker, _) = checker();
+    let targets: Vec<_> =
+        (0..40).map(|number| target(&format!("c{number}"), server.address, NEVER)).collect();
+    checker.reconcile(&app(), targets);
+    let watch = checker.watch();
+    eventually("all are kept", || watch.standing().kept == 40).await;
+    watch.give_up_kept();
+    eventually("all are closed", || server.open() == 0).await;
+    let standing = watch.standing();
+    assert_eq!((standing.kept, standing.under_way, standing.lag), (0, 0, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_cannot_be_sent_are_told_to_be_late() {
+    let (mut checker, _) = checker();
+    checker.surroundings.timetable().set_most_under_way(0);
+    checker.share("a", 1);
+    checker.reconcile(&app(), vec![target("c1", ([127, 0, 0, 1], 1).into(), NEVER)]);
+    assert!(checker.look());
+    tokio::time::advance(Duration::from_secs(4)).await;
+    // Nobody relies on one who does not look.
+    assert!(!checker.look());
+    assert_eq!(checker.watch().standing().lag, Duration::from_secs(4));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -308,8 +337,8 @@ async fn schedule_of_a_hundred_thousand_endpoints() {
         ..target(&format!("c{at}"), address, Duration::from_secs(5))
     });
     checker.reconcile(&app(), all.collect());
-    let stats = checker.stats();
-    let probes = || stats.probes().map(|(_, count)| count).sum::<u64>();
+    let watch = checker.watch();
+    let probes = || watch.stats().probes().map(|(_, count)| count).sum::<u64>();
     eventually("every endpoint is probed", || probes() >= ENDPOINTS).await;
     let (before, began, first) = (cpu_ticks(), std::time::Instant::now(), probes());
     eventually("every endpoint is probed again, twice", || probes() >= first + ROUNDS * ENDPOINTS).await;

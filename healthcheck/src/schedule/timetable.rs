@@ -56,13 +56,26 @@ pub(super) struct Timetable {
     under_way: usize,
     /// Connections that lines that wait have.
     kept: usize,
+    /// Of these, with TLS.
+    kept_with_tls: usize,
+    /// Connections that nobody wants any more, for whoever has the time to close them.
+    discarded: Vec<Idle>,
     bounds: Bounds,
     next_id: u64,
 }
 
 impl Timetable {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { lines: HashMap::new(), waiting: BTreeSet::new(), under_way: 0, kept: 0, bounds, next_id: 0 }
+        Self {
+            lines: HashMap::new(),
+            waiting: BTreeSet::new(),
+            under_way: 0,
+            kept: 0,
+            kept_with_tls: 0,
+            discarded: Vec::new(),
+            bounds,
+            next_id: 0,
+        }
     }
 
     pub(super) fn add(&mut self, assignment: Assignment, due: Instant) -> LineId {
@@ -79,7 +92,8 @@ impl Timetable {
         match self.lines.remove(&id)?.stage {
             Stage::Waits { due, idle } => {
                 self.waiting.remove(&(due, id));
-                self.kept -= usize::from(idle.is_some());
+                self.give_away(idle.as_ref());
+                self.discarded.extend(idle);
                 None
             }
             Stage::UnderWay(task) => task,
@@ -92,9 +106,10 @@ impl Timetable {
         self.waiting.pop_first();
         let Line { assignment, stage } = self.lines.get_mut(&id)?;
         let Stage::Waits { idle, .. } = std::mem::replace(stage, Stage::UnderWay(None)) else { return None };
+        let assignment = assignment.clone();
         self.under_way += 1;
-        self.kept -= usize::from(idle.is_some());
-        Some(Begun { id, assignment: assignment.clone(), idle })
+        self.give_away(idle.as_ref());
+        Some(Begun { id, assignment, idle })
     }
 
     /// By what a probe that was begun can be aborted; given back where that is to be done now, since its line
@@ -112,11 +127,43 @@ impl Timetable {
     pub(super) fn end(&mut self, id: LineId, due: Instant, idle: Option<Idle>) -> Option<Idle> {
         self.under_way -= 1;
         let Some(line) = self.lines.get_mut(&id) else { return idle };
-        let (idle, surplus) = if self.kept < self.bounds.kept { (idle, None) } else { (None, idle) };
+        let has_room = |idle: &Idle| {
+            let has_room_for_tls = self.kept_with_tls < Bounds::MAX_KEPT_WITH_TLS;
+            self.kept < self.bounds.kept && (has_room_for_tls || !idle.is_tls())
+        };
+        let (idle, surplus) = if idle.as_ref().is_some_and(has_room) { (idle, None) } else { (None, idle) };
         self.kept += usize::from(idle.is_some());
+        self.kept_with_tls += usize::from(idle.as_ref().is_some_and(Idle::is_tls));
         line.stage = Stage::Waits { due, idle };
         self.waiting.insert((due, id));
         surplus
+    }
+
+    /// Nobody keeps a connection: others need the files.
+    pub(super) fn give_up_kept(&mut self) {
+        if self.kept == 0 {
+            return;
+        }
+        for line in self.lines.values_mut() {
+            if let Stage::Waits { idle, .. } = &mut line.stage {
+                self.discarded.extend(idle.take());
+            }
+        }
+        (self.kept, self.kept_with_tls) = (0, 0);
+    }
+
+    /// Some of the connections that are to be closed.
+    pub(super) fn discarded(&mut self, most: usize) -> Vec<Idle> {
+        self.discarded.split_off(self.discarded.len().saturating_sub(most))
+    }
+
+    pub(super) fn has_discarded(&self) -> bool {
+        !self.discarded.is_empty()
+    }
+
+    fn give_away(&mut self, idle: Option<&Idle>) {
+        self.kept -= usize::from(idle.is_some());
+        self.kept_with_tls -= usize::from(idle.is_some_and(Idle::is_tls));
     }
 
     /// When [`Self::begin`] has something next: at the earliest time, or never before another one is over.
@@ -209,6 +256,27 @@ mod tests {
         assert!(first.idle.is_some() && table.kept() == 0);
         assert!(table.end(first.id, now, first.idle).is_none());
         assert!(table.remove(first.id).is_none() && table.kept() == 0);
+        assert_eq!((table.discarded(8).len(), table.has_discarded()), (1, false));
+    }
+
+    #[test]
+    fn what_is_kept_can_be_given_up() {
+        let now = Instant::now();
+        let mut table = Timetable::new(Bounds { under_way: 8, kept: 8 });
+        for _ in 0..3 {
+            table.add(assignment(), now);
+        }
+        for _ in 0..3 {
+            let begun = table.begin(now).unwrap();
+            assert!(table.end(begun.id, now + Duration::from_secs(1), idle()).is_none());
+        }
+        assert_eq!(table.kept(), 3);
+        table.give_up_kept();
+        assert_eq!((table.kept(), table.discarded(2).len(), table.discarded(2).len()), (0, 2, 1));
+        // And kept again.
+        let begun = table.begin(now + Duration::from_secs(1)).unwrap();
+        assert!(begun.idle.is_none() && table.end(begun.id, now, idle()).is_none());
+        assert_eq!(table.kept(), 1);
     }
 
     #[derive(Debug, Clone)]

@@ -181,7 +181,8 @@ async fn two_gateways_probe_half_each_and_know_everything() {
     talk(&mut members);
     let heeded = members[0].heeded();
     assert!(heeded.iter().all(|at| members[0].targets[*at].cell.report().heard_from == ["b".into()]));
-    let stats = members[0].checker.stats();
+    let watch = members[0].checker.watch();
+    let stats = watch.stats();
     // Looked into, and relied on afterwards.
     assert_eq!(stats.sharing.received()[1].1, 2 * heeded.len() as u64);
     let known = (stats.sharing.heeded(), stats.sharing.disputed(), stats.sharing.colleagues());
@@ -203,7 +204,7 @@ async fn whoever_hears_nothing_probes_everything_after_a_while() {
         a.heeded().is_empty()
     })
     .await;
-    assert_eq!(a.checker.stats().sharing.stale(), count as u64);
+    assert_eq!(a.checker.watch().stats().sharing.stale(), count as u64);
 }
 
 #[tokio::test]
@@ -271,7 +272,7 @@ async fn a_gateway_that_lies_takes_nothing_out_and_costs_a_probe_in_three_second
         a.hear(word);
         let word = word_of_b(&a, &foreign, false);
         a.hear(word);
-        a.checker.stats().sharing.disputed() == foreign.len()
+        a.checker.watch().stats().sharing.disputed() == foreign.len()
     })
     .await;
     assert!(turns > 10 && states(&a, &foreign, State::Up) && a.heeded().is_empty());
@@ -302,7 +303,7 @@ async fn what_requests_find_bad_is_probed_here_and_down_although_others_can_reac
     eventually("it is down and stays in dispute", || {
         let word = word_of_b(&a, &foreign, true);
         a.hear(word);
-        states(&a, &[bad], State::Down) && a.checker.stats().sharing.disputed() == 1
+        states(&a, &[bad], State::Down) && a.checker.watch().stats().sharing.disputed() == 1
     })
     .await;
     assert_eq!(a.heeded(), foreign[1..]);
