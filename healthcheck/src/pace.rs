@@ -17,7 +17,7 @@ const MAX_TIMEOUT: Duration = Duration::from_mins(10);
 const JITTER: f64 = 0.1;
 
 /// New endpoints that are probed at once, before the queue below begins: more than a rolling upgrade
-/// of one app adds, few enough that their connects fit into one turn of the control runtime.
+/// of one app adds, few enough that their connects fit into one turn of the runtime.
 const FIRST_BURST: u32 = 64;
 /// Distance between first probes beyond the burst: 1,000 a second are what 5,000 endpoints cost at the
 /// default interval for as long as they live, and make as many known within 5 s of a start.

@@ -27,8 +27,8 @@ const MAX_GATEWAYS: usize = 1_000;
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// Wait until all have applied the registry's changes up to this revision, which is to be that of a change of an app:
-    /// what else is written to the registry is nothing to apply.
+    /// Wait until all have applied the registry's changes up to this revision, which is to be that of a change of an app, of what
+    /// operators say of endpoints or of a certificate: what else is written to the registry is nothing to apply.
     #[param(value_type = Option<u64>, minimum = 0, example = 1)]
     applied: Option<String>,
     /// For so long, in seconds; 0 to 300, 30 where it is absent.

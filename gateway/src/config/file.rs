@@ -30,7 +30,7 @@ use super::{AppsConfig, Config, GatewayConfig};
 
 /// Gateways that probe one endpoint: with more of them, nothing is saved.
 const MAX_SHARED_PROBES: usize = 16;
-/// More than any process may have files.
+/// More than a gateway has endpoints.
 const MAX_PROBE_CONNECTIONS: usize = 10_000_000;
 /// More workers than cores only take turns, and no machine that we know has more cores.
 const MAX_WORKERS: usize = 256;

@@ -1,4 +1,4 @@
-//! One endpoint's ejection, shared between the requests that read it and the control plane that writes it.
+//! One endpoint's ejection, shared between the requests that read it and those who write it: the control plane, and a probe that proves that the endpoint is back.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

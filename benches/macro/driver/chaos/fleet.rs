@@ -137,32 +137,36 @@ impl Fleet {
     ) -> Result<Duration, String> {
         let mut slowest = Duration::ZERO;
         let mut late = None;
-        for (at, member) in self.members.iter().enumerate() {
-            let admin = member.gateway.admin();
-            let mut last = None;
-            let mut doubt = (String::new(), Instant::now());
-            while let Err(difference) = differences(admin, expected) {
-                let shown = difference.to_string();
-                if shown != doubt.0 {
-                    doubt = (shown, Instant::now());
-                } else if accepts && difference.is_doubt() && doubt.1.elapsed() > CARE {
+        // All at a time: an operator who thinks about one gateway has the others wait for nothing.
+        let mut behind: Vec<_> = (0..self.members.len()).map(|at| (at, None, Instant::now())).collect();
+        loop {
+            behind.retain_mut(|(at, shown, shown_since)| {
+                let admin = self.members[*at].gateway.admin();
+                let Err(difference) = differences(admin, expected) else {
+                    let took = since.elapsed();
+                    slowest = slowest.max(took);
+                    if let Some(difference) = shown.as_ref().filter(|_| took > within) {
+                        let seconds = took.as_secs_f64();
+                        late.get_or_insert_with(|| {
+                            format!("gateway {at}, after {seconds:.1} s: {difference}")
+                        });
+                    }
+                    return false;
+                };
+                let is_doubt = difference.is_doubt();
+                let now = difference.to_string();
+                if shown.as_ref() != Some(&now) {
+                    (*shown, *shown_since) = (Some(now), Instant::now());
+                } else if accepts && is_doubt && shown_since.elapsed() > CARE {
                     accept(admin);
                 }
-                last = Some(difference);
-                if since.elapsed() > within * PATIENCE {
-                    return Err(format!("gateway {at}, never: {}", last.expect("there was one")));
-                }
-                std::thread::sleep(GLANCE);
+                true
+            });
+            let Some((at, shown, _)) = behind.first() else { break };
+            if since.elapsed() > within * PATIENCE {
+                return Err(format!("gateway {at}, never: {}", shown.as_deref().unwrap_or_default()));
             }
-            let took = since.elapsed();
-            if took > within
-                && let Some(difference) = last
-            {
-                late.get_or_insert_with(|| {
-                    format!("gateway {at}, after {:.1} s: {difference}", took.as_secs_f64())
-                });
-            }
-            slowest = slowest.max(took);
+            std::thread::sleep(GLANCE);
         }
         late.map_or(Ok(slowest), Err)
     }
