@@ -20,6 +20,6 @@ mod verdict;
 
 pub use cell::{HealthCell, HealthReport, LastError};
 pub use probe::{Pass, ProbeError, ProbeResult, ProbeTls, Question, probe_once};
-pub use schedule::{Bounds, Checker, OnFailing, OnTransition, ProbeTarget, ProbeWatch, Standing};
+pub use schedule::{Bounds, Checker, OnFailing, OnTransition, ProbeTarget, ProbeWatch, Relief, Standing};
 pub use stats::{ProbeStats, SharingStats};
 pub use verdict::{State, Transition};

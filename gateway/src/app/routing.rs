@@ -99,7 +99,7 @@ impl Routing {
         let checker = probes::start(on_transition(shared.clone()), bounds, control)?;
         let probes = checker.watch();
         // Nobody else sets it.
-        let _ = shared.probes.set(probes.clone());
+        let _ = shared.relief.set(probes.relief());
         let failures = Arc::new(Failures::default());
         checker.on_failing(on_failing(shared.clone(), failures.clone()));
         let applied = Arc::new(Applied::default());
@@ -183,7 +183,7 @@ fn share(
         handed_over: AtomicBool::new(false),
         abort: CancellationToken::new(),
         suspicions,
-        probes: OnceLock::new(),
+        relief: OnceLock::new(),
     })
 }
 

@@ -278,8 +278,8 @@ impl<'a, W: Wire> Attempt<'a, W> {
             Err(OpenError::OutOfSockets) => {
                 worker.upstreams.clear();
                 worker.http2_upstreams.clear();
-                if let Some(probes) = worker.shared.probes.get() {
-                    probes.give_up_kept();
+                if let Some(relief) = worker.shared.relief.get() {
+                    relief.give_up_kept();
                 }
                 Err(Failure::ours(Reason::OutOfSockets))
             }

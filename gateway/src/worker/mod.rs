@@ -35,7 +35,7 @@ pub use clients::{ClientKey, Clients, Counted, TooMany};
 pub use deadlines::{Deadline, Deadlines, Limit, TICK, Ticks};
 use detention::Detention;
 pub use ending::Ending;
-use healthcheck::ProbeWatch;
+use healthcheck::Relief;
 use http2_upstreams::Http2Upstreams;
 pub use http2_upstreams::{Driven, Found, Lease};
 use ipnet::IpNet;
@@ -99,7 +99,7 @@ pub struct Shared {
     /// Endpoints that failed too often in a row.
     pub suspicions: mpsc::Sender<Suspicion>,
     /// Where there are sockets to be had when there are no others; set once, before there are workers.
-    pub probes: OnceLock<ProbeWatch>,
+    pub relief: OnceLock<Relief>,
 }
 
 impl Shared {

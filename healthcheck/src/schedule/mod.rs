@@ -7,7 +7,7 @@ mod timetable;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -33,9 +33,28 @@ pub struct Bounds {
     pub kept: usize,
 }
 
-/// How probing goes, for metrics; and a way to have it give something up.
+/// How probing goes, for metrics.
 #[derive(Clone)]
 pub struct ProbeWatch(Arc<Surroundings>);
+
+/// Where there are sockets to be had. Held by those who are told of what probes find, so it holds nobody.
+#[derive(Clone)]
+pub struct Relief(Weak<Surroundings>);
+
+impl Relief {
+    /// Has all connections closed that are kept between probes, a few at a time: the process has run out of sockets.
+    pub fn give_up_kept(&self) {
+        if let Some(surroundings) = self.0.upgrade() {
+            surroundings.give_up_kept();
+        }
+    }
+}
+
+impl std::fmt::Debug for Relief {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Relief")
+    }
+}
 
 /// How probing stands at a moment.
 #[derive(Debug, Clone, Copy)]
@@ -59,9 +78,8 @@ impl ProbeWatch {
         Standing { lag, under_way: timetable.under_way(), kept: timetable.kept() }
     }
 
-    /// Has all connections closed that are kept between probes, a few at a time: the process has run out of sockets.
-    pub fn give_up_kept(&self) {
-        self.0.give_up_kept();
+    pub fn relief(&self) -> Relief {
+        Relief(Arc::downgrade(&self.0))
     }
 }
 

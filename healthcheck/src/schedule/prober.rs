@@ -89,7 +89,7 @@ impl Surroundings {
             .map_or(Duration::ZERO, |due| Instant::now().saturating_duration_since(due))
     }
 
-    /// See [`super::ProbeWatch::give_up_kept`].
+    /// See [`super::Relief`].
     pub(super) fn give_up_kept(&self) {
         self.lacks_sockets.store(true, Ordering::Relaxed);
         self.moved.notify_one();
@@ -122,6 +122,8 @@ pub(super) async fn run(surroundings: Arc<Surroundings>, tasks: TaskTracker, can
             }
         };
         if cancel.run_until_cancelled(waiting).await.is_none() {
+            // Whoever still watches keeps no connection open.
+            surroundings.timetable().clear();
             return;
         }
     }

@@ -247,7 +247,7 @@ async fn connections_are_given_up_when_there_are_no_sockets() {
     checker.reconcile(&app(), targets);
     let watch = checker.watch();
     eventually("all are kept", || watch.standing().kept == 40).await;
-    watch.give_up_kept();
+    watch.relief().give_up_kept();
     eventually("all are closed", || server.open() == 0).await;
     let standing = watch.standing();
     assert_eq!((standing.kept, standing.under_way, standing.lag), (0, 0, Duration::ZERO));
@@ -289,6 +289,10 @@ async fn cancelling_the_owner_ends_all_probes() {
     cancel.cancel();
     eventually("its connection closed", || server.open() == 0).await;
     eventually("no task", || checker.tasks.is_empty()).await;
+    assert_eq!(
+        (checker.surroundings.timetable().len(), checker.surroundings.timetable().under_way()),
+        (0, 0)
+    );
 }
 
 #[tokio::test]

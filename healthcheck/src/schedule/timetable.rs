@@ -152,6 +152,14 @@ impl Timetable {
         (self.kept, self.kept_with_tls) = (0, 0);
     }
 
+    /// Nobody is probed any more.
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.waiting.clear();
+        self.discarded.clear();
+        (self.kept, self.kept_with_tls) = (0, 0);
+    }
+
     /// Some of the connections that are to be closed.
     pub(super) fn discarded(&mut self, most: usize) -> Vec<Idle> {
         self.discarded.split_off(self.discarded.len().saturating_sub(most))
