@@ -289,10 +289,8 @@ async fn cancelling_the_owner_ends_all_probes() {
     cancel.cancel();
     eventually("its connection closed", || server.open() == 0).await;
     eventually("no task", || checker.tasks.is_empty()).await;
-    assert_eq!(
-        (checker.surroundings.timetable().len(), checker.surroundings.timetable().under_way()),
-        (0, 0)
-    );
+    let timetable = checker.surroundings.timetable();
+    assert_eq!((timetable.len(), timetable.under_way()), (0, 0));
 }
 
 #[tokio::test]
