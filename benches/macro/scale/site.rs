@@ -158,20 +158,23 @@ impl Site {
 
     /// Returns when the registry has it, with its revision then.
     pub async fn put(&self, key: &str, value: String) -> anyhow::Result<u64> {
-        let handle = self.handle.as_ref().context("an embedded registry is its gateway's")?;
-        Ok(handle.write(&Key::parse(key)?, Bytes::from(value), Expect::Any, Lifetime::Persistent).await?)
+        write(&self.handle, key, value).await
     }
 
     /// The same where no gateway reads.
     pub async fn put_elsewhere(&self, key: &str, value: String) -> anyhow::Result<u64> {
-        let others = self.others.as_ref().context("an embedded registry is its gateway's")?;
-        Ok(others.write(&Key::parse(key)?, Bytes::from(value), Expect::Any, Lifetime::Persistent).await?)
+        write(&self.others, key, value).await
     }
 
     pub async fn delete(&self, key: &str) -> anyhow::Result<()> {
         let handle = self.handle.as_ref().context("an embedded registry is its gateway's")?;
         Ok(handle.delete(&Key::parse(key)?, Expect::Any).await?)
     }
+}
+
+async fn write(handle: &Option<Arc<dyn Registry>>, key: &str, value: String) -> anyhow::Result<u64> {
+    let handle = handle.as_ref().context("an embedded registry is its gateway's")?;
+    Ok(handle.write(&Key::parse(key)?, Bytes::from(value), Expect::Any, Lifetime::Persistent).await?)
 }
 
 /// `prefix`: another one than gateways have.

@@ -7,7 +7,7 @@ use benches::clock::millis;
 use benches::distribution::Distribution;
 use benches::usage;
 use serde_json::json;
-use tests::Gateway;
+use tests::{Config, Gateway};
 use tokio::runtime::Runtime;
 
 use super::changes::{CONNECTIONS, failures, latency, load};
@@ -39,10 +39,7 @@ pub fn measure(
 ) -> anyhow::Result<()> {
     kept(settings, runtime, endpoints, goals)?;
     let shape = Shape { interval: PROMISED, ..settings.shape() };
-    let site = runtime.block_on(Site::fill(Kind::Embedded, shape, endpoints))?;
-    let gateway = Gateway::start(&site.config());
-    await_serving(&gateway, settings.shape());
-    thread::sleep(WARM_UP);
+    let (_site, gateway) = warm(runtime, shape, endpoints, |config| config)?;
     probing((settings, "as many connections as there are files for"), endpoints, &gateway, goals);
     scrapes(settings, &gateway, goals)
 }
@@ -57,13 +54,24 @@ fn kept(
 ) -> anyhow::Result<()> {
     let full = settings.shape();
     let shape = Shape { interval: PROMISED_OF_A_TENTH, apps: (full.apps / 10).max(1), ..full };
-    let site = runtime.block_on(Site::fill(Kind::Embedded, shape, endpoints))?;
     let keeps = format!("probe_connections = {}", shape.endpoints());
-    let gateway = Gateway::start(&site.config().gateway(&keeps));
-    await_serving(&gateway, shape);
-    thread::sleep(WARM_UP);
+    let (_site, gateway) = warm(runtime, shape, endpoints, |config| config.gateway(&keeps))?;
     probing((settings, "all connections kept"), endpoints, &gateway, goals);
     Ok(())
+}
+
+/// A site, and a gateway on it that has probed everybody.
+fn warm(
+    runtime: &Runtime,
+    shape: Shape,
+    endpoints: &Endpoints,
+    change: impl FnOnce(Config) -> Config,
+) -> anyhow::Result<(Site, Gateway)> {
+    let site = runtime.block_on(Site::fill(Kind::Embedded, shape, endpoints))?;
+    let gateway = Gateway::start(&change(site.config()));
+    await_serving(&gateway, shape);
+    thread::sleep(WARM_UP);
+    Ok((site, gateway))
 }
 
 /// Without any request.

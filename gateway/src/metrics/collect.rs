@@ -8,7 +8,7 @@ use std::time::Instant;
 use deploy::engine::Meter;
 use discovery::doubt::{Doubt, Report};
 use discovery::registry::{Link, State};
-use healthcheck::{ProbeWatch, Standing};
+use healthcheck::ProbeWatch;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
@@ -200,38 +200,7 @@ impl Exporter {
             self.0.applied.count() as f64,
         ));
         families.extend(rejects(table).finish());
-        let mut probes = Family::counter("sluice_probes_total", "Health probes by result.");
-        self.0
-            .probes
-            .stats()
-            .probes()
-            .for_each(|(result, count)| probes.sample(&[("result", result.as_str())], count as f64));
-        let Standing { lag, under_way, kept } = self.0.probes.standing();
-        for (name, help, value) in [
-            (
-                "sluice_probe_lag_seconds",
-                "How long the endpoint has been waiting that was to be probed first.",
-                lag.as_secs_f64(),
-            ),
-            ("sluice_probes_under_way", "Probes that wait for an answer.", under_way as f64),
-            (
-                "sluice_probe_connections",
-                "Connections to endpoints that wait for the next probe.",
-                kept as f64,
-            ),
-        ] {
-            families.extend(plain(Family::gauge(name, help), value));
-        }
-        let mut turns = Family::counter(
-            "sluice_endpoint_transitions_total",
-            "Endpoints that went up or down by their probes.",
-        );
-        self.0
-            .probes
-            .stats()
-            .transitions()
-            .iter()
-            .for_each(|(to, count)| turns.sample(&[("to", to.as_str())], *count as f64));
+        super::probes::collect(&self.0.probes, families);
         let mut failures = Family::counter(
             "sluice_endpoint_failures_total",
             "Endpoints that failed so many probes that they are to be restarted or stopped, and whether anybody heard.",
@@ -240,8 +209,7 @@ impl Exporter {
             let heard = if is_heard { "yes" } else { "no" };
             failures.sample(&[("action", action.as_str()), ("heard", heard)], count as f64);
         }
-        families.extend([probes, turns, failures].into_iter().filter_map(Family::finish));
-        super::sharing::collect(&self.0.probes.stats().sharing, families);
+        families.extend(failures.finish());
     }
 
     fn listeners(&self, families: &mut Vec<MetricFamily>) {

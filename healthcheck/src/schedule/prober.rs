@@ -59,7 +59,7 @@ impl Surroundings {
 
     pub(super) fn add(&self, assignment: Assignment, first: Instant) -> LineId {
         let mut timetable = self.timetable();
-        let is_earlier = timetable.earliest().is_none_or(|earliest| first < earliest);
+        let is_earlier = timetable.would_be_first(first);
         let id = timetable.add(assignment, first);
         drop(timetable);
         if is_earlier {
@@ -184,7 +184,7 @@ impl Drop for Probe {
         let due = self.begun + self.surroundings.jittered(pace::interval(settings, cell.is_up()));
         let mut timetable = self.surroundings.timetable();
         let had_room = timetable.has_room();
-        let is_earlier = timetable.earliest().is_none_or(|earliest| due < earliest);
+        let is_earlier = timetable.would_be_first(due);
         let surplus = timetable.end(self.id, due, self.idle.take());
         drop(timetable);
         if let Some(idle) = surplus {

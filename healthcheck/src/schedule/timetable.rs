@@ -184,6 +184,11 @@ impl Timetable {
         self.waiting.first().map(|(due, _)| *due)
     }
 
+    /// Whether nobody's turn is before `due`.
+    pub(super) fn would_be_first(&self, due: Instant) -> bool {
+        self.earliest().is_none_or(|earliest| due < earliest)
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.under_way < self.bounds.under_way
     }
